@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* What crosses to user space through the ring buffer. internal/probes/decode.go reads the same layout. */
+#pragma once
+
+#include <linux/types.h>
+
+enum record_kind {
+	KIND_EXCHANGE = 1,
+	KIND_FRAGMENT = 2,
+};
+
+enum record_role {
+	ROLE_UNKNOWN,
+	ROLE_SERVER,
+	ROLE_CLIENT,
+};
+
+/* The bits of internal/wire.Flags. */
+enum record_flags {
+	F_CLOSED = 1 << 0,
+	F_TIMEOUT = 1 << 1,
+	F_SWEPT = 1 << 2,
+	F_OLDER = 1 << 3,
+	F_CHUNKED_END = 1 << 4,
+	F_UNIX = 1 << 5,
+	F_NO_ARRIVAL = 1 << 6,
+	F_REQUEST_DIRECTION = 1 << 7,
+	F_HEAD_CUT = 1 << 8,
+	F_UNREADABLE = 1 << 9,
+};
+
+/*
+ * One exchange, or one socket operation of a connection in stream mode (fragment). request_len bytes of the request's
+ * head (of the operation's data) follow, then response_len bytes of the response's head.
+ *
+ * Of a fragment `arrived` is the arrival of its first byte, `read` the instant of the operation, `request_bytes` the
+ * operation's length, `response_bytes` its position in its direction's byte stream, counted from the first fragment.
+ */
+struct record {
+	__u64 conn;
+	__u64 arrived;
+	__u64 read;
+	__u64 responded;
+	__u64 finished;
+	__u64 request_bytes;
+	__u64 response_bytes;
+	__u8 local_addr[16];
+	__u8 remote_addr[16];
+	char comm[16];
+	__u32 pid;
+	__u32 seq;
+	__u16 local_port;
+	__u16 remote_port;
+	__u16 request_len;
+	__u16 response_len;
+	__u16 flags;
+	__u8 kind;
+	__u8 role;
+	__u8 family;
+	__u8 pad[3];
+};
+
+_Static_assert(sizeof(struct record) == 128, "a record carries 128 bytes beside the captured heads");
+
+/* Indexes of the per-processor counters. */
+enum counter {
+	C_EMITTED,
+	C_LOST_RING_FULL,
+	C_LOST_MAP_FULL,
+	C_LOST_EVICTED,
+	C_LOST_UNREADABLE,
+	C_LOST_UNPAIRED, /* responses without a request: pipelining that was not recognised */
+	C_CONNECTIONS_ADDED,
+	C_CONNECTIONS_REMOVED,
+	C_NOT_HTTP, /* connections found to carry something else */
+	C_STREAMS,  /* connections switched to stream mode */
+	C_FRAGMENTS_LOST,
+	C_MAX,
+};

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The little that the kernel side understands of HTTP/1: whether bytes start a request or a response, where a head
+ * ends, and how long the body behind it is. That decides where exchanges begin and end; meaning is user space's work.
+ */
+#pragma once
+
+#include "maps.h"
+
+#define CRLFCRLF 0x0a0d0a0dU
+#define ONES 0x0101010101010101ULL
+#define HIGHS 0x8080808080808080ULL
+#define LOWER 0x2020202020202020ULL
+#define W_CONTENT 0x2d746e65746e6f63ULL  /* "content-" */
+#define W_LENGTH 0x3a6874676e656cULL     /* "length:" */
+#define W_TRANSFER 0x726566736e617274ULL /* "transfer" */
+#define W_HTTP1 0x2e312f50545448ULL      /* "HTTP/1." */
+#define W_CONNECT 0x205443454e4e4f43ULL /* "CONNECT " */
+#define W_7 0x00ffffffffffffffULL
+
+/* Scan results, packed into one word so that they pass through a subprogram's return value. */
+#define SCAN_END(r) ((__u32)((r) & 0xffff))            /* first byte behind the blank line; 0: not found */
+#define SCAN_LENGTH_AT(r) ((__u32)(((r) >> 16) & 0xffff)) /* the line "Content-Length"; 0: none */
+#define SCAN_CHUNKED (1ULL << 32)
+#define SCAN_LINE (1ULL << 33)     /* the first line is complete */
+#define SCAN_REQUEST (1ULL << 34)  /* and ends like a request line of HTTP/1 */
+#define SCAN_TOKEN (1ULL << 35)    /* the bytes can start a request */
+
+static __always_inline bool is_token_char(__u8 c)
+{
+	/* RFC 9110 section 5.6.2, as two bitmaps over the characters below 128. */
+	if (c < 64)
+		return (0x03ff6cfa00000000ULL >> c) & 1;
+	if (c < 128)
+		return (0x57ffffffc7fffffeULL >> (c - 64)) & 1;
+	return false;
+}
+
+/* Offsets are 64 bits wide here: before 6.2 the verifier does not see that a 32-bit comparison cannot hold. */
+static __always_inline __u64 load8(const struct slot *s, __u64 at)
+{
+	asm volatile("" : "+r"(at));
+	if (at > (__u64)CFG.head_max + RESPONSE_MAX - 8)
+		return 0;
+	return *(const __u64 *)(s->data + at);
+}
+
+static __always_inline __u32 load4(const struct slot *s, __u64 at)
+{
+	asm volatile("" : "+r"(at));
+	if (at > (__u64)CFG.head_max + RESPONSE_MAX - 4)
+		return 0;
+	return *(const __u32 *)(s->data + at);
+}
+
+/* Reports what a line that starts at `at` says of the body's length, as bits of a scan result. */
+static __always_inline __u64 scan_line(const struct slot *s, __u32 from, __u32 at)
+{
+	__u64 w = load8(s, at) | LOWER;
+
+	if (w == W_CONTENT && ((load8(s, at + 8) | LOWER) & W_7) == (W_LENGTH | (LOWER & W_7)))
+		return (__u64)((at - from) & 0xffff) << 16;
+	if (w == W_TRANSFER)
+		return SCAN_CHUNKED;
+	return 0;
+}
+
+/* The number in the Content-Length line at data[at]; UNKNOWN where it is none. */
+static __always_inline __u64 body_length(const struct slot *s, __u32 at)
+{
+	__u64 n = 0;
+	bool digits = false;
+
+	at += 15; /* "Content-Length:" */
+	for (int i = 0; i < 24; i++) {
+		if (at + i >= CFG.head_max + RESPONSE_MAX)
+			return UNKNOWN;
+		__u8 c = s->data[(at + i) & 0x1fff];
+
+		if (c >= '0' && c <= '9') {
+			n = n * 10 + (c - '0');
+			digits = true;
+		} else if (digits || (c != ' ' && c != '\t')) {
+			return digits ? n : UNKNOWN;
+		}
+	}
+	return UNKNOWN;
+}
+
+/* Whether data[0..len) can be the start of a request: token characters up to a space or the end of what is there. */
+static __always_inline bool starts_request(const struct slot *s, __u32 len)
+{
+	for (__u32 i = 0; i < 24; i++) {
+		if (i >= len)
+			return len > 0;
+		__u8 c = s->data[i];
+
+		if (c == ' ')
+			return i > 0;
+		if (!is_token_char(c))
+			return false;
+	}
+	return false;
+}
+
+#define BLOCK_WORDS 16
+
+/*
+ * One word of scan_head. What was found so far stays in map memory: of values from there the verifier knows nothing, so
+ * that the states behind each word are alike and it need not follow every combination.
+ */
+static __always_inline int scan_word(const struct slot *s, struct work *w, __u32 at)
+{
+	__u32 from = w->from, len = w->len;
+
+	if (at >= len)
+		return 1;
+	__u64 x = load8(s, from + at) ^ (ONES * '\r');
+	__u64 hit = (x - ONES) & ~x & HIGHS;
+
+	for (int twice = 0; twice < 2; twice++) {
+		if (!hit)
+			return 0;
+		__u32 cr = at + ((__u32)((((hit & -hit) - 1) & ONES) * ONES >> 56) - 1);
+
+		if (cr + 2 > len)
+			return 1;
+		if (!(w->result & SCAN_LINE))
+			w->result |= cr >= 12 && (load8(s, from + cr - 8) & W_7) == W_HTTP1 ? SCAN_LINE | SCAN_REQUEST
+											    : SCAN_LINE;
+		if (load4(s, from + cr) == CRLFCRLF && cr + 4 <= len) {
+			w->result |= cr + 4;
+			return 1;
+		}
+		w->result |= scan_line(s, from, from + cr + 2);
+		hit &= hit - 1;
+	}
+	return 0;
+}
+
+/* Some words a call of a global function: the verifier sees one block once, and not each of many (bpf_loop needs 5.17). */
+__noinline int scan_block(__u64 key, __u32 word)
+{
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct work *w = work();
+
+	if (!s || !w)
+		return 1;
+	for (__u32 i = 0; i < BLOCK_WORDS; i++)
+		if (scan_word(s, w, (word + i) * 8))
+			return 1;
+	return 0;
+}
+
+/*
+ * Looks for the end of the head that starts at data[from] of a slot and has len bytes so far, eight bytes at a time: a
+ * word without a carriage return costs a dozen instructions. Offsets in the result count from `from`; what the head says
+ * of its body's length is left in the work area.
+ */
+__noinline __u64 scan_head(__u64 key, __u32 from, __u32 len)
+{
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct work *w = work();
+
+	if (!s || !w)
+		return 0;
+	w->body = UNKNOWN;
+	w->result = !from && starts_request(s, len) ? SCAN_TOKEN : 0;
+	w->from = from;
+	w->len = len;
+	for (__u32 i = 0; i < (HEAD_MAX + RESPONSE_MAX) / 8; i += BLOCK_WORDS)
+		if (scan_block(key, i))
+			break;
+	if (SCAN_LENGTH_AT(w->result))
+		w->body = body_length(s, from + SCAN_LENGTH_AT(w->result));
+	return w->result;
+}

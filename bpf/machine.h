@@ -1,0 +1,850 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The state machine of a connection. Every backend feeds it the same three events: bytes were read or handed over
+ * (on_data), bytes arrived (on_ready), the connection changed state (on_established, on_close).
+ *
+ * Regular traffic, one request and one response in turn, costs one record an exchange. Everything else (pipelining, bytes
+ * that cannot be placed) switches the connection to stream mode for good: each operation goes to user space, which
+ * does the whole framing.
+ *
+ * Operations are placed by their position in the byte stream, as TCP sequence numbers: what a peek or a partial send
+ * showed before is not counted again, and bytes that no hook saw (splice) are counted when the next one is.
+ */
+#pragma once
+
+#include "http1.h"
+#include "source.h"
+
+#define MISSES_MAX 16
+#define SEGMENT_GAP_MAX (1 << 30)
+/* A quarter less than the delayed-ACK timer, which refreshes tcp_mstamp without new data (TCP_DELACK_MIN, 40 ms). */
+#define MSTAMP_TRUST_NS (30 * 1000000ULL)
+
+static __always_inline bool port_wanted(__u16 local, __u16 remote)
+{
+	if (!CFG.ports_len)
+		return true;
+	for (__u32 i = 0; i < PORTS_MAX; i++) {
+		if (i >= CFG.ports_len)
+			return false;
+		if (CFG.ports[i] == local || CFG.ports[i] == remote)
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool process_wanted(void)
+{
+	if (!CFG.filter_pids)
+		return true;
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	return bpf_map_lookup_elem(&pids, &pid) != NULL;
+}
+
+static __always_inline __u64 wakeup(void)
+{
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= CFG.wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void copy_record(struct record *to, const struct record *from)
+{
+	__u64 *t = (__u64 *)to;
+	const __u64 *f = (const __u64 *)from;
+
+#pragma unroll
+	for (int i = 0; i < (int)(sizeof(*to) / 8); i++)
+		t[i] = f[i];
+}
+
+static __always_inline void fill_addresses(struct record *r, const struct sockinfo *si)
+{
+	const struct sock *sk = (const struct sock *)si->key;
+
+	r->family = si->family;
+	r->local_port = si->local_port;
+	r->remote_port = si->remote_port;
+	if (si->family == AF_INET) {
+		BPF_CORE_READ_INTO((__u32 *)r->local_addr, sk, __sk_common.skc_rcv_saddr);
+		BPF_CORE_READ_INTO((__u32 *)r->remote_addr, sk, __sk_common.skc_daddr);
+	} else if (si->family == AF_INET6) {
+		BPF_CORE_READ_INTO((struct in6_addr *)r->local_addr, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO((struct in6_addr *)r->remote_addr, sk, __sk_common.skc_v6_daddr);
+	}
+}
+
+/* A new connection's state, or NULL when the map is full. */
+static __always_inline struct conn *conn_add(const struct sockinfo *si, __u8 role)
+{
+	__u64 key = si->key;
+	__u32 zero = 0;
+	struct conn *blank = bpf_map_lookup_elem(&blank_conn, &zero);
+
+	if (!blank || bpf_map_update_elem(&conns, &key, blank, BPF_NOEXIST))
+		return NULL;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (!c)
+		return NULL;
+	count(C_CONNECTIONS_ADDED);
+	c->rec.conn = bpf_ktime_get_ns() << 8 | (bpf_get_smp_processor_id() & 0xff);
+	c->rec.role = role;
+	c->rec.kind = KIND_EXCHANGE;
+	c->rseq = si->copied_seq;
+	c->wseq = si->write_seq;
+	c->generation = si->generation;
+	fill_addresses(&c->rec, si);
+	return c;
+}
+
+static __always_inline void conn_remove(__u64 key)
+{
+	if (!bpf_map_delete_elem(&conns, &key))
+		count(C_CONNECTIONS_REMOVED);
+	bpf_map_delete_elem(&heads, &key);
+}
+
+static __always_inline struct slot *slot_get(__u64 key)
+{
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	__u32 zero = 0;
+
+	if (s)
+		return s;
+	s = bpf_map_lookup_elem(&blank_slot, &zero);
+	if (!s || bpf_map_update_elem(&heads, &key, s, BPF_ANY))
+		return NULL;
+	return bpf_map_lookup_elem(&heads, &key);
+}
+
+/* Sends the exchange under way, as it is. The caller moves the state on. */
+static __always_inline void emit(struct conn *c, __u64 key, __u16 flags)
+{
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+
+	if (!s) {
+		count(C_LOST_EVICTED);
+		return;
+	}
+	copy_record(&s->rec, &c->rec);
+	s->rec.flags |= flags;
+	if (c->chunk_end)
+		s->rec.flags |= F_CHUNKED_END;
+	__u32 len = (__u32)c->rec.request_len + c->rec.response_len;
+
+	asm volatile("" : "+r"(len));
+	if (len > CFG.head_max + RESPONSE_MAX)
+		len = CFG.head_max + RESPONSE_MAX;
+	if (bpf_ringbuf_output(&ring, s, sizeof(s->rec) + len, wakeup()))
+		count(C_LOST_RING_FULL);
+	else
+		count(C_EMITTED);
+}
+
+/* emit, and ready for the next exchange. A prediction of what a send would take that did not come true is taken back. */
+static __always_inline void finish(struct conn *c, __u64 key, __u32 overshoot, __u16 flags)
+{
+	if (c->rec.role == ROLE_CLIENT)
+		c->rec.request_bytes -= overshoot < c->rec.request_bytes ? overshoot : c->rec.request_bytes;
+	else
+		c->rec.response_bytes -= overshoot < c->rec.response_bytes ? overshoot : c->rec.response_bytes;
+	c->state = S_IDLE;
+	emit(c, key, flags);
+	c->rec.seq++;
+	c->older = 0;
+}
+
+static __always_inline bool response_complete(const struct conn *c, __u32 overshoot)
+{
+	if (c->rec.role != ROLE_SERVER)
+		overshoot = 0;
+	if (c->chunked)
+		return c->chunk_end;
+	return c->response_want != UNKNOWN && c->rec.response_bytes - overshoot >= c->response_want;
+}
+
+static __always_inline void identify(struct conn *c)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	if (c->rec.pid != pid) {
+		c->rec.pid = pid;
+		bpf_get_current_comm(c->rec.comm, sizeof(c->rec.comm));
+	}
+}
+
+/* Stream mode: one fragment, whose captured bytes are already in f->data. */
+static __always_inline void send_fragment(struct conn *c, struct fragment *f, bool request, __u64 now, __u64 arrived,
+					  __u64 length, __u32 captured, __u16 flags)
+{
+	__u64 *total = request ? &c->rx_total : &c->tx_total;
+
+	copy_record(&f->rec, &c->rec);
+	f->rec.kind = KIND_FRAGMENT;
+	f->rec.flags = (c->rec.flags & F_UNIX) | flags | (request ? F_REQUEST_DIRECTION : 0);
+	f->rec.arrived = arrived;
+	f->rec.read = now;
+	f->rec.responded = 0;
+	f->rec.finished = now;
+	f->rec.request_bytes = length;
+	f->rec.response_bytes = *total;
+	*total += length;
+	asm volatile("" : "+r"(captured));
+	if (captured > FRAGMENT_MAX)
+		captured = FRAGMENT_MAX;
+	f->rec.request_len = captured;
+	f->rec.response_len = 0;
+	if (bpf_ringbuf_output(&ring, f, sizeof(f->rec) + captured, wakeup()))
+		count(C_FRAGMENTS_LOST);
+}
+
+/* The same with the instants in the work area: a global function. */
+__noinline int stream_piece(__u64 key, __u32 request, __u64 length, __u32 captured)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	__u32 zero = 0;
+	struct fragment *f = bpf_map_lookup_elem(&fragments, &zero);
+	struct work *w = work();
+
+	if (c && f && w)
+		send_fragment(c, f, request != 0, w->now, w->arrived, length, captured, 0);
+	return 0;
+}
+
+/* One operation, as fragments; all of it when it is short, else its start. */
+static __always_inline void stream_source(__u64 key, bool request, struct source *src, const enum source_kind kind,
+					  const int steps)
+{
+	__u32 zero = 0;
+	struct fragment *f = bpf_map_lookup_elem(&fragments, &zero);
+	int left = src->len <= STREAM_WHOLE ? steps : 1;
+
+	if (!f)
+		return;
+	for (int i = 1; i <= steps; i++) {
+		__u32 n = source_read(f->data, FRAGMENT_MAX, src, kind);
+		bool last = i >= left || !n || !src->len;
+
+		stream_piece(key, request, last ? n + src->len : n, n);
+		if (last)
+			return;
+	}
+}
+
+/* The same for user memory, its arguments in the work area. */
+__noinline int stream_user(__u64 key, __u32 request)
+{
+	struct work *w = work();
+
+	if (w)
+		stream_source(key, request != 0, &w->src, SRC_USER, STREAM_WHOLE / FRAGMENT_MAX + SEGMENTS_MAX);
+	return 0;
+}
+
+static __always_inline void stream_data(__u64 key, bool request, struct source *src, const enum source_kind kind)
+{
+	if (kind == SRC_USER)
+		stream_user(key, request);
+	else
+		stream_source(key, request, src, kind, STREAM_WHOLE / FRAGMENT_MAX);
+}
+
+/* From a captured head: what of the exchange under way user space has not seen yet. */
+static __always_inline void stream_captured(struct conn *c, struct slot *s, bool request)
+{
+	__u32 zero = 0, from = request ? 0 : c->rec.request_len;
+	__u32 n = request ? c->rec.request_len : c->rec.response_len;
+	struct fragment *f = bpf_map_lookup_elem(&fragments, &zero);
+
+	if (!f)
+		return;
+	asm volatile("" : "+r"(n), "+r"(from));
+	if (n > FRAGMENT_MAX)
+		n = FRAGMENT_MAX;
+	if (!s || from > CFG.head_max || n == 0 || bpf_probe_read_kernel(f->data, n, s->data + from))
+		n = 0;
+	if (request)
+		send_fragment(c, f, true, c->rec.read ? c->rec.read : c->rec.arrived, c->rec.arrived,
+			      c->rec.request_bytes, n, c->older ? F_OLDER : 0);
+	else
+		send_fragment(c, f, false, c->rec.responded, c->rec.responded, c->rec.response_bytes, n,
+			      c->chunk_end ? F_CHUNKED_END : 0);
+}
+
+/* Switches to stream mode; what was captured of the exchange under way goes first. */
+__noinline int stream_begin(__u64 key)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+
+	if (!c)
+		return 0;
+	bool response = c->state == S_RESPONSE || c->state == S_RESPONSE_HEAD;
+
+	count(C_STREAMS);
+	c->rx_total = c->tx_total = 0;
+	if (c->state != S_IDLE)
+		stream_captured(c, s, true);
+	if (response)
+		stream_captured(c, s, false);
+	c->state = S_STREAM;
+	return 0;
+}
+
+static __always_inline void not_http(struct conn *c)
+{
+	if (c->rec.seq || (c->older && ++c->misses < MISSES_MAX)) {
+		c->state = S_IDLE;
+		return;
+	}
+	c->state = S_OTHER;
+	count(C_NOT_HTTP);
+}
+
+/* What the scanned head says of the request under way; false: there is more than one request in these bytes. */
+static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, __u64 length)
+{
+	__u32 end = SCAN_END(r);
+
+	if (!end) {
+		c->rec.request_len = have;
+		c->request_left = UNKNOWN;
+		c->state = S_REQUEST_HEAD;
+		if (have >= CFG.head_max || have < c->rec.request_bytes) {
+			c->rec.flags |= F_HEAD_CUT;
+			c->state = S_REQUEST;
+		}
+		return true;
+	}
+	__u64 body = c->rec.request_bytes - end;
+
+	c->rec.request_len = end;
+	c->state = S_REQUEST;
+	if (r & SCAN_CHUNKED) {
+		c->request_left = UNKNOWN;
+		return true;
+	}
+	if (!SCAN_LENGTH_AT(r)) {
+		c->request_left = 0;
+		c->hint_request = end;
+		return body == 0;
+	}
+	c->request_left = length;
+	if (length != UNKNOWN) {
+		if (body > length)
+			return false;
+		c->request_left = length - body;
+	}
+	return true;
+}
+
+static __always_inline void exchange_begin(struct conn *c, const struct work *w)
+{
+	if (c->rec.role == ROLE_UNKNOWN)
+		c->rec.role = w->receive ? ROLE_SERVER : ROLE_CLIENT;
+	identify(c);
+	if (c->rec.pid == CFG.self_pid ||
+	    !port_wanted(c->rec.role == ROLE_SERVER ? w->si.local_port : w->si.remote_port, 0)) {
+		c->state = S_OTHER;
+		return;
+	}
+	c->rec.flags = (c->rec.flags & F_UNIX) | (c->older ? F_OLDER : 0);
+	c->rec.responded = c->rec.finished = 0;
+	c->rec.request_bytes = w->total;
+	c->rec.response_bytes = 0;
+	c->rec.response_len = 0;
+	c->chunked = c->chunk_end = c->swept = c->head_open = 0;
+	c->response_want = UNKNOWN;
+	if (!w->receive) {
+		c->rec.arrived = w->now;
+		c->rec.read = 0;
+		return;
+	}
+	__u64 arrival = c->arrival;
+
+	if (!arrival && w->si.mstamp_ns && w->now - w->si.mstamp_ns < MSTAMP_TRUST_NS)
+		arrival = w->si.mstamp_ns;
+	if (!arrival)
+		c->rec.flags |= F_NO_ARRIVAL;
+	c->rec.arrived = arrival;
+	c->rec.read = w->now;
+}
+
+static __always_inline void remember_start(struct conn *c, __u64 first8)
+{
+	c->first8 = first8;
+	c->bodyless = (__u32)first8 == 0x44414548 && ((first8 >> 32) & 0xff) == ' '; /* "HEAD " */
+}
+
+/*
+ * The n captured bytes of an operation that starts a request, or may while the role is unknown. Returns 1 when the
+ * operation belongs to stream mode.
+ */
+__noinline int request_parse(__u64 key, __u32 n)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct work *w = work();
+
+	if (!c || !s || !w)
+		return 0;
+	__u64 first8 = load8(s, 0), r = scan_head(key, 0, n);
+
+	if ((first8 & 0xffff) == 0x0a0d) {
+		/* An empty line in front, which a server ignores. With more behind it user space finds the request. */
+		c->state = S_IDLE;
+		return c->rec.seq && n > 2;
+	}
+	if ((first8 & W_7) == W_HTTP1 && n >= 7 && c->rec.role == ROLE_UNKNOWN) {
+		/* The middle of an older connection: a response tells the role. */
+		c->rec.role = w->receive ? ROLE_CLIENT : ROLE_SERVER;
+		return 0;
+	}
+	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
+		not_http(c);
+		return 0;
+	}
+	exchange_begin(c, w);
+	if (c->state == S_OTHER)
+		return 0;
+	remember_start(c, first8);
+	if (frame_request(c, r, n, w->body))
+		return 0;
+	c->state = S_IDLE;
+	return 1;
+}
+
+/* More of a head that came in pieces: n bytes are captured now, `before` of them already were. */
+__noinline int request_parse_more(__u64 key, __u32 n, __u32 before)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct work *w = work();
+
+	if (!c || !s || !w)
+		return 0;
+	__u64 r = scan_head(key, 0, n);
+
+	if (before < 8)
+		remember_start(c, load8(s, 0));
+	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
+		not_http(c);
+		return 0;
+	}
+	c->rec.request_bytes += w->total;
+	if (frame_request(c, r, n, w->body))
+		return 0;
+	c->rec.request_bytes -= w->total;
+	c->rec.request_len = before;
+	return 1;
+}
+
+/* The start of a request, or what may be one; true: the operation belongs to stream mode. */
+static __always_inline bool on_request(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
+{
+	__u32 total = src->len;
+	struct slot *s = slot_get(w->si.key);
+
+	if (!s)
+		return false;
+	__u32 n = source_read(s->data, CFG.head_max, src, kind);
+
+	if (!n) {
+		if (c->rec.seq)
+			count(C_LOST_UNREADABLE);
+		return false;
+	}
+	if (n == total && n == c->hint_request && n >= 16 && load8(s, 0) == c->first8 && load4(s, n - 4) == CRLFCRLF) {
+		/* Like the last one of this connection: one head and nothing else. */
+		exchange_begin(c, w);
+		c->rec.request_len = n;
+		c->request_left = 0;
+		if (c->state != S_OTHER)
+			c->state = S_REQUEST;
+		return false;
+	}
+	if (n < total && n < CFG.head_max)
+		n = source_append(s, w->si.key, n, CFG.head_max, src, kind);
+	return request_parse(w->si.key, n);
+}
+
+/* What the response's head says of its length. */
+static __always_inline void frame_response(struct conn *c, __u32 have, __u32 status, __u64 r, __u64 body)
+{
+	__u32 end = SCAN_END(r);
+
+	c->rec.response_len = end ? end : have;
+	c->head_open = !end && have < RESPONSE_MAX;
+	if (!end)
+		return;
+	if (c->bodyless || status == 204 || status == 304) {
+		c->response_want = end;
+	} else if (r & SCAN_CHUNKED) {
+		c->chunked = 1;
+	} else if (body != UNKNOWN) {
+		c->response_want = end + body;
+		c->hint_response = end;
+		c->hint_length = SCAN_LENGTH_AT(r);
+	}
+}
+
+/*
+ * What `have` captured bytes of a response say, once it is known that they are more than a few. Returns 1 when the head
+ * is incomplete: more bytes of the operation help.
+ */
+__noinline int response_parse(__u64 key, __u32 have)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct work *w = work();
+
+	if (!c || !s || !w)
+		return 0;
+	__u32 at = c->rec.request_len, digits = load4(s, at + 9);
+	__u32 status = ((digits & 0xff) - '0') * 100 + ((digits >> 8 & 0xff) - '0') * 10 + ((digits >> 16 & 0xff) - '0');
+
+	c->rec.response_len = have;
+	c->state = S_RESPONSE;
+	c->head_open = 0;
+	if ((load8(s, at) & W_7) != W_HTTP1) {
+		/* Not an answer in HTTP/1. On a first exchange the request only looked like one. */
+		if (!c->rec.seq && (c->rec.flags & F_HEAD_CUT || c->rec.request_len < 16))
+			not_http(c);
+		return 0;
+	}
+	__u64 r = scan_head(key, at, have);
+
+	if (status < 200 && status != 101) {
+		if (SCAN_END(r) && SCAN_END(r) == c->rec.response_bytes) {
+			/* An interim response of its own: the exchange goes on as if it had not been. */
+			c->rec.response_bytes = c->rec.response_len = 0;
+			c->rec.responded = c->rec.finished = 0;
+			c->state = S_REQUEST;
+		}
+		return 0; /* otherwise the final head is behind it: user space looks there */
+	}
+	frame_response(c, have, status, r, w->body);
+	if (c->response_want != UNKNOWN && SCAN_LENGTH_AT(r)) {
+		c->hint_digits = load8(s, at + SCAN_LENGTH_AT(r) + 16);
+		c->hint_want = c->response_want;
+	}
+	if (status == 101 || (status / 100 == 2 && load8(s, 0) == W_CONNECT)) {
+		finish(c, key, 0, 0);
+		c->state = S_OTHER;
+	}
+	return c->head_open;
+}
+
+/* Bytes of the response's head: its first ones, or more of a head that came in pieces. */
+static __always_inline void on_response_head(struct conn *c, struct work *w, struct source *src,
+					     const enum source_kind kind)
+{
+	__u64 key = w->si.key;
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	__u32 at = c->rec.request_len, had = c->rec.response_len, n;
+	bool first = c->state == S_REQUEST || c->state == S_REQUEST_HEAD;
+
+	if (first) {
+		c->rec.responded = c->rec.role == ROLE_CLIENT && c->arrival ? c->arrival : w->now;
+		c->rec.response_bytes = 0;
+		c->swept = 0;
+	}
+	c->rec.response_bytes += w->total;
+	c->rec.finished = w->now;
+	if (!s) {
+		c->state = S_RESPONSE; /* evicted: counted when the exchange ends */
+		return;
+	}
+	n = append_step(s, at + had, at + RESPONSE_MAX, src, kind);
+	if (!n) {
+		c->state = S_RESPONSE;
+		c->head_open = 0;
+		if (first)
+			c->rec.flags |= F_UNREADABLE;
+		return;
+	}
+	__u32 have = had + n, hint = c->hint_response;
+
+	if (have < 12) {
+		c->rec.response_len = have;
+		c->state = S_RESPONSE_HEAD;
+		return;
+	}
+	if (!had && hint >= 24 && hint <= have && !c->bodyless && (load4(s, at + 9) & 0xff) == '2' &&
+	    (load8(s, at) & W_7) == W_HTTP1 && load4(s, at + hint - 4) == CRLFCRLF &&
+	    (load8(s, at + c->hint_length) | LOWER) == W_CONTENT &&
+	    load8(s, at + c->hint_length + 16) == c->hint_digits && load8(s, 0) != W_CONNECT) {
+		/* Framed like the last one of this connection. */
+		c->rec.response_len = hint;
+		c->response_want = c->hint_want;
+		c->state = S_RESPONSE;
+		return;
+	}
+	if (response_parse(key, have) && src->len) {
+		have = source_append(s, key, at + have, at + RESPONSE_MAX, src, kind) - at;
+		response_parse(key, have);
+	}
+}
+
+static __always_inline void on_response(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
+{
+	struct source whole;
+
+	if (c->state == S_IDLE) {
+		/* Who was asked nothing and speaks first does not speak HTTP. */
+		if (!c->rec.seq && !c->older)
+			not_http(c);
+		return;
+	}
+	if (c->state != S_RESPONSE || c->head_open) {
+		whole = *src;
+		on_response_head(c, w, src, kind);
+		if (c->chunked)
+			c->chunk_end = ends_chunked(&whole, kind);
+		return;
+	}
+	if (response_complete(c, 0) && src->len >= 8) {
+		__u64 first = 0;
+
+		if (kind == SRC_USER && source_piece(src) >= 8 && !bpf_probe_read_user(&first, 8, (void *)src->ptr) &&
+		    (first & W_7) == W_HTTP1)
+			count(C_LOST_UNPAIRED);
+		return;
+	}
+	c->rec.response_bytes += src->len;
+	c->rec.finished = w->now;
+	c->swept = 0;
+	if (c->chunked)
+		c->chunk_end = ends_chunked(src, kind);
+}
+
+/* More bytes in the direction of requests while an exchange is under way; true: they belong to stream mode. */
+static __always_inline bool on_request_more(struct conn *c, struct work *w, struct source *src,
+					    const enum source_kind kind)
+{
+	__u64 n = src->len, key = w->si.key;
+
+	if (c->state == S_REQUEST_HEAD) {
+		struct slot *s = bpf_map_lookup_elem(&heads, &key);
+		__u32 before = c->rec.request_len;
+
+		if (!s) {
+			c->rec.request_bytes += n;
+			return false;
+		}
+		return request_parse_more(key, source_append(s, key, before, CFG.head_max, src, kind), before);
+	}
+	if (c->request_left == UNKNOWN || n <= c->request_left) {
+		if (c->request_left != UNKNOWN)
+			c->request_left -= n;
+		c->rec.request_bytes += n;
+		return false;
+	}
+	return true; /* a request that did not wait for the response before it */
+}
+
+/* Whether bytes in the direction of requests end the exchange under way: its response is there, its body too. */
+static __always_inline bool next_request(const struct conn *c, __u32 overshoot)
+{
+	if (c->state != S_RESPONSE || (c->request_left != 0 && c->request_left != UNKNOWN))
+		return false;
+	return (!c->chunked && c->response_want == UNKNOWN && c->request_left == 0) || response_complete(c, overshoot);
+}
+
+/* The connection's state, made when a data hook is the first to see it. */
+static __always_inline struct conn *conn_of(const struct sockinfo *si, __u32 start, bool receive)
+{
+	__u64 key = si->key;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (c && c->generation == si->generation)
+		return c;
+	if (c)
+		conn_remove(key);
+	c = conn_add(si, ROLE_UNKNOWN);
+	if (!c)
+		return NULL;
+	c->older = 1;
+	if (si->family == AF_UNIX)
+		c->rec.flags |= F_UNIX;
+	if (receive)
+		c->rseq = start;
+	else
+		c->wseq = start;
+	return c;
+}
+
+/* A connection for which there was no room: its requests are known, and lost. */
+static __always_inline void count_untracked(struct source *src, const enum source_kind kind)
+{
+	__u64 w = 0;
+
+	if (kind == SRC_SKB ? bpf_dynptr_read(&w, 8, src->skb, src->skb_at, 0) != 0
+			    : source_piece(src) < 8 || bpf_probe_read_user(&w, 8, (void *)src->ptr) != 0)
+		return;
+	if ((w & W_7) == W_HTTP1)
+		return;
+	for (int i = 0; i < 8; i++) {
+		__u8 b = w >> (i * 8);
+
+		if (b == ' ') {
+			if (i)
+				count(C_LOST_MAP_FULL);
+			return;
+		}
+		if (!is_token_char(b))
+			return;
+	}
+}
+
+/*
+ * Bytes were taken by the application (w->receive), or are being handed over. `start` is their position in the stream,
+ * src their place and number, readable or not.
+ */
+static __always_inline int on_data(struct work *w, __u32 start, struct source *src, const enum source_kind kind)
+{
+	bool receive = w->receive;
+	struct conn *c = conn_of(&w->si, start, receive);
+
+	if (!c) {
+		count_untracked(src, kind);
+		return 0;
+	}
+	if (c->state == S_OTHER)
+		return 0;
+
+	__u32 n = src->len, *end = receive ? &c->rseq : &c->wseq;
+	__s32 fresh = start + n - *end;
+	__s32 over = c->wseq - (receive ? w->si.write_seq : start);
+	__u32 overshoot = over > 0 ? over : 0;
+	bool request = c->rec.role == ROLE_UNKNOWN || (c->rec.role == ROLE_SERVER) == receive;
+	bool drained = receive && start + n == w->si.rcv_nxt;
+
+	if (fresh <= 0) {
+		/* Seen before: a peek, or the next step of a send. */
+		if (!receive && !request && c->state == S_RESPONSE)
+			c->rec.finished = w->now;
+		return 0;
+	}
+	*end = start + n;
+	c->active = w->now;
+	if ((__u32)fresh > n) {
+		__u64 unseen = (__u32)fresh - n;
+
+		if (unseen < SEGMENT_GAP_MAX && c->state != S_IDLE) {
+			if (!request)
+				c->rec.response_bytes += unseen;
+			else
+				c->rec.request_bytes += unseen;
+			if (request && c->request_left != UNKNOWN)
+				c->request_left -= unseen < c->request_left ? unseen : c->request_left;
+		}
+	} else if ((__u32)fresh < n) {
+		source_skip(src, n - fresh);
+	}
+	w->total = src->len;
+	w->arrived = receive ? c->arrival : w->now;
+
+	bool stream = c->state == S_STREAM;
+
+	if (stream) {
+		stream_data(w->si.key, request, src, kind);
+	} else if (!request) {
+		on_response(c, w, src, kind);
+	} else {
+		struct source whole = *src;
+
+		if (next_request(c, overshoot))
+			finish(c, w->si.key, overshoot, 0);
+		stream = c->state == S_IDLE ? on_request(c, w, src, kind) : on_request_more(c, w, src, kind);
+		if (stream) {
+			*src = whole;
+			stream_begin(w->si.key);
+			stream_data(w->si.key, true, src, kind);
+		}
+	}
+	if (drained)
+		c->arrival = 0;
+	return 0;
+}
+
+/* on_data for bytes in user memory, or nowhere; everything but their position is in the work area. */
+__noinline int user_data(__u32 start)
+{
+	struct work *w = work();
+
+	return w ? on_data(w, start, &w->src, SRC_USER) : 0;
+}
+
+/* A send returned: what was handed over last went out now. */
+static __always_inline void on_sent(__u64 key)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (c && c->rec.role == ROLE_SERVER && c->state == S_RESPONSE) {
+		c->rec.finished = bpf_ktime_get_ns();
+		c->active = c->rec.finished;
+	}
+}
+
+/* Bytes arrived. The first that is unread gives the instant. */
+static __always_inline void on_ready(__u64 key, __u64 at)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (c && !c->arrival && c->state != S_OTHER)
+		c->arrival = at;
+}
+
+static __always_inline void on_established(const struct sockinfo *si, __u8 role)
+{
+	struct conn *c;
+	__u64 key = si->key;
+
+	if (!port_wanted(si->local_port, si->remote_port))
+		return;
+	if (bpf_map_lookup_elem(&conns, &key))
+		conn_remove(key);
+	c = conn_add(si, role);
+	if (c)
+		c->active = bpf_ktime_get_ns();
+}
+
+/* The application closed its end, or the connection is gone (gone). */
+static __always_inline void on_close(const struct sockinfo *si, bool gone)
+{
+	__u64 key = si->key;
+	__u32 one = 1;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (!c)
+		return;
+	__s32 over = c->wseq - si->write_seq;
+	__u32 overshoot = over > 0 ? over : 0;
+
+	switch (c->state) {
+	case S_RESPONSE:
+	case S_RESPONSE_HEAD:
+		finish(c, key, overshoot, F_CLOSED);
+		break;
+	case S_REQUEST:
+	case S_REQUEST_HEAD:
+		if (!gone)
+			return;
+		if (c->state == S_REQUEST || c->rec.request_len >= 16) {
+			c->rec.finished = bpf_ktime_get_ns();
+			finish(c, key, overshoot, F_CLOSED);
+		}
+		break;
+	case S_STREAM:
+		if (gone) {
+			struct fragment *f = bpf_map_lookup_elem(&fragments, &one);
+
+			if (f)
+				send_fragment(c, f, false, bpf_ktime_get_ns(), 0, 0, 0, F_CLOSED);
+		}
+		break;
+	}
+	if (gone)
+		conn_remove(key);
+}

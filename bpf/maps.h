@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Maps and the values in them. User space sets max_entries and the size of `heads` before load. */
+#pragma once
+
+#include "config.h"
+#include "events.h"
+#include "kernel.h"
+
+#define UNKNOWN (~0ULL)
+
+enum conn_state {
+	S_IDLE,          /* between exchanges */
+	S_REQUEST_HEAD,  /* the request's head is incomplete */
+	S_REQUEST,       /* head complete, waiting for its body's rest and the response */
+	S_RESPONSE_HEAD, /* fewer bytes of the response than tell what it is */
+	S_RESPONSE,
+	S_STREAM, /* irregular: every operation goes to user space */
+	S_OTHER,  /* not HTTP/1, upgraded, tunnelled or ignored: costs one look-up */
+};
+
+/* A connection, keyed by the address of its struct sock. */
+struct conn {
+	struct record rec; /* the exchange under way, and who talks to whom */
+	__u64 arrival;     /* when the first byte that is still unread arrived; 0: not seen */
+	__u64 request_left;  /* bytes of the request's body still to come; UNKNOWN until the response */
+	__u64 response_want; /* length of the response, head included; UNKNOWN when its framing does not say */
+	__u64 first8;        /* first bytes of the last request, to recognise its like */
+	__u64 active;        /* last activity */
+	__u64 generation;    /* Unix sockets: struct socket, to notice a reused address */
+	__u64 hint_digits;   /* the last response's Content-Length, its first digits */
+	__u64 hint_want;     /* and the response_want that followed */
+	__u64 tx_total, rx_total; /* stream mode: bytes of each direction so far */
+	__u32 rseq, wseq;    /* ends of what was seen of the byte streams, as TCP sequence numbers */
+	__u32 wact;          /* Unix: end of what was really sent */
+	__u16 hint_request;  /* length of the last request, where it was one head and nothing else */
+	__u16 hint_response; /* length of the last response head */
+	__u16 hint_length;   /* where in it Content-Length stood */
+	__u8 state;
+	__u8 chunked;      /* the response under way is chunked */
+	__u8 chunk_end;    /* its final chunk was seen */
+	__u8 bodyless;     /* the request under way is HEAD */
+	__u8 swept;
+	__u8 misses; /* starts of an older connection that were no request */
+	__u8 older;  /* joined in the middle */
+	__u8 head_open; /* the response's head is incomplete */
+	__u8 pad[6];
+};
+
+/* A captured request head and behind it the response's, ready to be sent. */
+struct slot {
+	struct record rec;
+	__u8 data[HEAD_MAX + RESPONSE_MAX];
+};
+
+struct fragment {
+	struct record rec;
+	__u8 data[FRAGMENT_MAX];
+};
+
+/* Where the bytes of a socket operation are. */
+struct source {
+	__u64 ptr;        /* the piece at hand; 0: not readable (pages of a file, kernel buffers) */
+	__u64 piece;      /* its bytes left */
+	__u64 array;      /* the iovecs behind it */
+	__u32 segments;   /* how many of them */
+	__u32 user_array; /* they are in user memory */
+	__u64 len;        /* bytes of the operation left */
+	void *skb;        /* a dynptr */
+	__u64 skb_at;
+};
+
+/* A socket as a hook knows it. */
+struct sockinfo {
+	__u64 key;        /* the address of its struct sock */
+	__u64 mstamp_ns;  /* when TCP last heard or said something; 0: not TCP */
+	__u64 generation; /* Unix: its struct socket */
+	__u32 write_seq, copied_seq, rcv_nxt;
+	__u16 local_port, remote_port;
+	__u16 family;
+	__u16 pad;
+};
+
+/*
+ * The socket operation at hand: the arguments of global functions, which take numbers only, and which the verifier
+ * checks once and not once a path. Used in process context only.
+ */
+struct work {
+	struct sockinfo si;
+	struct source src;
+	__u64 now, arrived;
+	__u64 body;   /* scan_head: what Content-Length says; UNKNOWN */
+	__u64 result; /* scan_head: so far */
+	__u64 key;
+	__u32 from, len; /* scan_head: where */
+	__u32 receive;   /* read by the application, or handed over by it */
+	__u32 total;     /* its bytes */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u64);
+	__type(value, struct conn);
+} conns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct slot);
+} heads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, C_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+/* Never written: new elements start as copies of these. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct conn);
+} blank_conn SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct slot);
+} blank_slot SEC(".maps");
+
+/* Index 0 for process context, 1 for softirq, which may interrupt it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct fragment);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct work);
+} works SEC(".maps");
+
+/* The processes that --capture.pid names, and their descendants. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, __u8);
+} pids SEC(".maps");
+
+/* Receives under way, for backends that see entry and return of a function with two programs. */
+struct call {
+	__u64 sk;
+	__u64 msg;
+	__u64 size;
+	__u64 flags;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct call);
+} calls SEC(".maps");
+
+/* Names the enumeration in the object's type information, for the Go side. */
+const enum counter counter_type __attribute__((unused)) = C_EMITTED;
+
+static __always_inline struct work *work(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&works, &zero);
+}
+
+static __always_inline void count(enum counter which)
+{
+	__u32 key = which;
+	__u64 *v = bpf_map_lookup_elem(&counters, &key);
+
+	if (v)
+		*v += 1;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Where the bytes of a socket operation are, and how they get into a slot. */
+#pragma once
+
+#include "core_fixes.h"
+#include "maps.h"
+
+enum source_kind {
+	SRC_USER, /* memory of the current process: a buffer, or an array of them */
+	SRC_SKB,  /* a socket buffer, through a dynptr */
+};
+
+#define SEGMENTS_MAX 8
+
+extern int bpf_dynptr_from_skb(struct __sk_buff *s, __u64 flags, struct bpf_dynptr *ptr) __ksym __weak;
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+/* Moves to the next piece of a vector. */
+static __always_inline void source_next(struct source *src)
+{
+	struct user_iovec v = {};
+
+	if (!src->segments)
+		return;
+	if (src->user_array ? bpf_probe_read_user(&v, sizeof(v), (void *)src->array)
+			    : bpf_probe_read_kernel(&v, sizeof(v), (void *)src->array))
+		return;
+	src->array += sizeof(v);
+	src->segments--;
+	src->ptr = v.base;
+	src->piece = v.len;
+}
+
+/* Nothing of it can be read. */
+static __always_inline void source_none(struct source *src)
+{
+	src->ptr = src->piece = src->segments = 0;
+}
+
+/* Bytes readable at src->ptr. */
+static __always_inline __u64 source_piece(struct source *src)
+{
+	if (!src->piece)
+		source_next(src);
+	if (!src->piece) /* an empty buffer in front of the real one */
+		source_next(src);
+	if (!src->ptr)
+		return 0;
+	return src->piece < src->len ? src->piece : src->len;
+}
+
+static __always_inline void source_advance(struct source *src, __u64 n)
+{
+	src->len -= n;
+	src->ptr += n;
+	src->piece -= n;
+	src->skb_at += n;
+}
+
+/* Passes over bytes that were seen before. */
+static __always_inline void source_skip(struct source *src, __u32 seen)
+{
+	if (src->ptr && seen > src->piece && src->segments) {
+		seen -= src->piece;
+		src->len -= src->piece;
+		source_next(src);
+	}
+	if (seen > src->piece)
+		source_none(src); /* further into a vector than is worth following */
+	source_advance(src, seen);
+}
+
+/* Copies up to max (a constant) bytes of the operation's next piece to dst; returns how many, 0 when unreadable. */
+static __always_inline __u32 source_read(void *dst, __u32 max, struct source *src, const enum source_kind kind)
+{
+	__u64 n = src->len;
+
+	if (kind == SRC_USER)
+		n = source_piece(src);
+	if (n > max)
+		n = max;
+	/* Keep the compiler from proving what the verifier cannot follow. */
+	asm volatile("" : "+r"(n));
+	if (n == 0 || n > max)
+		return 0;
+	if (kind == SRC_SKB ? bpf_dynptr_read(dst, n, src->skb, (__u32)src->skb_at, 0)
+			    : bpf_probe_read_user(dst, n, (void *)src->ptr))
+		return 0;
+	source_advance(src, n);
+	return n;
+}
+
+/*
+ * One step of appending to data[at..limit) of a slot: at most PIECE_MAX bytes, because the verifier bounds the start and
+ * the length of a copy one by one, never their sum. Returns the bytes copied.
+ */
+static __always_inline __u32 append_step(struct slot *s, __u32 at, __u32 limit, struct source *src,
+					 const enum source_kind kind)
+{
+	__u64 n = src->len;
+
+	if (kind == SRC_USER)
+		n = source_piece(src);
+	if (at >= limit)
+		return 0;
+	if (n > limit - at)
+		n = limit - at;
+	if (n > PIECE_MAX)
+		n = PIECE_MAX;
+	asm volatile("" : "+r"(n), "+r"(at));
+	if (at > CFG.head_max + RESPONSE_MAX - PIECE_MAX || n == 0 || n > PIECE_MAX)
+		return 0;
+	if (kind == SRC_SKB ? bpf_dynptr_read(s->data + at, n, src->skb, (__u32)src->skb_at, 0)
+			    : bpf_probe_read_user(s->data + at, n, (void *)src->ptr))
+		return 0;
+	source_advance(src, n);
+	return n;
+}
+
+/* Appends from the source in the work area until the limit, its end, or an unreadable piece; returns the new end. */
+__noinline __u32 append_user(__u64 key, __u32 at, __u32 limit)
+{
+	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct work *w = work();
+
+	if (!s || !w)
+		return at;
+	for (int i = 0; i < SEGMENTS_MAX; i++) {
+		__u32 n = append_step(s, at, limit, &w->src, SRC_USER);
+
+		if (!n)
+			break;
+		at += n;
+	}
+	return at;
+}
+
+/* Appends all of the source's pieces, up to the limit; returns the new end. User memory's source is the work area's. */
+static __always_inline __u32 source_append(struct slot *s, __u64 key, __u32 at, __u32 limit, struct source *src,
+					   const enum source_kind kind)
+{
+	if (kind == SRC_USER)
+		return append_user(key, at, limit);
+	for (int i = 0; i < 2; i++) {
+		__u32 n = append_step(s, at, limit, src, kind);
+
+		if (!n)
+			break;
+		at += n;
+	}
+	return at;
+}
+
+/* The operation's last bytes, to recognise a final chunk; returns whether they are one. */
+static __always_inline bool ends_chunked(struct source *src, const enum source_kind kind)
+{
+	__u64 ptr = 0, len = src->len;
+	__u8 b[8] = {};
+	__u32 n;
+
+	if (len == 0)
+		return false;
+	if (kind == SRC_USER) {
+		if (!src->ptr && !src->segments)
+			return false;
+		if (src->segments) {
+			/* Only the last buffer matters: a final chunk is its own, or at the end of its data's. */
+			struct user_iovec v = {};
+			void *last = (void *)(src->array + (src->segments - 1) * sizeof(v));
+
+			if (src->user_array ? bpf_probe_read_user(&v, sizeof(v), last)
+					    : bpf_probe_read_kernel(&v, sizeof(v), last))
+				return false;
+			ptr = v.base;
+			len = v.len;
+		} else {
+			ptr = src->ptr;
+		}
+	}
+	n = len < 7 ? len : 7;
+	asm volatile("" : "+r"(n));
+	if (n < 2 || n > 7)
+		return false;
+	if (kind == SRC_SKB ? bpf_dynptr_read(b, n, src->skb, src->skb_at + (__u32)len - n, 0)
+			    : bpf_probe_read_user(b, n, (void *)(ptr + len - n)))
+		return false;
+	if (n == 7)
+		return b[0] == '\r' && b[1] == '\n' && b[2] == '0' && b[3] == '\r' && b[4] == '\n' && b[5] == '\r' && b[6] == '\n';
+	if (n == 5)
+		return b[0] == '0' && b[1] == '\r' && b[2] == '\n' && b[3] == '\r' && b[4] == '\n';
+	return n == 2 && b[0] == '\r' && b[1] == '\n';
+}

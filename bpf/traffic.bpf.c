@@ -1,0 +1,805 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Which HTTP/1 exchanges happen on this host, and when: the hooks. The logic is in machine.h; each program here collects
+ * what its hook knows and calls it. docs: ARCHITECTURE.md, "Kernel side".
+ */
+#include "machine.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* ---- sockets ---- */
+
+/*
+ * A socket's address as a number: through memory, so that the verifier forgets that it is a pointer, which global
+ * functions do not take.
+ */
+static __always_inline void set_key(struct work *w, const void *sk)
+{
+	*(volatile __u64 *)&w->key = (__u64)sk;
+	w->si.key = *(volatile __u64 *)&w->key;
+}
+
+static __always_inline bool inet_ports(const struct sock *sk, struct sockinfo *si)
+{
+	si->family = sk->__sk_common.skc_family;
+	if (si->family != AF_INET && si->family != AF_INET6)
+		return false;
+	si->local_port = sk->__sk_common.skc_num;
+	si->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	return port_wanted(si->local_port, si->remote_port);
+}
+
+static __always_inline void tcp_positions(const struct tcp_sock *tp, struct sockinfo *si)
+{
+	si->write_seq = tp->write_seq;
+	si->copied_seq = tp->copied_seq;
+	si->rcv_nxt = tp->rcv_nxt;
+	si->mstamp_ns = tp->tcp_mstamp * 1000;
+}
+
+/* A TCP socket that the verifier knows as such. */
+static __always_inline bool tcp_info(struct sock *sk, struct sockinfo *si)
+{
+	if (!inet_ports(sk, si))
+		return false;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tp)
+		return false;
+	tcp_positions(tp, si);
+	return true;
+}
+
+/* A socket known by its address only. */
+static __always_inline bool probe_info(const struct sock *sk, struct sockinfo *si)
+{
+	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+
+	si->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (si->family != AF_INET && si->family != AF_INET6)
+		return false;
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+		return false;
+	si->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	si->remote_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (!port_wanted(si->local_port, si->remote_port))
+		return false;
+	si->write_seq = BPF_CORE_READ(tp, write_seq);
+	si->copied_seq = BPF_CORE_READ(tp, copied_seq);
+	si->rcv_nxt = BPF_CORE_READ(tp, rcv_nxt);
+	si->mstamp_ns = BPF_CORE_READ(tp, tcp_mstamp) * 1000;
+	return true;
+}
+
+/* A Unix stream socket: no ports, no sequence numbers; positions are kept in the connection's state. */
+static __always_inline bool unix_info(const struct sock *sk, struct sockinfo *si)
+{
+	if (CFG.ports_len && !CFG.filter_pids)
+		return false;
+	if (BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
+		return false;
+	si->family = AF_UNIX;
+	si->local_port = si->remote_port = 0;
+	si->write_seq = si->copied_seq = si->rcv_nxt = 0;
+	si->generation = (__u64)BPF_CORE_READ(sk, sk_socket);
+
+	__u64 key = (__u64)sk;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (c && c->generation == si->generation) {
+		si->write_seq = c->wact;
+		si->copied_seq = si->rcv_nxt = c->rseq;
+	}
+	return true;
+}
+
+/* The bytes that an iterator is about to move over. */
+static __always_inline void from_iter(const struct iov_iter *it, struct source *src)
+{
+	enum iter_shape shape = iter_shape(it);
+	__u64 skip;
+
+	if (shape == ITER_OTHER_SHAPE)
+		return;
+	skip = BPF_CORE_READ(it, iov_offset);
+	if (shape == ITER_BUFFER) {
+		src->ptr = (__u64)BPF_CORE_READ(it, ubuf) + skip;
+		src->piece = src->len;
+		return;
+	}
+	src->array = (__u64)iter_iov(it);
+	src->segments = BPF_CORE_READ(it, nr_segs);
+	source_next(src);
+	src->ptr += skip;
+	src->piece -= skip;
+}
+
+/* The n bytes that an iterator has just moved past: they are behind it, so walk back. */
+static __always_inline void from_passed_iter(const struct iov_iter *it, __u64 n, struct source *src)
+{
+	enum iter_shape shape = iter_shape(it);
+	__u64 at = BPF_CORE_READ(it, iov_offset);
+
+	src->len = src->piece = n;
+	if (shape == ITER_OTHER_SHAPE)
+		return;
+	if (shape == ITER_BUFFER) {
+		src->ptr = (__u64)BPF_CORE_READ(it, ubuf) + at - n;
+		return;
+	}
+	src->array = (__u64)iter_iov(it);
+	if (at >= n) {
+		src->segments = 1;
+		source_next(src);
+		src->ptr += at - n;
+		src->piece = n;
+		return;
+	}
+	n -= at;
+	/* Unrolled: before 6.3 the verifier refuses a loop that is entered by falling into its middle, as clang makes it. */
+#pragma unroll
+	for (int i = 1; i <= SEGMENTS_MAX; i++) {
+		src->array -= sizeof(struct user_iovec);
+		src->segments = i + (at ? 1 : 0);
+
+		struct source back = *src;
+
+		source_next(&back);
+		if (!back.ptr)
+			return;
+		if (back.piece >= n) {
+			back.ptr += back.piece - n;
+			back.piece = n;
+			*src = back;
+			return;
+		}
+		n -= back.piece;
+	}
+	src->segments = 0;
+}
+
+/* ---- handlers ---- */
+
+/* The work area, reset for an operation of n bytes; NULL when the process is not to be looked at. */
+static __always_inline struct work *begin(const void *sk, bool receive, __u64 n)
+{
+	struct work *w = work();
+
+	if (!w || !process_wanted())
+		return NULL;
+	set_key(w, sk);
+	w->si.mstamp_ns = w->si.generation = 0;
+	w->src = (struct source){ .len = n };
+	w->now = bpf_ktime_get_ns();
+	w->receive = receive;
+	return w;
+}
+
+/*
+ * Positions are read behind begin(), which resets what TCP does not fill: the arguments come first so that a socket that
+ * is not wanted costs nothing more.
+ */
+static __always_inline struct work *begin_tcp(struct sock *sk, bool receive, __u64 n)
+{
+	struct work *w = work();
+
+	if (!w || !inet_ports(sk, &w->si))
+		return NULL;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	w = tp ? begin(sk, receive, n) : NULL;
+	if (w)
+		tcp_positions(tp, &w->si);
+	return w;
+}
+
+static __always_inline int handle_send(struct work *w, const struct msghdr *msg)
+{
+	from_iter(&msg->msg_iter, &w->src);
+	return user_data(w->si.write_seq);
+}
+
+static __always_inline int handle_received(struct work *w, const struct msghdr *msg, __u32 n)
+{
+	from_passed_iter(&msg->msg_iter, n, &w->src);
+	return user_data(w->si.copied_seq - n);
+}
+
+static __always_inline void unix_peer_ready(const struct sock *sk, __u64 now)
+{
+	const struct sock *peer = BPF_CORE_READ((const struct unix_sock *)sk, peer);
+
+	if (peer)
+		on_ready((__u64)peer, now);
+}
+
+static __always_inline int handle_unix_send(const struct sock *sk, const struct msghdr *msg, __u64 size)
+{
+	struct work *w = size ? begin(sk, false, size) : NULL;
+
+	if (!w || !unix_info(sk, &w->si))
+		return 0;
+	unix_peer_ready(sk, w->now);
+	return handle_send(w, msg);
+}
+
+/* What a Unix send really took. */
+static __always_inline int handle_unix_sent(const struct sock *sk, __s64 ret)
+{
+	__u64 key = (__u64)sk;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (c && ret > 0) {
+		c->wact += ret;
+		on_sent(key);
+	}
+	return 0;
+}
+
+static __always_inline int handle_unix_received(const struct sock *sk, const struct msghdr *msg, __u32 n)
+{
+	struct work *w = begin(sk, true, n);
+
+	if (!w || !unix_info(sk, &w->si))
+		return 0;
+	w->si.copied_seq += n;
+	w->si.rcv_nxt = w->si.copied_seq;
+	return handle_received(w, msg, n);
+}
+
+static __always_inline int handle_state(struct sock *sk, int old, int new)
+{
+	struct sockinfo si = {};
+
+	if (new == TCP_ESTABLISHED) {
+		si.key = (__u64)sk;
+		if (tcp_info(sk, &si))
+			on_established(&si, old == TCP_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER);
+		return 0;
+	}
+	if (new != TCP_FIN_WAIT1 && new != TCP_LAST_ACK && new != TCP_CLOSE)
+		return 0;
+	si.key = (__u64)sk;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tp)
+		return 0;
+	tcp_positions(tp, &si);
+	if (new == TCP_CLOSE) {
+		on_close(&si, true);
+		return 0;
+	}
+	/* A client that only says it has no more to send still waits for its response. */
+	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
+
+	if (c && (c->rec.role == ROLE_SERVER || (sk->sk_shutdown & RCV_SHUTDOWN)))
+		on_close(&si, false);
+	return 0;
+}
+
+/* ---- every backend ---- */
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tp_inet_sock_set_state, struct sock *sk, int old, int new)
+{
+	if (CFG.empty)
+		return 0;
+	__u16 family = sk->__sk_common.skc_family;
+
+	if ((family != AF_INET && family != AF_INET6) || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	return handle_state(sk, old, new);
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(tp_sched_process_fork, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 from = parent->tgid, to = child->tgid;
+	__u8 yes = 1;
+
+	if (from != to && bpf_map_lookup_elem(&pids, &from))
+		bpf_map_update_elem(&pids, &to, &yes, BPF_ANY);
+	return 0;
+}
+
+/* Connections that fell silent, requests past their deadline, and entries whose socket is gone. */
+SEC("iter/bpf_map_elem")
+int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u64 *k = ctx->key;
+	struct conn *c = ctx->value;
+
+	if (!k || !c || CFG.empty)
+		return 0;
+	__u64 key = *k, now = bpf_ktime_get_ns(), active = c->active;
+
+	if (now < active || now - active < CFG.sweep_idle_ns)
+		return 0;
+	const struct sock *sk = (const struct sock *)key;
+	bool is_unix = c->rec.flags & F_UNIX;
+
+	if (c->state == S_RESPONSE && !c->swept) {
+		__u32 write_seq = is_unix ? c->wact : BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
+		__s32 over = c->wseq - write_seq;
+
+		c->swept = 1;
+		/* Bytes that were predicted but not taken: the send is under way, and so is the exchange. */
+		if (c->rec.role == ROLE_CLIENT || over <= 0)
+			emit(c, key, F_SWEPT);
+		return 0;
+	}
+	if (c->state == S_REQUEST || c->state == S_REQUEST_HEAD) {
+		__u64 since = c->rec.arrived ? c->rec.arrived : c->rec.read;
+
+		if (now > since && now - since > CFG.deadline_ns) {
+			c->rec.finished = now;
+			finish(c, key, 0, F_TIMEOUT);
+		}
+		return 0;
+	}
+	if (is_unix) {
+		if (now - active > 120000000000ULL && c->state != S_STREAM)
+			conn_remove(key);
+	} else if (now - active > 5000000000ULL) {
+		/* A close that no program saw, because a hook was interrupted by itself. */
+		__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+		__u16 port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+
+		if (state == TCP_CLOSE || state > TCP_CLOSING || port != c->rec.remote_port)
+			conn_remove(key);
+	}
+	return 0;
+}
+
+/* ---- tracepoint ---- */
+
+SEC("tp_btf/skb_copy_datagram_iovec")
+int BPF_PROG(tp_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
+{
+	struct sock *sk = skb->sk;
+	struct bpf_dynptr data;
+	struct source src = {};
+	struct work *w;
+
+	if (CFG.empty || !sk || len <= 0)
+		return 0;
+	w = work();
+	if (!w || !inet_ports(sk, &w->si) || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	w = begin(sk, true, len);
+	if (!w)
+		return 0;
+	tcp_positions(bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock)), &w->si);
+	if (bpf_dynptr_from_skb((struct __sk_buff *)skb, 0, &data))
+		return 0; /* never: a socket buffer that is being copied is readable */
+	src.len = len;
+	src.skb = &data;
+	src.skb_at = w->si.copied_seq - *(__u32 *)skb->cb;
+	return on_data(w, w->si.copied_seq, &src, SRC_SKB);
+}
+
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(tp_tcp_sendmsg_locked, struct sock *sk, struct msghdr *msg)
+{
+	struct work *w = CFG.empty ? NULL : begin_tcp(sk, false, msg->msg_iter.count);
+
+	return w ? handle_send(w, msg) : 0;
+}
+
+SEC("tp_btf/sk_data_ready")
+int BPF_PROG(tp_sk_data_ready, struct sock *sk)
+{
+	struct sockinfo si = {};
+
+	if (CFG.empty || sk->sk_protocol != IPPROTO_TCP || !inet_ports(sk, &si))
+		return 0;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (tp)
+		on_ready((__u64)sk, tp->tcp_mstamp * 1000);
+	return 0;
+}
+
+/* Where the bytes of the system call under way are. */
+static __always_inline bool from_syscall(struct pt_regs *regs, __u64 n, struct source *src, bool *receive, __u64 *fd)
+{
+	long nr;
+	__u64 buf, len;
+
+	syscall_args(regs, &nr, fd, &buf, &len);
+	*receive = nr == NR_READ || nr == NR_READV || nr == NR_RECVFROM || nr == NR_RECVMSG;
+	src->len = n;
+	if (nr == NR_READ || nr == NR_WRITE || nr == NR_RECVFROM || nr == NR_SENDTO) {
+		src->ptr = buf;
+		src->piece = n;
+		return true;
+	}
+	src->user_array = true;
+	if (nr == NR_READV || nr == NR_WRITEV) {
+		src->array = buf;
+		src->segments = len;
+		source_next(src);
+		return true;
+	}
+	if (nr == NR_SENDMSG || nr == NR_RECVMSG) {
+		struct user_msghdr m = {};
+
+		if (bpf_probe_read_user(&m, sizeof(m), (void *)buf))
+			return false;
+		src->array = (__u64)m.msg_iov;
+		src->segments = m.msg_iovlen;
+		source_next(src);
+		return true;
+	}
+	return false;
+}
+
+static __always_inline int handle_unix_length(struct sock *sk, int ret, bool receive)
+{
+	struct work *w = ret > 0 ? begin(sk, receive, ret) : NULL;
+	bool direction;
+	__u64 fd;
+
+	if (!w || !unix_info(sk, &w->si))
+		return 0;
+	if (!from_syscall((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()), ret, &w->src, &direction, &fd) ||
+	    direction != receive)
+		source_none(&w->src);
+	if (receive) {
+		w->si.rcv_nxt += ret;
+		return user_data(w->si.copied_seq);
+	}
+	unix_peer_ready(sk, w->now);
+	user_data(w->si.write_seq);
+	return handle_unix_sent(sk, ret);
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(tp_sock_send_length, struct sock *sk, int ret, int flags)
+{
+	if (CFG.empty || sk->__sk_common.skc_family != AF_UNIX)
+		return 0;
+	return handle_unix_length(sk, ret, false);
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(tp_sock_recv_length, struct sock *sk, int ret, int flags)
+{
+	if (CFG.empty || sk->__sk_common.skc_family != AF_UNIX || (flags & MSG_PEEK))
+		return 0;
+	return handle_unix_length(sk, ret, true);
+}
+
+/* ---- fentry ---- */
+
+/* Above this a copy takes long enough that the return, not the call, is when the last byte was handed over. */
+#define LONG_SEND 16384
+
+SEC("fentry/tcp_sendmsg")
+int BPF_PROG(fentry_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
+{
+	struct work *w = CFG.empty || !size ? NULL : begin_tcp(sk, false, size);
+
+	return w ? handle_send(w, msg) : 0;
+}
+
+SEC("fexit/tcp_sendmsg")
+int BPF_PROG(fexit_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
+{
+	if (!CFG.empty && size >= LONG_SEND)
+		on_sent((__u64)sk);
+	return 0;
+}
+
+static __always_inline int fexit_received(struct sock *sk, struct msghdr *msg, int flags, int ret)
+{
+	struct work *w = CFG.empty || ret <= 0 || (flags & MSG_PEEK) ? NULL : begin_tcp(sk, true, ret);
+
+	return w ? handle_received(w, msg, ret) : 0;
+}
+
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(fexit_tcp_recvmsg, struct sock *sk, struct msghdr *msg, size_t len, int flags, int *addr_len, int ret)
+{
+	return fexit_received(sk, msg, flags, ret);
+}
+
+/* Before 5.19 (ec095263a965) tcp_recvmsg had `nonblock` in front of `flags`. */
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(fexit_tcp_recvmsg_nonblock, struct sock *sk, struct msghdr *msg, size_t len, int nonblock, int flags,
+	     int *addr_len, int ret)
+{
+	return fexit_received(sk, msg, flags, ret);
+}
+
+/* sendfile and splice before 6.5 (dc97391e6610); later they come through tcp_sendmsg. */
+SEC("fentry/tcp_sendpage")
+int BPF_PROG(fentry_tcp_sendpage, struct sock *sk, struct page *page, int offset, size_t size)
+{
+	struct work *w = CFG.empty || !size ? NULL : begin_tcp(sk, false, size);
+
+	return w ? user_data(w->si.write_seq) : 0;
+}
+
+SEC("fentry/tcp_data_ready")
+int BPF_PROG(fentry_tcp_data_ready, struct sock *sk)
+{
+	struct sockinfo si = {};
+
+	if (CFG.empty || !inet_ports(sk, &si))
+		return 0;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (tp)
+		on_ready((__u64)sk, tp->tcp_mstamp * 1000);
+	return 0;
+}
+
+SEC("fentry/unix_stream_sendmsg")
+int BPF_PROG(fentry_unix_stream_sendmsg, struct socket *sock, struct msghdr *msg, size_t size)
+{
+	if (CFG.empty)
+		return 0;
+	return handle_unix_send(sock->sk, msg, size);
+}
+
+SEC("fexit/unix_stream_sendmsg")
+int BPF_PROG(fexit_unix_stream_sendmsg, struct socket *sock, struct msghdr *msg, size_t size, int ret)
+{
+	if (CFG.empty)
+		return 0;
+	return handle_unix_sent(sock->sk, ret);
+}
+
+SEC("fexit/unix_stream_recvmsg")
+int BPF_PROG(fexit_unix_stream_recvmsg, struct socket *sock, struct msghdr *msg, size_t size, int flags, int ret)
+{
+	if (CFG.empty || ret <= 0 || (flags & MSG_PEEK))
+		return 0;
+	return handle_unix_received(sock->sk, msg, ret);
+}
+
+SEC("fentry/unix_release_sock")
+int BPF_PROG(fentry_unix_release_sock, struct sock *sk)
+{
+	struct sockinfo si = { .key = (__u64)sk };
+	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
+
+	if (CFG.empty || !c)
+		return 0;
+	si.write_seq = c->wact;
+	on_close(&si, true);
+	return 0;
+}
+
+/* ---- kprobe ---- */
+
+/* begin_tcp for a socket known by its address only. */
+static __always_inline struct work *begin_probe(const struct sock *sk, bool receive, __u64 n)
+{
+	struct sockinfo si = {};
+	struct work *w = probe_info(sk, &si) ? begin(sk, receive, n) : NULL;
+
+	if (w) {
+		si.key = w->si.key;
+		w->si = si;
+	}
+	return w;
+}
+
+SEC("kprobe/tcp_sendmsg")
+int BPF_KPROBE(kprobe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
+{
+	struct work *w = CFG.empty || !size ? NULL : begin_probe(sk, false, size);
+
+	if (!w)
+		return 0;
+	if (size >= LONG_SEND) {
+		__u64 id = bpf_get_current_pid_tgid();
+		struct call call = { .sk = (__u64)sk };
+
+		bpf_map_update_elem(&calls, &id, &call, BPF_ANY);
+	}
+	return handle_send(w, msg);
+}
+
+static __always_inline bool call_end(struct call *to)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct call *call = bpf_map_lookup_elem(&calls, &id);
+
+	if (!call)
+		return false;
+	*to = *call;
+	bpf_map_delete_elem(&calls, &id);
+	return true;
+}
+
+static __always_inline void call_begin(const void *sk, const void *msg, __u64 flags)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct call call = { .sk = (__u64)sk, .msg = (__u64)msg, .flags = flags };
+
+	if (!(flags & MSG_PEEK) && process_wanted())
+		bpf_map_update_elem(&calls, &id, &call, BPF_ANY);
+}
+
+SEC("kretprobe/tcp_sendmsg")
+int BPF_KRETPROBE(kretprobe_tcp_sendmsg, int ret)
+{
+	struct call call;
+
+	if (!CFG.empty && call_end(&call))
+		on_sent(call.sk);
+	return 0;
+}
+
+SEC("kprobe/tcp_recvmsg")
+int BPF_KPROBE(kprobe_tcp_recvmsg, struct sock *sk, struct msghdr *msg, size_t len, int flags)
+{
+	if (!CFG.empty)
+		call_begin(sk, msg, flags);
+	return 0;
+}
+
+SEC("kprobe/tcp_recvmsg")
+int BPF_KPROBE(kprobe_tcp_recvmsg_nonblock, struct sock *sk, struct msghdr *msg, size_t len, int nonblock, int flags)
+{
+	if (!CFG.empty)
+		call_begin(sk, msg, flags);
+	return 0;
+}
+
+SEC("kretprobe/tcp_recvmsg")
+int BPF_KRETPROBE(kretprobe_tcp_recvmsg, int ret)
+{
+	struct call call;
+	struct work *w;
+
+	if (CFG.empty || !call_end(&call) || ret <= 0)
+		return 0;
+	w = begin_probe((void *)call.sk, true, ret);
+	return w ? handle_received(w, (void *)call.msg, ret) : 0;
+}
+
+SEC("kprobe/tcp_sendpage")
+int BPF_KPROBE(kprobe_tcp_sendpage, struct sock *sk, struct page *page, int offset, size_t size)
+{
+	struct work *w = CFG.empty || !size ? NULL : begin_probe(sk, false, size);
+
+	return w ? user_data(w->si.write_seq) : 0;
+}
+
+SEC("kprobe/tcp_data_ready")
+int BPF_KPROBE(kprobe_tcp_data_ready, struct sock *sk)
+{
+	if (!CFG.empty)
+		on_ready((__u64)sk, BPF_CORE_READ((struct tcp_sock *)sk, tcp_mstamp) * 1000);
+	return 0;
+}
+
+SEC("kprobe/unix_stream_sendmsg")
+int BPF_KPROBE(kprobe_unix_stream_sendmsg, struct socket *sock, struct msghdr *msg, size_t size)
+{
+	if (CFG.empty)
+		return 0;
+	struct sock *sk = BPF_CORE_READ(sock, sk);
+
+	call_begin(sk, msg, 0);
+	return handle_unix_send(sk, msg, size);
+}
+
+SEC("kretprobe/unix_stream_sendmsg")
+int BPF_KRETPROBE(kretprobe_unix_stream_sendmsg, int ret)
+{
+	struct call call;
+
+	if (CFG.empty || !call_end(&call))
+		return 0;
+	return handle_unix_sent((void *)call.sk, ret);
+}
+
+SEC("kprobe/unix_stream_recvmsg")
+int BPF_KPROBE(kprobe_unix_stream_recvmsg, struct socket *sock, struct msghdr *msg, size_t size, int flags)
+{
+	if (!CFG.empty)
+		call_begin(BPF_CORE_READ(sock, sk), msg, flags);
+	return 0;
+}
+
+SEC("kretprobe/unix_stream_recvmsg")
+int BPF_KRETPROBE(kretprobe_unix_stream_recvmsg, int ret)
+{
+	struct call call;
+
+	if (CFG.empty || !call_end(&call) || ret <= 0)
+		return 0;
+	return handle_unix_received((void *)call.sk, (void *)call.msg, ret);
+}
+
+SEC("kprobe/unix_release_sock")
+int BPF_KPROBE(kprobe_unix_release_sock, struct sock *sk)
+{
+	struct sockinfo si = { .key = (__u64)sk };
+	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
+
+	if (CFG.empty || !c)
+		return 0;
+	si.write_seq = c->wact;
+	on_close(&si, true);
+	return 0;
+}
+
+/* ---- syscall ---- */
+
+/* The socket behind a descriptor of the current process. */
+static __always_inline const struct sock *socket_of(__u64 fd)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file *file = NULL;
+
+	if (fd >= BPF_CORE_READ(fdt, max_fds))
+		return NULL;
+	if (bpf_probe_read_kernel(&file, sizeof(file), BPF_CORE_READ(fdt, fd) + fd) || !file)
+		return NULL;
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	struct socket *sock = BPF_CORE_READ(file, private_data);
+
+	return BPF_CORE_READ(sock, sk);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
+{
+	bool receive, is_unix;
+	struct work *w;
+	long nr;
+	__u64 fd, a1, a2;
+
+	if (CFG.empty || ret <= 0)
+		return 0;
+	syscall_args(regs, &nr, &fd, &a1, &a2);
+	if (nr != NR_READ && nr != NR_WRITE && nr != NR_READV && nr != NR_WRITEV && nr != NR_SENDTO && nr != NR_RECVFROM &&
+	    nr != NR_SENDMSG && nr != NR_RECVMSG && nr != NR_SENDFILE)
+		return 0;
+	if (!process_wanted())
+		return 0;
+	if ((nr == NR_RECVFROM && (syscall_arg3(regs) & MSG_PEEK)) || (nr == NR_RECVMSG && (a2 & MSG_PEEK)))
+		return 0;
+	const struct sock *sk = socket_of(fd);
+
+	if (!sk)
+		return 0;
+	is_unix = BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX;
+	w = is_unix ? begin(sk, false, ret) : begin_probe(sk, false, ret);
+	if (!w)
+		return 0;
+	if (!from_syscall(regs, ret, &w->src, &receive, &fd))
+		source_none(&w->src);
+	w->receive = receive;
+	if (!is_unix)
+		return user_data((receive ? w->si.copied_seq : w->si.write_seq) - ret);
+	if (!unix_info(sk, &w->si))
+		return 0;
+	if (receive) {
+		w->si.rcv_nxt += ret;
+		return user_data(w->si.copied_seq);
+	}
+	unix_peer_ready(sk, w->now);
+	user_data(w->si.write_seq);
+	return handle_unix_sent(sk, ret);
+}
+
+/* When a segment arrives, on kernels without a better witness; the clock is read here because tcp_mstamp is not yet fresh. */
+SEC("tp_btf/tcp_probe")
+int BPF_PROG(tp_tcp_probe, struct sock *sk)
+{
+	struct sockinfo si = {};
+
+	if (CFG.empty || !inet_ports(sk, &si))
+		return 0;
+	on_ready((__u64)sk, bpf_ktime_get_ns());
+	return 0;
+}

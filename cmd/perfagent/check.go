@@ -1,0 +1,364 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perfagent/perfagent/internal/host"
+)
+
+// checkReport is what `check` says; -o json shows it as it is.
+type checkReport struct {
+	Degraded   bool               `json:"degraded"`
+	Kernel     kernelReport       `json:"kernel"`
+	Privileges []privilege        `json:"privileges"`
+	Backend    string             `json:"backend"` // the one that run would take; empty for none
+	Backends   []backendReport    `json:"backends"`
+	TLS        host.LibraryReport `json:"tls"`
+	NotVisible []blindSpot        `json:"not_visible"`
+}
+
+type kernelReport struct {
+	Release      string `json:"release"`
+	Architecture string `json:"architecture"`
+	BTF          bool   `json:"btf"`      // the kernel describes its own types
+	Lockdown     string `json:"lockdown"` // none, integrity, confidentiality, or unknown
+	// HostProcesses tells whether the agent sees the host's process ids, not those of a container.
+	HostProcesses bool `json:"host_processes"`
+}
+
+// privilege is one capability that observing needs.
+type privilege struct {
+	Name    string `json:"name"`
+	Why     string `json:"why"`
+	Present bool   `json:"present"`
+}
+
+// blindSpot is something that cannot be seen on this host.
+type blindSpot struct {
+	What   string `json:"what"`
+	Why    string `json:"why"`
+	Remedy string `json:"remedy,omitempty"`
+	// Expected tells that a user would expect to see it: it makes the host degraded.
+	Expected bool `json:"expected"`
+}
+
+func newCheckCommand(environ []string) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "check",
+		Short: "Say what this host can and cannot show, and why",
+		Long: "check says what this host can and cannot show, and why. It leaves nothing attached.\n" +
+			"Exit code 3: something that a user would expect is not available.",
+		Args: noArguments,
+	}
+	source := addSettings(command.Flags(), environ, forCheck)
+	var output string
+	command.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
+	command.RunE = func(cmd *cobra.Command, _ []string) error {
+		if output != "text" && output != "json" {
+			return usageError{fmt.Errorf("flag --output: %q is not one of text, json", output)}
+		}
+		config, err := source.load()
+		if err != nil {
+			return err
+		}
+		report, err := check(cmd.Context(), "/", config)
+		if err != nil {
+			return err
+		}
+		if err := report.write(cmd.OutOrStdout(), output); err != nil {
+			return err
+		}
+		if report.Degraded {
+			return errDegraded
+		}
+		return nil
+	}
+	return command
+}
+
+// check looks at the host below root.
+func check(ctx context.Context, root string, config *Config) (*checkReport, error) {
+	report := &checkReport{Kernel: readKernel(root)}
+	report.Privileges = readPrivileges(root, report.Kernel.Release)
+	backends, err := checkBackends(ctx)
+	if err != nil {
+		report.blind(blindSpot{What: "anything", Why: err.Error(), Expected: true})
+	}
+	report.Backends = append([]backendReport{}, backends...) // never null in JSON
+	for i := range report.Backends {
+		report.Backends[i].Hooks = append([]hookReport{}, report.Backends[i].Hooks...)
+	}
+	report.chooseBackend(config.Capture.Backend)
+	filter, err := config.processFilter()
+	if err != nil {
+		return nil, err
+	}
+	if report.TLS, err = host.FindTLSLibraries(host.LibraryOptions{Root: root, Filter: filter, Except: uint32(os.Getpid())}); err != nil {
+		return nil, err
+	}
+	report.explainKernel()
+	report.explainTLS(config.Capture.TLS)
+	report.blind(blindSpot{What: "HTTP/2 and HTTP/3 exchanges", Why: "this version understands HTTP/1 only"})
+	for _, spot := range report.NotVisible {
+		report.Degraded = report.Degraded || spot.Expected
+	}
+	return report, nil
+}
+
+// processFilter returns which processes the settings choose.
+func (c *Config) processFilter() (host.Filter, error) {
+	filter := host.Filter{PIDs: c.Capture.PIDs, Cgroups: c.Capture.Cgroups}
+	for _, pattern := range c.Capture.Executables {
+		glob, err := host.NewGlob(pattern)
+		if err != nil {
+			return host.Filter{}, err
+		}
+		filter.Executables = append(filter.Executables, glob)
+	}
+	return filter, nil
+}
+
+func (r *checkReport) hasPrivilege(name string) bool {
+	return slices.ContainsFunc(r.Privileges, func(p privilege) bool { return p.Name == name && p.Present })
+}
+
+func (r *checkReport) blind(spot blindSpot) { r.NotVisible = append(r.NotVisible, spot) }
+
+// chooseBackend takes the first backend that is available, or the one that was forced.
+func (r *checkReport) chooseBackend(wanted string) {
+	var reasons []string
+	for _, backend := range r.Backends {
+		if wanted != "auto" && backend.Name != wanted {
+			continue
+		}
+		if !backend.Available {
+			reasons = append(reasons, backend.Name+": "+backend.Reason)
+			continue
+		}
+		r.Backend = backend.Name
+		for _, hook := range backend.Hooks {
+			if !hook.Available && hook.Loss != "" {
+				r.blind(blindSpot{What: hook.Loss, Why: hook.Name + ": " + hook.Reason, Expected: true})
+			}
+		}
+		return
+	}
+	if len(r.Backends) > 0 {
+		r.blind(blindSpot{What: "any exchange", Why: "no backend is available: " + strings.Join(reasons, "; "), Expected: true})
+	}
+}
+
+// explainKernel turns facts of the kernel and missing privileges into blind spots.
+func (r *checkReport) explainKernel() {
+	var missing []string
+	for _, p := range r.Privileges {
+		if !p.Present {
+			missing = append(missing, p.Name)
+		}
+	}
+	if len(missing) > 0 {
+		r.blind(blindSpot{"what needs " + strings.Join(missing, ", "), "these capabilities are missing", "run as root, or give the service these capabilities", true})
+	}
+	if !r.Kernel.BTF {
+		r.blind(blindSpot{"any exchange", "the kernel does not describe its types (no /sys/kernel/btf/vmlinux)", "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y", true})
+	}
+	if !r.Kernel.HostProcesses {
+		r.blind(blindSpot{"names of processes outside this container", "the agent runs in a process namespace of its own", "run the container with the host's process namespace", true})
+	}
+	if r.Kernel.Lockdown == "confidentiality" {
+		r.blind(blindSpot{"bytes of requests and responses", "kernel lockdown forbids reading them", "boot with lockdown=integrity", true})
+	}
+}
+
+// explainTLS names the TLS libraries in use that this build does not look into.
+func (r *checkReport) explainTLS(mode string) {
+	kinds := make(map[string]int)
+	for _, library := range r.TLS.Libraries {
+		if !tlsDecoded[library.Kind] {
+			kinds[library.Kind] += library.Processes
+		}
+	}
+	if r.TLS.Unreadable > 0 {
+		// With the privilege, only processes that the kernel protects are left: nothing that a user misses.
+		privileged := r.hasPrivilege("CAP_SYS_PTRACE")
+		remedy := map[bool]string{false: "run as root"}[privileged]
+		r.blind(blindSpot{fmt.Sprintf("TLS libraries of %d processes", r.TLS.Unreadable), "their mappings cannot be read", remedy, !privileged})
+	}
+	if len(kinds) == 0 {
+		return
+	}
+	var names []string
+	for kind, processes := range kinds {
+		names = append(names, fmt.Sprintf("%s (%d)", kind, processes))
+	}
+	slices.Sort(names)
+	spot := blindSpot{What: "exchanges inside TLS", Why: "not looked into, by processes: " + strings.Join(names, ", "), Expected: true}
+	if mode == "off" {
+		spot.Why, spot.Expected = "switched off by --capture.tls", false
+	}
+	r.blind(spot)
+}
+
+// readKernel reads what the kernel says of itself.
+func readKernel(root string) kernelReport {
+	_, btfErr := os.Stat(filepath.Join(root, "sys/kernel/btf/vmlinux"))
+	// The initial process namespace has a fixed inode number (PROC_PID_INIT_INO).
+	namespace, _ := os.Readlink(filepath.Join(root, "proc/self/ns/pid"))
+	return kernelReport{
+		Release:       firstLine(filepath.Join(root, "proc/sys/kernel/osrelease")),
+		Architecture:  runtime.GOARCH,
+		BTF:           btfErr == nil,
+		Lockdown:      readLockdown(root),
+		HostProcesses: namespace == "pid:[4026531836]" || namespace == "",
+	}
+}
+
+// lockdownMode finds the mode in force, which stands in brackets: "none [integrity] confidentiality".
+var lockdownMode = regexp.MustCompile(`\[([a-z]+)\]`)
+
+func readLockdown(root string) string {
+	if m := lockdownMode.FindStringSubmatch(firstLine(filepath.Join(root, "sys/kernel/security/lockdown"))); m != nil {
+		return m[1]
+	}
+	return "unknown"
+}
+
+func firstLine(name string) string {
+	data, _ := os.ReadFile(name)
+	line, _, _ := strings.Cut(string(data), "\n")
+	return printable(line)
+}
+
+// Capabilities as capability(7) numbers them.
+const (
+	capSysPtrace   = 19
+	capSysAdmin    = 21
+	capSysResource = 24
+	capPerfmon     = 38
+	capBPF         = 39
+)
+
+// readPrivileges tells which capabilities observing needs on this kernel, and which of them this process has.
+func readPrivileges(root, release string) []privilege {
+	var effective uint64
+	status, _ := os.ReadFile(filepath.Join(root, "proc/self/status"))
+	for line := range strings.Lines(string(status)) {
+		if digits, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			effective, _ = strconv.ParseUint(strings.TrimSpace(digits), 16, 64)
+		}
+	}
+	has := func(capability int) bool { return effective>>capability&1 == 1 }
+	admin := has(capSysAdmin)
+	var needed []privilege
+	if kernelAtLeast(release, 5, 8) {
+		needed = append(needed,
+			privilege{"CAP_BPF", "load programs and maps", admin || has(capBPF)},
+			privilege{"CAP_PERFMON", "attach to tracepoints and read socket data", admin || has(capPerfmon)})
+	} else {
+		needed = append(needed, privilege{"CAP_SYS_ADMIN", "load and attach programs", admin})
+	}
+	if !kernelAtLeast(release, 5, 11) {
+		needed = append(needed, privilege{"CAP_SYS_RESOURCE", "lock memory for maps", has(capSysResource)})
+	}
+	return append(needed, privilege{"CAP_SYS_PTRACE", "name the processes of other users", has(capSysPtrace)})
+}
+
+var releaseNumbers = regexp.MustCompile(`^(\d+)\.(\d+)`)
+
+// kernelAtLeast compares a release such as 6.1.0-18-amd64; one that cannot be read counts as new.
+func kernelAtLeast(release string, major, minor int) bool {
+	m := releaseNumbers.FindStringSubmatch(release)
+	if m == nil {
+		return true
+	}
+	a, _ := strconv.Atoi(m[1])
+	b, _ := strconv.Atoi(m[2])
+	return cmp.Or(cmp.Compare(a, major), cmp.Compare(b, minor)) >= 0
+}
+
+// write shows the report as text or JSON.
+func (r *checkReport) write(w io.Writer, output string) error {
+	if output == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(r)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "What perfagent can show on this host\n\n")
+	fmt.Fprintf(&b, "kernel      %s %s, BTF %s, lockdown %s\n", r.Kernel.Release, r.Kernel.Architecture, yesNo(r.Kernel.BTF), r.Kernel.Lockdown)
+	for i, p := range r.Privileges {
+		label := map[bool]string{true: "privileges"}[i == 0]
+		fmt.Fprintf(&b, "%-11s %-8s %s: %s\n", label, map[bool]string{true: "ok", false: "MISSING"}[p.Present], p.Name, p.Why)
+	}
+	fmt.Fprintf(&b, "backend     %s\n", cmp.Or(r.Backend, "none"))
+	r.writeBackends(&b)
+	r.writeTLS(&b)
+	fmt.Fprintf(&b, "\nnot visible\n")
+	for _, spot := range r.NotVisible {
+		mark := map[bool]string{true: "!", false: "-"}[spot.Expected]
+		writeWrapped(&b, "  "+mark+" ", spot.What+": "+spot.Why+map[bool]string{true: "; " + spot.Remedy}[spot.Remedy != ""])
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *checkReport) writeBackends(b *strings.Builder) {
+	for _, backend := range r.Backends {
+		writeWrapped(b, "  ", fmt.Sprintf("%-10s %s", backend.Name, availability(backend.Available, backend.Reason)))
+		for _, hook := range backend.Hooks {
+			writeWrapped(b, "    ", hook.Name+" "+availability(hook.Available, hook.Reason))
+		}
+	}
+}
+
+func (r *checkReport) writeTLS(b *strings.Builder) {
+	fmt.Fprintf(b, "\nTLS libraries in %d processes\n", r.TLS.Processes)
+	for _, library := range r.TLS.Libraries {
+		writeWrapped(b, "  ", printable(library.String()))
+	}
+	if len(r.TLS.Libraries) == 0 {
+		fmt.Fprintf(b, "  none\n")
+	}
+}
+
+func availability(available bool, reason string) string {
+	if available {
+		return "ok"
+	}
+	return "missing: " + printable(cmp.Or(reason, "no reason known"))
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// writeWrapped writes a text in lines of at most 80 characters, the later ones indented below the first.
+func writeWrapped(b *strings.Builder, indent, text string) {
+	const width = 80
+	line := indent
+	hanging := strings.Repeat(" ", len(indent)+2)
+	for i, word := range strings.SplitAfter(text, " ") {
+		if i > 0 && len(line)+len(strings.TrimSpace(word)) > width {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = hanging
+		}
+		line += word
+	}
+	b.WriteString(strings.TrimRight(line, " ") + "\n")
+}

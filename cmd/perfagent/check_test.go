@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// fakeRoot returns the root of a host of which check reads these files.
+func fakeRoot(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, content := range files {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func useBackends(t *testing.T, backends ...backendReport) {
+	t.Helper()
+	original, decoded := checkBackends, tlsDecoded
+	checkBackends = func(context.Context) ([]backendReport, error) { return backends, nil }
+	tlsDecoded = map[string]bool{"go": true}
+	t.Cleanup(func() { checkBackends, tlsDecoded = original, decoded })
+}
+
+// Shows what makes a host degraded, one host per case, and that the text says why.
+func TestCheck(t *testing.T) {
+	healthy := map[string]string{
+		"proc/sys/kernel/osrelease":    "6.1.0-18-amd64\n",
+		"proc/self/status":             "Name:\tx\nCapEff:\t000001ffffffffff\n",
+		"sys/kernel/btf/vmlinux":       "",
+		"sys/kernel/security/lockdown": "none [integrity] confidentiality\n",
+	}
+	complete := backendReport{Name: "tracepoint", Available: true, Hooks: []hookReport{{Name: "inet_sock_set_state", Available: true}}}
+	partial := backendReport{Name: "fentry", Available: true, Hooks: []hookReport{
+		{Name: "unix_stream_recvmsg", Reason: "no such function", Loss: "exchanges on Unix sockets"},
+		{Name: "other", Reason: "no such function"},
+	}}
+	broken := backendReport{Name: "kprobe", Reason: "lockdown"}
+	ssl := "7f00-7f01 r-xp 0 08:01 12 /usr/lib/libssl.so.3\n"
+	for _, c := range []struct {
+		name     string
+		change   map[string]string // files over healthy; "-" removes one
+		backends []backendReport
+		settings func(*Config)
+		degraded bool
+		text     string
+	}{
+		{"healthy", nil, []backendReport{complete, broken}, nil, false, "backend     tracepoint\n"},
+		{"lockdown is shown", nil, []backendReport{complete}, nil, false, "lockdown integrity"},
+		{"no backend", nil, []backendReport{broken}, nil, true, "no backend is available: kprobe: lockdown"},
+		{"forced backend", nil, []backendReport{complete, broken}, func(c *Config) { c.Capture.Backend = "kprobe" }, true, "backend     none\n"},
+		{"hook missing", nil, []backendReport{partial}, nil, true, "! exchanges on Unix sockets: unix_stream_recvmsg: no such function\n"},
+		{"no BTF", map[string]string{"sys/kernel/btf/vmlinux": "-"}, []backendReport{complete}, nil, true, "CONFIG_DEBUG_INFO_BTF=y"},
+		{"no privileges", map[string]string{"proc/self/status": "CapEff:\t0\n"}, []backendReport{complete}, nil, true, "MISSING  CAP_BPF"},
+		{"old kernel", map[string]string{"proc/sys/kernel/osrelease": "5.4.0\n"}, []backendReport{complete}, nil, false, "CAP_SYS_RESOURCE"},
+		{"confidentiality", map[string]string{"sys/kernel/security/lockdown": "none integrity [confidentiality]\n"}, []backendReport{complete}, nil, true, "lockdown=integrity"},
+		{"TLS", map[string]string{"proc/9/maps": ssl}, []backendReport{complete}, nil, true, "not looked into, by processes: openssl (1)"},
+		{"TLS switched off", map[string]string{"proc/9/maps": ssl}, []backendReport{complete}, func(c *Config) { c.Capture.TLS = "off" }, false, "openssl /usr/lib/libssl.so.3 (1 process)"},
+		{"TLS of others", map[string]string{"proc/9/maps": ssl}, []backendReport{complete}, func(c *Config) { c.Capture.PIDs = []uint32{8} }, false, "  none\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			useBackends(t, c.backends...)
+			files := make(map[string]string)
+			for _, layer := range []map[string]string{healthy, c.change} {
+				for name, content := range layer {
+					if files[name] = content; content == "-" {
+						delete(files, name)
+					}
+				}
+			}
+			config := defaultConfig()
+			if c.settings != nil {
+				c.settings(config)
+			}
+			report, err := check(context.Background(), fakeRoot(t, files), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var text, document bytes.Buffer
+			if err := report.write(&text, "text"); err != nil {
+				t.Fatal(err)
+			}
+			if report.Degraded != c.degraded || !strings.Contains(text.String(), c.text) {
+				t.Errorf("degraded %v, want %v and %q in:\n%s", report.Degraded, c.degraded, c.text, text.String())
+			}
+			for line := range strings.Lines(text.String()) {
+				if len(line) > 81 {
+					t.Errorf("line of %d characters: %s", len(line)-1, line)
+				}
+			}
+			if err := report.write(&document, "json"); err != nil || !json.Valid(document.Bytes()) || strings.Contains(document.String(), "null") {
+				t.Errorf("JSON: %v\n%s", err, document.String())
+			}
+		})
+	}
+}

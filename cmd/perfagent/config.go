@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config is every setting of the agent. settings lists how each is named, parsed and bounded.
+type Config struct {
+	Web     WebConfig
+	Capture CaptureConfig
+	Routes  RoutesConfig
+	Limits  LimitsConfig
+	Trace   TraceConfig
+	Log     LogConfig
+
+	ReadyFile string // written once the agent is ready, removed at the end; "" for none
+}
+
+// WebConfig is what the agent serves.
+type WebConfig struct {
+	ListenAddresses []string // host:port or unix:/path
+	ConfigFile      string   // TLS and basic auth, exporter-toolkit format; "" for none
+	EnableLifecycle bool     // POST /-/reload
+	Socket          string   // Unix socket that `trace` reads from; "" for none
+}
+
+// CaptureConfig is what the kernel side looks at.
+type CaptureConfig struct {
+	Ports       []uint16 // empty lists mean all
+	PIDs        []uint32
+	Executables []string
+	Cgroups     []string
+	Backend     string        // auto, tracepoint, fentry, kprobe, syscall
+	TLS         string        // auto, off
+	HeadBytes   uint32        // captured bytes of a request head, at most
+	Timeout     time.Duration // a request without a response for so long is a timeout
+	RingBytes   uint32        // size of the ring buffer; a power of two
+}
+
+// RoutesConfig is how paths become routes.
+type RoutesConfig struct{ File string }
+
+// LimitsConfig bounds what the agent keeps.
+type LimitsConfig struct {
+	Endpoints   int
+	MemoryBytes int64
+	Connections uint32
+	Heads       uint32
+}
+
+// TraceConfig is what an exchange shows of itself.
+type TraceConfig struct{ RawPaths bool }
+
+// LogConfig is the agent's own log.
+type LogConfig struct {
+	Level  slog.Level
+	Format string // logfmt, json
+}
+
+// defaultConfig returns the settings of an agent that nobody configured.
+func defaultConfig() *Config {
+	return &Config{
+		Web: WebConfig{ListenAddresses: []string{"127.0.0.1:9464"}, Socket: "/run/perfagent/perfagent.sock"},
+		Capture: CaptureConfig{
+			Backend: "auto", TLS: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
+		},
+		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 32768, Heads: 6144},
+		Log:    LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
+	}
+}
+
+// configFileFlag names the one setting that cannot stand in the file: the file itself.
+const configFileFlag = "config.file"
+
+// environmentPrefix begins the name of every variable that configures the agent.
+const environmentPrefix = "PERFAGENT_"
+
+// configSource is where settings come from, the later over the earlier: defaults, file, environment, flags. It is kept
+// for reloads.
+type configSource struct {
+	file    string              // --config.file; "" takes it from the environment
+	flags   map[string][]string // given flags by path, as text
+	environ []string
+}
+
+// load reads all sources. A bad environment is a usageError; a bad file is not, its message has file, line and key.
+func (s *configSource) load() (*Config, error) {
+	config := defaultConfig()
+	settings := config.settings()
+	variables := s.variables()
+	file := s.file
+	if file == "" {
+		file = variables[variableName(configFileFlag)]
+	}
+	if file != "" {
+		if err := applyFile(settings, file); err != nil {
+			return nil, err
+		}
+	}
+	for _, setting := range settings {
+		text, ok := variables[variableName(setting.path)]
+		if !ok {
+			continue
+		}
+		if err := setting.value.set(setting.value.split(text)); err != nil {
+			return nil, usageError{fmt.Errorf("environment variable %s: %w", variableName(setting.path), err)}
+		}
+	}
+	for _, setting := range settings {
+		texts, ok := s.flags[setting.path]
+		if !ok {
+			continue
+		}
+		if err := setting.value.set(texts); err != nil {
+			return nil, usageError{fmt.Errorf("flag --%s: %w", setting.path, err)}
+		}
+	}
+	return config, nil
+}
+
+// variables returns the agent's part of the environment. An empty variable counts as unset, as shells and unit files
+// leave them behind.
+func (s *configSource) variables() map[string]string {
+	variables := make(map[string]string)
+	for _, entry := range s.environ {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, environmentPrefix) && value != "" {
+			variables[name] = value
+		}
+	}
+	return variables
+}
+
+// unknownVariables returns variables that look like settings and are none, sorted. They do not stop the start, because
+// Kubernetes makes some itself for a service called perfagent (PERFAGENT_SERVICE_HOST, PERFAGENT_PORT and others, which
+// are left out here).
+func (s *configSource) unknownVariables() []string {
+	variables := s.variables()
+	delete(variables, variableName(configFileFlag))
+	for _, setting := range defaultConfig().settings() {
+		delete(variables, variableName(setting.path))
+	}
+	var unknown []string
+	for name := range variables {
+		rest := strings.TrimPrefix(name, environmentPrefix)
+		if !strings.HasPrefix(rest, "SERVICE_") && rest != "PORT" && !strings.HasPrefix(rest, "PORT_") {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
+}
+
+// variableName returns the environment variable of a setting: capture.head-bytes is PERFAGENT_CAPTURE_HEAD_BYTES.
+func variableName(path string) string {
+	return environmentPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(path))
+}
+
+// changes returns the paths of the settings that differ between two configurations: those that a running agent takes
+// over, and those that need a restart.
+func changes(from, to *Config) (live, restart []string) {
+	before, after := from.settings(), to.settings()
+	for i := range before {
+		switch {
+		case before[i].value.String() == after[i].value.String():
+		case before[i].live:
+			live = append(live, before[i].path)
+		default:
+			restart = append(restart, before[i].path)
+		}
+	}
+	return live, restart
+}
+
+// withLive returns from with the settings of to that a running agent takes over.
+func withLive(from, to *Config) *Config {
+	merged := *from
+	before, after := merged.settings(), to.settings()
+	for i := range before {
+		if before[i].live {
+			// The text was made by the same value, so it parses.
+			_ = before[i].value.set(after[i].value.texts())
+		}
+	}
+	return &merged
+}
+
+// openFileError explains why a file that a setting names cannot be read.
+func openFileError(err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w: create it or correct --%s", err, configFileFlag)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: make it readable for the agent's user", err)
+	}
+	return err
+}

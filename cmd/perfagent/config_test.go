@@ -1,0 +1,187 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// loadConfig loads from a file's text, variables and flags (path=value).
+func loadConfig(t *testing.T, file string, environ, flags []string) (*Config, error) {
+	t.Helper()
+	source := &configSource{flags: make(map[string][]string), environ: environ}
+	if file != "" {
+		source.file = writeFile(t, "perfagent.yml", file)
+	}
+	for _, flag := range flags {
+		path, value, _ := strings.Cut(flag, "=")
+		source.flags[path] = append(source.flags[path], value)
+	}
+	return source.load()
+}
+
+func writeFile(t *testing.T, name, content string) string {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// Shows that flags win over the environment, which wins over the file, which wins over the defaults; a list is replaced
+// as a whole.
+func TestConfigOrder(t *testing.T) {
+	file := "capture:\n  port: [1, 2]\n  head-bytes: 2KiB\n  timeout: 1m\nlog.level: warn\nlimits:\n  endpoints: 7\n"
+	environ := []string{"PERFAGENT_CAPTURE_HEAD_BYTES=3072", "PERFAGENT_CAPTURE_TIMEOUT=2m", "PERFAGENT_CAPTURE_PORT=3,4", "PERFAGENT_LOG_FORMAT="}
+	got, err := loadConfig(t, file, environ, []string{"capture.timeout=3m", "web.listen-address=:1", "web.listen-address=unix:/x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaultConfig()
+	want.Capture.Ports = []uint16{3, 4}
+	want.Capture.HeadBytes = 3072
+	want.Capture.Timeout = 3 * time.Minute
+	want.Log.Level = slog.LevelWarn
+	want.Limits.Endpoints = 7
+	want.Web.ListenAddresses = []string{":1", "unix:/x"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// Shows that every setting can be given in each of its three forms, with the value that its default has as text.
+func TestEverySettingHasThreeForms(t *testing.T) {
+	samples := map[string]string{
+		"web.config.file": "/a", "capture.port": "80", "capture.pid": "7", "capture.executable": "/a/*", "capture.cgroup": "/a",
+		"routes.file": "/r", "ready-file": "/f",
+	}
+	for _, s := range defaultConfig().settings() {
+		value := s.value.String()
+		if value == "" {
+			value = samples[s.path]
+		}
+		for form, load := range map[string]func() (*Config, error){
+			"file":        func() (*Config, error) { return loadConfig(t, s.path+": "+value+"\n", nil, nil) },
+			"nested file": func() (*Config, error) { return loadConfig(t, nested(s.path, value), nil, nil) },
+			"environment": func() (*Config, error) { return loadConfig(t, "", []string{variableName(s.path) + "=" + value}, nil) },
+			"flag":        func() (*Config, error) { return loadConfig(t, "", nil, []string{s.path + "=" + value}) },
+		} {
+			config, err := load()
+			if err != nil {
+				t.Errorf("%s in the %s: %v", s.path, form, err)
+				continue
+			}
+			for _, set := range config.settings() {
+				if set.path == s.path && set.value.String() != value {
+					t.Errorf("%s in the %s is %q, want %q", s.path, form, set.value.String(), value)
+				}
+			}
+		}
+	}
+}
+
+// nested writes a.b.c: v as YAML with one level for each dot.
+func nested(path, value string) string {
+	var b strings.Builder
+	keys := strings.Split(path, ".")
+	for i, key := range keys {
+		b.WriteString(strings.Repeat("  ", i) + key + ":")
+		if i == len(keys)-1 {
+			b.WriteString(" " + value)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// Shows that a mistake in the file stops the start with file, line and key.
+func TestConfigFileMistakes(t *testing.T) {
+	cases := []struct{ name, file, want string }{
+		{"unknown key", "capture:\n  prot: 80\n", "yml:2: unknown key capture.prot; did you mean capture.port?"},
+		{"unknown area", "\nstorage:\n  path: /x\n", "yml:2: unknown key storage; perfagent run --help"},
+		{"bad value", "capture:\n  port:\n    - 80\n    - 70000\n", `yml:3: capture.port: "70000" is not a port`},
+		{"bad choice", "log:\n  level: loud\n", `yml:2: log.level: "loud" is not one of debug`},
+		{"bound", "capture.head-bytes: 63\n", `yml:1: capture.head-bytes: "63" is not between 64 and 4096`},
+		{"size", "limits.memory: 1QiB\n", `yml:1: limits.memory: "1QiB" is not a whole number or a size`},
+		{"ring", "capture.ring-bytes: 3MiB\n", "power of two"},
+		{"overflow", "limits.memory: 9999999999GiB\n", "yml:1: limits.memory"},
+		{"list for one", "log.level: [info]\n", "yml:1: log.level: one value is expected"},
+		{"map for one", "log.level:\n  a: b\n", "yml:2: log.level: a value is expected"},
+		{"one for an area", "capture: 80\n", "yml:1: capture: keys are expected"},
+		{"twice", "log.level: info\nlog:\n  level: warn\n", "yml:3: log.level: already set on line 1"},
+		{"not YAML", "a: b\n c: [\n", "yml:"},
+		{"list of files", "- a\n", "yml:1: keys such as capture.port"},
+		{"another file", "config:\n  file: /x\n", "yml:2: config.file: a file cannot name another"},
+		{"two documents", "log.level: info\n---\nlog.level: warn\n", "second document"},
+		{"merge key", "log: &l\n  level: info\n<<: *l\n", "yml:3: <<: only plain keys"},
+		{"control characters", "\"a\\eb\": 1\n", "unknown key"},
+	}
+	for _, c := range cases {
+		_, err := loadConfig(t, c.file, nil, nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+			continue
+		}
+		if errors.As(err, &usageError{}) {
+			t.Errorf("%s: a mistake in a file is reported as one of usage", c.name)
+		}
+	}
+}
+
+// Shows what a file may be without being a mistake.
+func TestConfigFileTolerance(t *testing.T) {
+	for _, file := range []string{"", "# nothing\n", "---\n", "capture:\n", "capture:\n  port:\n", "a: &x [80]\n"[:0] + "capture.port: []\n"} {
+		config, err := loadConfig(t, file, nil, nil)
+		if err != nil || len(config.Capture.Ports) != 0 {
+			t.Errorf("%q: %v", file, err)
+		}
+	}
+}
+
+// Shows that mistakes in the environment name the variable and count as usage; variables of others are let be.
+func TestConfigEnvironment(t *testing.T) {
+	_, err := loadConfig(t, "", []string{"PERFAGENT_CAPTURE_BACKEND=magic"}, nil)
+	if !errors.As(err, &usageError{}) || !strings.Contains(err.Error(), "PERFAGENT_CAPTURE_BACKEND") {
+		t.Errorf("got %v", err)
+	}
+	source := &configSource{environ: []string{"PERFAGENT_PROT=1", "PERFAGENT_SERVICE_HOST=x", "PERFAGENT_PORT=tcp://x", "PERFAGENT_PORT_80_TCP=x", "PERFAGENT_LOG_LEVEL=info", "PERFAGENT_CONFIG_FILE=/x"}}
+	if got := source.unknownVariables(); !reflect.DeepEqual(got, []string{"PERFAGENT_PROT"}) {
+		t.Errorf("unknown variables: %v", got)
+	}
+}
+
+// Shows which changes a running agent takes over.
+func TestChanges(t *testing.T) {
+	from, to := defaultConfig(), defaultConfig()
+	to.Log.Level, to.Routes.File, to.Capture.Ports = slog.LevelDebug, "/r", []uint16{80}
+	live, restart := changes(from, to)
+	if !reflect.DeepEqual(live, []string{"routes.file", "log.level"}) || !reflect.DeepEqual(restart, []string{"capture.port"}) {
+		t.Errorf("live %v, restart %v", live, restart)
+	}
+	merged := withLive(from, to)
+	if merged.Log.Level != slog.LevelDebug || merged.Routes.File != "/r" || merged.Capture.Ports != nil || from.Routes.File != "" {
+		t.Errorf("merged %+v from %+v", merged, from)
+	}
+}
+
+// Shows that no file brings the reader down.
+func FuzzConfigFile(f *testing.F) {
+	f.Add("capture:\n  port: [80]\n")
+	f.Add("a: &a [*a]\n")
+	f.Add("log: {level: info}\n<<: 1\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		name := filepath.Join(t.TempDir(), "c.yml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := applyFile(defaultConfig().settings(), name); err != nil && !strings.Contains(err.Error(), name) {
+			t.Errorf("%q: the error does not name the file: %v", text, err)
+		}
+	})
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// configBytesMax bounds a configuration file; a larger one is a mistake in the name.
+const configBytesMax = 1 << 20
+
+// applyFile sets what a YAML file says. Keys are a setting's path, nested at its dots or not. An unknown key, a key
+// given twice and a bad value are errors with the file and the line.
+func applyFile(settings []setting, name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return openFileError(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, configBytesMax+1))
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if len(data) > configBytesMax {
+		return fmt.Errorf("%s: larger than 1 MiB: is it a configuration file?", name)
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var document, extra yaml.Node
+	switch err := decoder.Decode(&document); {
+	case errors.Is(err, io.EOF):
+		return nil // an empty file sets nothing
+	case err != nil:
+		return syntaxError(name, err)
+	}
+	if err := decoder.Decode(&extra); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s:%d: a second document: merge it with the first", name, extra.Line)
+	}
+	reader := fileReader{name: name, byPath: make(map[string]*setting), seen: make(map[string]int)}
+	for i := range settings {
+		reader.byPath[settings[i].path] = &settings[i]
+	}
+	return reader.read(document.Content[0], "")
+}
+
+var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
+
+// syntaxError gives a YAML error the form of the other errors of the file.
+func syntaxError(name string, err error) error {
+	text := err.Error()
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("%s:%s: not valid YAML: %s", name, m[1], strings.TrimPrefix(text, m[0]))
+	}
+	return fmt.Errorf("%s: not valid YAML: %s", name, strings.TrimPrefix(text, "yaml: "))
+}
+
+// fileReader walks a configuration file.
+type fileReader struct {
+	name   string
+	byPath map[string]*setting
+	seen   map[string]int // line of each key
+}
+
+func (r *fileReader) errorf(node *yaml.Node, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %w", r.name, node.Line, fmt.Errorf(format, args...))
+}
+
+// read sets everything below node, whose keys continue prefix.
+func (r *fileReader) read(node *yaml.Node, prefix string) error {
+	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
+		return nil
+	}
+	if node.Kind != yaml.MappingNode {
+		if prefix == "" {
+			return r.errorf(node, "keys such as capture.port are expected here")
+		}
+		return r.errorf(node, "%s: keys are expected below it%s", prefix, r.suggestion(prefix))
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		path := key.Value
+		if prefix != "" {
+			path = prefix + "." + key.Value
+		}
+		if err := r.entry(key, value, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry handles one key.
+func (r *fileReader) entry(key, value *yaml.Node, path string) error {
+	if key.Kind != yaml.ScalarNode || key.Value == "<<" {
+		return r.errorf(key, "%s: only plain keys are understood", path)
+	}
+	if value.Kind == yaml.AliasNode {
+		value = value.Alias
+	}
+	setting := r.byPath[path]
+	switch {
+	case path == configFileFlag:
+		return r.errorf(key, "%s: a file cannot name another; give the flag or the environment variable", path)
+	case setting == nil && r.isArea(path):
+		return r.read(value, path)
+	case setting == nil:
+		return r.errorf(key, "unknown key %s%s", path, r.suggestion(path))
+	case r.seen[path] != 0:
+		return r.errorf(key, "%s: already set on line %d", path, r.seen[path])
+	}
+	r.seen[path] = key.Line
+	texts, err := r.texts(value, setting)
+	if err != nil {
+		return r.errorf(value, "%s: %w", path, err)
+	}
+	if texts == nil {
+		return nil
+	}
+	if err := setting.value.set(texts); err != nil {
+		return r.errorf(value, "%s: %w", path, err)
+	}
+	return nil
+}
+
+// texts returns a setting's value as text; nil where the key has none.
+func (r *fileReader) texts(node *yaml.Node, s *setting) ([]string, error) {
+	switch node.Kind {
+	case yaml.ScalarNode:
+		if node.Tag == "!!null" {
+			return nil, nil
+		}
+		return s.value.split(node.Value), nil
+	case yaml.SequenceNode:
+		if !s.value.isList() {
+			return nil, errors.New("one value is expected, not a list")
+		}
+		texts := []string{}
+		for _, element := range node.Content {
+			if element.Kind != yaml.ScalarNode {
+				return nil, fmt.Errorf("element %d of the list is no plain value", len(texts)+1)
+			}
+			texts = append(texts, element.Value)
+		}
+		return texts, nil
+	}
+	return nil, errors.New("a value is expected, not keys")
+}
+
+// isArea tells whether path is the beginning of a setting's.
+func (r *fileReader) isArea(path string) bool {
+	for known := range r.byPath {
+		if strings.HasPrefix(known, path+".") {
+			return true
+		}
+	}
+	return strings.HasPrefix(configFileFlag, path+".")
+}
+
+// suggestion names the setting that a wrong path was probably meant to be, or says nothing.
+func (r *fileReader) suggestion(path string) string {
+	best, distance := "", 4 // more than three slips are another word
+	for known := range r.byPath {
+		if d := editDistance(path, known); d < distance || d == distance && known < best {
+			best, distance = known, d
+		}
+	}
+	if best == "" {
+		return "; perfagent run --help lists them"
+	}
+	return "; did you mean " + best + "?"
+}
+
+// editDistance is the number of inserted, deleted and replaced bytes between two words.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/perfagent/perfagent"
+
+// layers is the import rule: each package may import those on its right, and no other of this module. A new package
+// gets a line here when it is designed; a line is not changed to make a build pass.
+var layers = map[string][]string{
+	"internal/wire":      {},
+	"internal/probes":    {"internal/wire"},
+	"internal/http":      {"internal/wire"},
+	"internal/host":      {"internal/wire"},
+	"internal/analytics": {"internal/wire", "internal/probes", "internal/http", "internal/host"},
+	"internal/export":    {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics"},
+	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics", "internal/export"},
+}
+
+// homes names the one package for each heavy module.
+var homes = map[string]string{
+	"github.com/cilium/ebpf":                 "internal/probes",
+	"github.com/shirou/gopsutil":             "internal/host",
+	"github.com/prometheus/client_golang":    "internal/export",
+	"github.com/prometheus/exporter-toolkit": "internal/export",
+	"github.com/spf13/cobra":                 "cmd/perfagent",
+	"github.com/spf13/pflag":                 "cmd/perfagent",
+	"go.yaml.in/yaml":                        "cmd/perfagent",
+}
+
+// standardOnly are packages that import the standard library and this module alone, so that they build and test
+// anywhere.
+var standardOnly = []string{"internal/wire", "internal/http", "internal/host", "internal/analytics"}
+
+// Shows that every package keeps to the import rule, from the import lines of its sources for every platform. Tests
+// and the programs below test/ may import what they need.
+func TestImportRule(t *testing.T) {
+	seen := 0
+	for file, imports := range sourceImports(t, filepath.Join("..", "..")) {
+		home := path.Dir(filepath.ToSlash(file))
+		if strings.HasPrefix(home, "test/") || home == "test" {
+			continue
+		}
+		seen++
+		allowed, known := layers[home]
+		if !known {
+			t.Errorf("%s: package %s is not in the import rule", file, home)
+			continue
+		}
+		for _, imported := range imports {
+			if problem := violation(home, allowed, imported); problem != "" {
+				t.Errorf("%s imports %s: %s", file, imported, problem)
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("only %d sources were found", seen)
+	}
+}
+
+// violation says what is wrong with an import, "" for nothing.
+func violation(home string, allowed []string, imported string) string {
+	if rest, ok := strings.CutPrefix(imported, modulePath+"/"); ok {
+		if rest != home && !slices.Contains(allowed, rest) {
+			return "not allowed by the import rule"
+		}
+		return ""
+	}
+	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
+		return "" // the standard library
+	}
+	for module, where := range homes {
+		if (imported == module || strings.HasPrefix(imported, module+"/")) && home != where {
+			return "belongs to " + where
+		}
+	}
+	if slices.Contains(standardOnly, home) {
+		return "only the standard library is allowed"
+	}
+	return ""
+}
+
+// sourceImports returns the imports of each Go source below root, tests left out.
+func sourceImports(t *testing.T, root string) map[string][]string {
+	t.Helper()
+	found := make(map[string][]string)
+	files := token.NewFileSet()
+	err := fs.WalkDir(os.DirFS(root), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		base := entry.Name()
+		if entry.IsDir() && (base == "testdata" || base == "vendor" || base == "node_modules" || strings.HasPrefix(base, ".") && base != ".") {
+			return fs.SkipDir
+		}
+		if entry.IsDir() || !strings.HasSuffix(base, ".go") || strings.HasSuffix(base, "_test.go") {
+			return nil
+		}
+		source, err := parser.ParseFile(files, filepath.Join(root, name), nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		found[name] = []string{}
+		for _, spec := range source.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			found[name] = append(found[name], imported)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// Shows that the rule sees each kind of violation.
+func TestImportRuleViolations(t *testing.T) {
+	for _, c := range []struct {
+		home, imported string
+		ok             bool
+	}{
+		{"internal/http", modulePath + "/internal/wire", true},
+		{"internal/http", modulePath + "/internal/host", false},
+		{"internal/wire", modulePath + "/internal/http", false},
+		{"internal/analytics", modulePath + "/internal/export", false},
+		{"internal/analytics", "github.com/cilium/ebpf/link", false},
+		{"internal/probes", "github.com/cilium/ebpf/link", true},
+		{"internal/export", "github.com/spf13/pflag", false},
+		{"internal/http", "golang.org/x/net/http2", false},
+		{"internal/http", "net/http", true},
+	} {
+		if problem := violation(c.home, layers[c.home], c.imported); (problem == "") != c.ok {
+			t.Errorf("%s importing %s: %q", c.home, c.imported, problem)
+		}
+	}
+}

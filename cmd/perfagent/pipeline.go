@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/host"
+	"github.com/perfagent/perfagent/internal/probes"
+)
+
+func init() {
+	startPipeline = startAgent
+	checkBackends = checkKernel
+}
+
+// agent is the whole pipeline, left to right: probes -> wire -> http -> host -> analytics -> export.
+type agent struct {
+	log    *slog.Logger
+	probe  *probes.Probe
+	worker *worker
+	engine *analytics.Engine
+	hub    *export.TraceHub
+	server *export.Server // nil without listen addresses
+	reload *export.ReloadStatus
+
+	cancel context.CancelFunc
+	failed chan error
+	done   sync.WaitGroup
+	serves sync.WaitGroup
+	stop   context.CancelFunc // ends the exporters
+}
+
+func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ pipeline, err error) {
+	a := &agent{log: log, failed: make(chan error, 1), hub: new(export.TraceHub), reload: new(export.ReloadStatus)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.release())
+		}
+	}()
+	a.engine = analytics.NewEngine(analytics.Options{Limits: analytics.Limits{Endpoints: config.Limits.Endpoints}})
+	filter, err := config.processFilter()
+	if err != nil {
+		return nil, err
+	}
+	a.worker = newWorker(config, filter, a.engine, a.hub)
+	if err := a.worker.loadRoutes(config.Routes.File); err != nil {
+		return nil, err
+	}
+	// Listeners first: a busy port is the likeliest failure, and the cheapest to find.
+	if err := a.listen(config, log, hooks); err != nil {
+		return nil, err
+	}
+	if err := a.attach(config, log); err != nil {
+		return nil, err
+	}
+	return a, a.start(config)
+}
+
+func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) error {
+	if len(config.Web.ListenAddresses) == 0 {
+		return nil
+	}
+	build := readBuild()
+	metrics, err := export.NewMetricsHandler(export.MetricsOptions{
+		CollectorOptions: export.CollectorOptions{
+			Source: a.engine,
+			Build:  export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
+			Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
+			Reload: a.reload,
+		},
+		Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	options := export.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
+		Metrics: metrics, Version: build.Version, Log: log}
+	if config.Web.EnableLifecycle {
+		options.Reload = hooks.Reload
+	}
+	server := export.NewServer(options)
+	if err := server.Listen(); err != nil {
+		return err
+	}
+	a.server = server
+	a.reload.Succeeded(time.Now())
+	return nil
+}
+
+// attach opens the kernel side. Descendants are listed before and after: what is forked in between is in the second.
+func (a *agent) attach(config *Config, log *slog.Logger) error {
+	options := probes.Options{
+		Backend:     config.Capture.Backend,
+		Ports:       config.Capture.Ports,
+		HeadBytes:   int(config.Capture.HeadBytes),
+		Timeout:     config.Capture.Timeout,
+		RingBytes:   int(config.Capture.RingBytes),
+		Connections: int(config.Limits.Connections),
+		Heads:       int(config.Limits.Heads),
+		Empty:       os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1",
+		Log:         log,
+	}
+	var err error
+	if options.PIDs, err = descendants(config.Capture.PIDs); err != nil {
+		return err
+	}
+	if a.probe, err = probes.Open(options); err != nil {
+		return err
+	}
+	again, err := descendants(config.Capture.PIDs)
+	if err != nil {
+		return err
+	}
+	for _, missing := range a.probe.Missing {
+		log.Warn("this kernel cannot show everything", "missing", missing)
+	}
+	return a.probe.AddPIDs(again)
+}
+
+func descendants(pids []uint32) ([]uint32, error) {
+	if len(pids) == 0 {
+		return nil, nil
+	}
+	all, err := host.Descendants("/", pids)
+	if err != nil {
+		return nil, fmt.Errorf("list the descendants of --capture.pid: %w", err)
+	}
+	return append(all, pids...), nil
+}
+
+// start sets everything moving. Exporters outlive the probes, so that the last exchanges are still handed out.
+func (a *agent) start(config *Config) error {
+	var socket net.Listener
+	if config.Web.Socket != "" {
+		var err error
+		socket, err = export.ListenSocket(config.Web.Socket)
+		if errors.Is(err, export.ErrSocketBusy) {
+			a.log.Warn("another agent serves the trace socket: trace shows that one's exchanges", "socket", config.Web.Socket)
+		} else if err != nil {
+			return err
+		}
+	}
+	reading, cancel := context.WithCancel(context.Background())
+	exporting, stop := context.WithCancel(context.Background())
+	a.cancel, a.stop = cancel, stop
+	a.worker.probe = a.probe
+	a.done.Go(func() { a.fail(a.probe.Run(reading, a.worker)) })
+	a.done.Go(func() { a.worker.clock.Run(reading) })
+	if socket != nil {
+		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.hub, a.log)) })
+	}
+	if a.server != nil {
+		a.server.SetReady(true)
+		a.serves.Go(func() { a.fail(a.server.Serve(exporting)) })
+	}
+	return nil
+}
+
+// fail delivers the first error that ends the pipeline.
+func (a *agent) fail(err error) {
+	if err == nil {
+		return
+	}
+	select {
+	case a.failed <- err:
+	default:
+	}
+}
+
+// Apply implements pipeline.
+func (a *agent) Apply(config *Config) error {
+	return a.worker.loadRoutes(config.Routes.File)
+}
+
+// Failed implements pipeline.
+func (a *agent) Failed() <-chan error { return a.failed }
+
+// Status implements pipeline.
+func (a *agent) Status() string {
+	status := "backend " + a.probe.Backend
+	if a.server != nil {
+		var addresses []string
+		for _, address := range a.server.Addresses() {
+			addresses = append(addresses, address.String())
+		}
+		status += ", listening on " + strings.Join(addresses, " ")
+	}
+	return status
+}
+
+// Close implements pipeline.
+func (a *agent) Close(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- a.release() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the agent did not end in time: %w", ctx.Err())
+	}
+}
+
+// release undoes as much as was done, in the order of the data.
+func (a *agent) release() error {
+	var err error
+	if a.cancel != nil {
+		a.cancel()
+		a.done.Wait()
+	}
+	if a.probe != nil {
+		err = a.probe.Close()
+	}
+	if a.stop != nil {
+		a.stop()
+		a.serves.Wait()
+	} else if a.server != nil {
+		err = errors.Join(err, a.server.Close())
+	}
+	return err
+}
+
+func (a *agent) backend() string {
+	if a.probe == nil {
+		return ""
+	}
+	return a.probe.Backend
+}
+
+func (a *agent) probeStates() []export.ProbeState {
+	var states []export.ProbeState
+	if a.probe == nil {
+		return nil
+	}
+	for _, h := range a.probe.Hooks {
+		states = append(states, export.ProbeState{Probe: h.Program, Backend: h.Backend, Attached: h.Attached})
+	}
+	return states
+}
+
+func (a *agent) mapStates() []export.MapState {
+	var states []export.MapState
+	if a.probe == nil {
+		return nil
+	}
+	for _, m := range a.probe.Maps() {
+		states = append(states, export.MapState(m))
+	}
+	return states
+}
+
+// checkKernel implements checkBackends.
+func checkKernel(ctx context.Context) ([]backendReport, error) {
+	found, err := probes.Check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var reports []backendReport
+	for _, b := range found {
+		r := backendReport{Name: b.Name, Available: b.Err == nil}
+		if b.Err != nil {
+			r.Reason = b.Err.Error()
+		}
+		for _, h := range b.Hooks {
+			r.Hooks = append(r.Hooks, hookReport{Name: h.Program, Available: h.Attached, Reason: h.Reason})
+		}
+		for i, missing := range b.Missing {
+			if i < len(r.Hooks) {
+				r.Hooks[len(r.Hooks)-1-i].Loss = missing
+			}
+		}
+		reports = append(reports, r)
+	}
+	return reports, nil
+}
+

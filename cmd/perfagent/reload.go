@@ -1,0 +1,64 @@
+package main
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// reloader applies changes of the configuration to a running agent. Its methods may be called from any goroutine.
+type reloader struct {
+	source *configSource
+	level  *slog.LevelVar
+	log    *slog.Logger
+
+	mu         sync.Mutex
+	config     *Config // in force
+	agent      pipeline
+	successful bool
+	last       time.Time
+}
+
+func newReloader(source *configSource, config *Config, level *slog.LevelVar, log *slog.Logger) *reloader {
+	return &reloader{source: source, level: level, log: log, config: config, successful: true, last: time.Now()}
+}
+
+// started tells which pipeline reloads apply to; before it they apply to none.
+func (r *reloader) started(agent pipeline) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.agent = agent
+}
+
+// State tells how the last reload went, and when the last successful one was.
+func (r *reloader) State() (successful bool, last time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.successful, r.last
+}
+
+// Reload reads the configuration again and applies what a running agent can take over. A bad one changes nothing.
+func (r *reloader) Reload() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.successful = false
+	wanted, err := r.source.load()
+	if err != nil {
+		return err
+	}
+	live, restart := changes(r.config, wanted)
+	config := withLive(r.config, wanted)
+	if r.agent != nil {
+		if err := r.agent.Apply(config); err != nil {
+			return err
+		}
+	}
+	r.level.Set(config.Log.Level)
+	setMemoryLimit(config)
+	r.config, r.successful, r.last = config, true, time.Now()
+	r.log.Info("configuration reloaded", "changed", live)
+	if len(restart) > 0 {
+		r.log.Warn("changed settings need a restart", "settings", restart)
+	}
+	return nil
+}

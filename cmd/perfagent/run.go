@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	// closeTimeout bounds a stop; service managers kill after 90 s, people are less patient.
+	closeTimeout = 10 * time.Second
+	// processors is what the agent needs: one reads the ring buffer, one does the rest. More would only give the
+	// garbage collector more of a busy host's processors at a time.
+	processors = 2
+	// residentBytes is what the process holds beside the Go heap: its code, stacks and C-side mappings.
+	residentBytes = 16 << 20
+)
+
+func newRunCommand(environ []string) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "run",
+		Short: "Observe this host and serve metrics (the default)",
+		Args:  noArguments,
+	}
+	source := addSettings(command.Flags(), environ, forRun)
+	command.RunE = func(cmd *cobra.Command, _ []string) error {
+		return run(cmd.Context(), source, cmd.ErrOrStderr())
+	}
+	return command
+}
+
+// run observes until SIGTERM or SIGINT, or until the pipeline fails.
+func run(ctx context.Context, source *configSource, stderr io.Writer) (err error) {
+	config, err := source.load()
+	if err != nil {
+		return err
+	}
+	level := new(slog.LevelVar)
+	log := newLogger(stderr, config.Log, level)
+	for _, name := range source.unknownVariables() {
+		log.Warn("environment variable is no setting and is ignored", "name", name)
+	}
+	limitProcess(config)
+
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+
+	reload := newReloader(source, config, level, log)
+	agent, err := startPipeline(ctx, config, log, pipelineHooks{Reload: reload.Reload, ReloadState: reload.State})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stop() // a second signal ends a stop that hangs
+		err = errors.Join(err, closePipeline(agent))
+	}()
+	reload.started(agent)
+	if err := hideMemory(); err != nil {
+		log.Warn("captured data is readable by debuggers of the same user", "err", err)
+	}
+	removeReadyFile, err := writeReadyFile(config.ReadyFile)
+	if err != nil {
+		return err
+	}
+	defer removeReadyFile()
+	notifier := newNotifier(source.environ)
+	if err := notifier.ready(agent.Status()); err != nil {
+		log.Warn("the service manager was not notified", "err", err)
+	}
+	log.Info("ready", "status", agent.Status())
+	defer notifier.stopping()
+	return serve(ctx, agent, hangup, func() {
+		notifier.reloading()
+		if err := reload.Reload(); err != nil {
+			log.Error("the configuration was not reloaded", "err", err)
+		}
+		notifier.ready(agent.Status())
+	})
+}
+
+// serve waits for the end, and calls reload at each SIGHUP.
+func serve(ctx context.Context, agent pipeline, hangup <-chan os.Signal, reload func()) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			reload()
+		case err := <-agent.Failed():
+			return err
+		}
+	}
+}
+
+func closePipeline(agent pipeline) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := agent.Close(ctx); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
+}
+
+// newLogger returns the agent's log; level may be changed while it is used.
+func newLogger(w io.Writer, config LogConfig, level *slog.LevelVar) *slog.Logger {
+	level.Set(config.Level)
+	options := &slog.HandlerOptions{Level: level}
+	if config.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// limitProcess keeps the agent small and its memory out of core files.
+func limitProcess(config *Config) {
+	setMemoryLimit(config)
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(min(processors, runtime.GOMAXPROCS(0)))
+	}
+	// Captured heads may hold credentials. Lowering a limit cannot fail.
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+}
+
+// setMemoryLimit makes the garbage collector work harder before the process's resident memory, of which the Go heap is
+// only a part, reaches --limits.memory.
+func setMemoryLimit(config *Config) {
+	limit := config.Limits.MemoryBytes
+	debug.SetMemoryLimit(max(limit-int64(config.Capture.RingBytes)-residentBytes, limit/4))
+}
+
+// hideMemory keeps processes of the same user from reading the agent's memory. It comes after the start, because it
+// gives the agent's own /proc files to root, which an agent with capabilities alone reads then.
+func hideMemory() error {
+	const prSetDumpable = 4
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); errno != 0 {
+		return fmt.Errorf("clear the dumpable flag: %w", errno)
+	}
+	return nil
+}
+
+// writeReadyFile writes the process id to name, all at once, and returns what removes the file again. Name "" writes
+// nothing.
+func writeReadyFile(name string) (remove func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(name), ".perfagent-ready-*")
+	if err != nil {
+		return nil, fmt.Errorf("write --ready-file: %w", err)
+	}
+	defer os.Remove(temporary.Name()) // nothing is there once it was renamed
+	_, err = temporary.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+	err = errors.Join(err, temporary.Chmod(0o644), temporary.Close())
+	if err == nil {
+		err = os.Rename(temporary.Name(), name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write --ready-file: %w", err)
+	}
+	return func() { os.Remove(name) }, nil
+}

@@ -1,0 +1,323 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/bits"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/perfagent/perfagent/internal/host"
+)
+
+// Bounds of settings, with the reason where it is not the type's own.
+const (
+	headBytesMin     = 64   // a request line with a short path
+	headBytesMax     = 4096 // what the kernel side has room for
+	ringBytesMin     = 256 << 10
+	ringBytesMax     = 1 << 30
+	memoryBytesMin   = 32 << 20 // an idle agent needs about that
+	connectionsMax   = 1 << 22  // 4 million: more than a host's ports allow in practice
+	endpointsMax     = 1 << 20
+	socketPathMax    = 107 // sun_path of unix(7) without its NUL
+	captureTimeout0  = 100 * time.Millisecond
+	captureTimeout99 = 24 * time.Hour
+)
+
+// commands is the set of commands that take a setting.
+type commands uint8
+
+const (
+	forRun commands = 1 << iota
+	forTrace
+	forCheck
+)
+
+// setting is one entry of the configuration: the flag --path, the YAML key path and a variable of the environment.
+type setting struct {
+	path     string
+	usage    string
+	value    value
+	commands commands
+	live     bool // a running agent takes a change over at a reload
+}
+
+// settings lists every setting; the values are c's fields.
+func (c *Config) settings() []setting {
+	observing := forRun | forTrace
+	return []setting{
+		{"web.listen-address", "`address` to serve on, host:port or unix:/path; repeatable", list(&c.Web.ListenAddresses, parseListenAddress, "address", ","), forRun, false},
+		{"web.config.file", "`file` with TLS and basic auth, exporter-toolkit format", text(&c.Web.ConfigFile, "file"), forRun, false},
+		{"web.enable-lifecycle", "accept POST /-/reload", boolean(&c.Web.EnableLifecycle), forRun, false},
+		{"web.socket", "Unix socket (`path`) of the agent that trace reads from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace, false},
+		{"capture.port", "only exchanges whose server `port` is one of these; repeatable", list(&c.Capture.Ports, parsePort, "port", ","), observing, false},
+		{"capture.pid", "only processes with this `pid`, and their descendants; repeatable", list(&c.Capture.PIDs, parsePID, "pid", ","), observing | forCheck, false},
+		{"capture.executable", "only processes whose executable's path matches the `glob` (** crosses slashes); repeatable", list(&c.Capture.Executables, parseGlob, "glob", ""), observing | forCheck, false},
+		{"capture.cgroup", "only processes in this cgroup v2 `path` or below; repeatable", list(&c.Capture.Cgroups, parseCgroupPath, "path", ""), observing | forCheck, false},
+		{"capture.backend", "`backend`: auto, tracepoint, fentry, kprobe or syscall", oneOf(&c.Capture.Backend, "auto", "tracepoint", "fentry", "kprobe", "syscall"), observing | forCheck, false},
+		{"capture.tls", "`mode` of looking into TLS: auto or off", oneOf(&c.Capture.TLS, "auto", "off"), observing | forCheck, false},
+		{"capture.head-bytes", "`bytes` of a request head to capture, 64 to 4096", number(&c.Capture.HeadBytes, headBytesMin, headBytesMax, true), observing, false},
+		{"capture.timeout", "`duration` after which a request without a response is a timeout", duration(&c.Capture.Timeout, captureTimeout0, captureTimeout99), observing, false},
+		{"capture.ring-bytes", "`size` of the buffer between kernel and agent, a power of two", scalar(&c.Capture.RingBytes, parseRing, "size").shownAs(showSize), observing, false},
+		{"routes.file", "`file` with route templates, one METHOD /path/{param} a line", text(&c.Routes.File, "file"), observing, true},
+		{"limits.endpoints", "most endpoints (`count`) with series of their own", number(&c.Limits.Endpoints, 1, endpointsMax, false), observing, false},
+		{"limits.memory", "soft bound (`size`) on the agent's resident memory", number(&c.Limits.MemoryBytes, memoryBytesMin, math.MaxInt64, true), observing, true},
+		{"limits.connections", "most connections (`count`) followed at once", number(&c.Limits.Connections, 64, connectionsMax, false), observing, false},
+		{"limits.heads", "most captured heads (`count`) of requests in progress", number(&c.Limits.Heads, 64, connectionsMax, false), observing, false},
+		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
+		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
+		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing, true},
+		{"log.format", "`format`: logfmt or json", oneOf(&c.Log.Format, "logfmt", "json"), observing, false},
+	}
+}
+
+// value parses texts into one field of a Config.
+type value interface {
+	// set replaces the field. A scalar takes one text, a list any number. On an error the field keeps its value.
+	set(texts []string) error
+	// split separates the text of an environment variable into what set takes.
+	split(text string) []string
+	// texts returns what set would be given for the present value.
+	texts() []string
+	String() string
+	kind() string // what flag help calls it
+	isList() bool
+}
+
+// field is the one implementation of value; a scalar is a list of exactly one.
+type field[T any] struct {
+	get       func() []T
+	put       func([]T)
+	parse     func(string) (T, error)
+	name      string
+	many      bool
+	separator string // of a list in one text; "" where elements may hold any character
+	show      func(string) string
+}
+
+func scalar[T any](to *T, parse func(string) (T, error), name string) *field[T] {
+	return &field[T]{get: func() []T { return []T{*to} }, put: func(v []T) { *to = v[0] }, parse: parse, name: name}
+}
+
+func list[T any](to *[]T, parse func(string) (T, error), name, separator string) *field[T] {
+	return &field[T]{get: func() []T { return *to }, put: func(v []T) { *to = v }, parse: parse, name: name, many: true, separator: separator}
+}
+
+func text(to *string, name string) *field[string] {
+	return scalar(to, func(s string) (string, error) { return s, nil }, name)
+}
+
+func boolean(to *bool) *field[bool] {
+	return scalar(to, func(s string) (bool, error) {
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return false, fmt.Errorf("%q is not true or false", s)
+		}
+		return b, nil
+	}, "bool")
+}
+
+func oneOf(to *string, choices ...string) *field[string] {
+	return scalar(to, func(s string) (string, error) {
+		if !slices.Contains(choices, s) {
+			return "", fmt.Errorf("%q is not one of %s", s, strings.Join(choices, ", "))
+		}
+		return s, nil
+	}, "name")
+}
+
+func duration(to *time.Duration, least, most time.Duration) *field[time.Duration] {
+	return scalar(to, func(s string) (time.Duration, error) {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return 0, fmt.Errorf("%q is not a duration such as 30s or 5m", s)
+		}
+		if d < least || d > most {
+			return 0, fmt.Errorf("%q is not between %s and %s", s, least, most)
+		}
+		return d, nil
+	}, "duration")
+}
+
+// number is an integer between two bounds; where isSize is set it may have a unit, such as 8MiB.
+func number[T int | int64 | uint32](to *T, least, most int64, isSize bool) *field[T] {
+	f := scalar(to, func(s string) (T, error) {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil && isSize {
+			n, err = parseSize(s)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("%q is not a whole number%s", s, map[bool]string{true: " or a size such as 8MiB"}[isSize])
+		}
+		if n < least || n > most {
+			return 0, fmt.Errorf("%q is not between %d and %d", s, least, most)
+		}
+		return T(n), nil
+	}, "number")
+	if isSize {
+		f.show = showSize
+	}
+	return f
+}
+
+// shownAs changes how the value is written.
+func (f *field[T]) shownAs(show func(string) string) *field[T] {
+	f.show = show
+	return f
+}
+
+func (f *field[T]) kind() string { return f.name }
+func (f *field[T]) isList() bool { return f.many }
+
+func (f *field[T]) set(texts []string) error {
+	if !f.many && len(texts) != 1 {
+		return errors.New("needs exactly one value")
+	}
+	values := make([]T, 0, len(texts))
+	for _, text := range texts {
+		for _, element := range f.split(text) {
+			v, err := f.parse(strings.TrimSpace(element))
+			if err != nil {
+				return err
+			}
+			values = append(values, v)
+		}
+	}
+	f.put(values)
+	return nil
+}
+
+func (f *field[T]) split(text string) []string {
+	if !f.many || f.separator == "" {
+		return []string{text}
+	}
+	return strings.Split(text, f.separator)
+}
+
+func (f *field[T]) texts() []string {
+	var texts []string
+	for _, v := range f.get() {
+		text := fmt.Sprint(v)
+		if f.show != nil {
+			text = f.show(text)
+		}
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+func (f *field[T]) String() string { return strings.Join(f.texts(), ",") }
+
+// sizeUnits are powers of 1024; a number alone counts bytes.
+var sizeUnits = []struct {
+	name  string
+	shift uint
+}{{"GiB", 30}, {"MiB", 20}, {"KiB", 10}, {"B", 0}}
+
+// parseSize parses 8MiB and the like.
+func parseSize(s string) (int64, error) {
+	digits, shift := s, uint(0)
+	for _, unit := range sizeUnits {
+		if rest, ok := strings.CutSuffix(s, unit.name); ok {
+			digits, shift = strings.TrimSpace(rest), unit.shift
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64>>shift {
+		return 0, fmt.Errorf("%q is not a size such as 512KiB, 8MiB or 1GiB", s)
+	}
+	return n << shift, nil
+}
+
+// showSize writes a number of bytes with the largest unit that divides it.
+func showSize(digits string) string {
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return digits
+	}
+	for _, unit := range sizeUnits {
+		if n >= 1<<unit.shift && n%(1<<unit.shift) == 0 && unit.shift > 0 {
+			return strconv.FormatInt(n>>unit.shift, 10) + unit.name
+		}
+	}
+	return digits
+}
+
+func parseRing(s string) (uint32, error) {
+	n, err := parseSize(s)
+	if err != nil {
+		return 0, err
+	}
+	if n < ringBytesMin || n > ringBytesMax || bits.OnesCount64(uint64(n)) != 1 {
+		return 0, fmt.Errorf("%q is not a power of two between 256KiB and 1GiB", s)
+	}
+	return uint32(n), nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a port (1 to 65535)", s)
+	}
+	return uint16(n), nil
+}
+
+func parsePID(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a process id", s)
+	}
+	return uint32(n), nil
+}
+
+func parseGlob(s string) (string, error) {
+	_, err := host.NewGlob(s)
+	return s, err
+}
+
+func parseCgroupPath(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("a cgroup path is empty; / is all of them")
+	}
+	return s, nil
+}
+
+func parseListenAddress(s string) (string, error) {
+	if name, ok := strings.CutPrefix(s, "unix:"); ok {
+		if !filepath.IsAbs(name) || len(name) > socketPathMax {
+			return "", fmt.Errorf("%q is not unix: and an absolute path of at most %d bytes", s, socketPathMax)
+		}
+		return s, nil
+	}
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", fmt.Errorf("%q is neither host:port nor unix:/path", s)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("%q has no port between 0 and 65535", s)
+	}
+	return s, nil
+}
+
+func parseSocket(s string) (string, error) {
+	if s != "" && (!filepath.IsAbs(s) || len(s) > socketPathMax) {
+		return "", fmt.Errorf("%q is not an absolute path of at most %d bytes", s, socketPathMax)
+	}
+	return s, nil
+}
+
+func parseLevel(s string) (slog.Level, error) {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[strings.ToLower(s)]
+	if !ok {
+		return 0, fmt.Errorf("%q is not one of debug, info, warn, error", s)
+	}
+	return level, nil
+}

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// tracePath is where an agent's socket streams exchanges, one JSON object a line, for the filter in the query.
+const tracePath = "/trace"
+
+// traceLineBytesMax bounds one line of the stream: a path of 4 KiB, all of it escaped, is far below.
+const traceLineBytesMax = 1 << 20
+
+// errTraceDone ends a stream that delivered what was asked for.
+var errTraceDone = errors.New("all exchanges shown")
+
+type traceOptions struct {
+	filter traceFilter
+	output string // text or json
+}
+
+func newTraceCommand(environ []string) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "trace",
+		Short: "Show exchanges as they end, one a line",
+		Long: "trace shows exchanges as they end, one a line: those that the running agent observes, or its own\n" +
+			"observation where no agent runs or a --capture flag is given.",
+		Example: "  perfagent trace --slower 100ms\n  perfagent trace --status 5xx,aborted --service shop -o json --limit 10",
+		Args:    noArguments,
+	}
+	flags := command.Flags()
+	source := addSettings(flags, environ, forTrace)
+	var slower, output string
+	var statuses, services []string
+	var limit int
+	flags.StringVar(&slower, "slower", "0s", "only exchanges of at least this `duration`")
+	flags.StringArrayVar(&statuses, "status", nil, "only these `statuses`: 404, 5xx, aborted, timeout; a comma or a repetition means or")
+	flags.StringArrayVar(&services, "service", nil, "only this `service`; repeatable")
+	flags.IntVar(&limit, "limit", 0, "end after this `count` of exchanges; 0 for no end")
+	flags.StringVarP(&output, "output", "o", "text", "`format`: text or json")
+	command.RunE = func(cmd *cobra.Command, _ []string) error {
+		options := traceOptions{output: output}
+		var err error
+		if options.filter.Slower, err = parseSlower(slower); err != nil {
+			return usageError{fmt.Errorf("flag --slower: %w", err)}
+		}
+		if options.filter.Statuses, err = parseStatuses(statuses); err != nil {
+			return usageError{fmt.Errorf("flag --status: %w", err)}
+		}
+		if options.filter.Limit = limit; limit < 0 {
+			return usageError{errors.New("flag --limit: must not be negative")}
+		}
+		if output != "text" && output != "json" {
+			return usageError{fmt.Errorf("flag --output: %q is not one of text, json", output)}
+		}
+		options.filter.Services = services
+		return trace(cmd.Context(), source, options, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	}
+	return command
+}
+
+// trace shows exchanges until the limit, SIGINT or SIGTERM.
+func trace(ctx context.Context, source *configSource, options traceOptions, stdout, stderr io.Writer) error {
+	config, err := source.load()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	printer := newTracePrinter(stdout, options)
+	if config.Web.Socket != "" && !source.captures() {
+		err := streamTrace(ctx, config.Web.Socket, options.filter.query(), printer)
+		if !noAgent(err) {
+			return explainSocket(err, config.Web.Socket)
+		}
+		fmt.Fprintf(stderr, "no agent listens on %s: observing from here\n", printable(config.Web.Socket))
+	}
+	return traceAlone(ctx, config, options.filter, printer, stderr)
+}
+
+// captures tells whether a flag says what to observe, which a running agent was told already.
+func (s *configSource) captures() bool {
+	for path := range s.flags {
+		if strings.HasPrefix(path, "capture.") {
+			return true
+		}
+	}
+	return false
+}
+
+func noAgent(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+func explainSocket(err error, socket string) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%s: permission denied: run trace as the agent's user or as root", socket)
+	}
+	return err
+}
+
+// traceAlone runs a pipeline of its own that serves nothing but a private socket, and reads from that: one way for
+// both cases.
+func traceAlone(ctx context.Context, config *Config, filter traceFilter, printer *tracePrinter, stderr io.Writer) (err error) {
+	directory, err := os.MkdirTemp("", "perfagent-trace-*")
+	if err != nil {
+		return fmt.Errorf("make a place for the private socket: %w", err)
+	}
+	defer os.RemoveAll(directory)
+	config.Web = WebConfig{Socket: filepath.Join(directory, "trace.sock")}
+	config.Log.Level = max(config.Log.Level, slog.LevelWarn) // the exchanges are what is shown
+	log := newLogger(stderr, config.Log, new(slog.LevelVar))
+	limitProcess(config)
+	started := time.Now()
+	agent, err := startPipeline(ctx, config, log, pipelineHooks{
+		Reload:      func() error { return errors.New("trace has nothing to reload") },
+		ReloadState: func() (bool, time.Time) { return true, started },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closePipeline(agent)) }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case err := <-agent.Failed():
+			cancel(err)
+		case <-ctx.Done():
+		}
+	}()
+	if err := streamTrace(ctx, config.Web.Socket, filter.query(), printer); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// streamTrace prints what an agent's socket delivers, until the limit or the end of ctx, which are no errors.
+func streamTrace(ctx context.Context, socket string, query url.Values, printer *tracePrinter) error {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://unix"+tracePath+"?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(response.Body, 4096))
+		return fmt.Errorf("the agent answers %s: %s", response.Status, body)
+	}
+	printer.begin(socket)
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, traceLineBytesMax)
+	for lines.Scan() {
+		if err := printer.line(lines.Bytes()); errors.Is(err, errTraceDone) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.Join(errors.New("the agent stopped"), lines.Err())
+}
+
+// tracePrinter writes exchanges as text or JSON lines.
+type tracePrinter struct {
+	w     io.Writer
+	json  bool
+	left  int // exchanges until the end; negative for no end
+	width int // characters of a line; 0 for no bound
+}
+
+func newTracePrinter(w io.Writer, options traceOptions) *tracePrinter {
+	p := &tracePrinter{w: w, json: options.output == "json", left: -1, width: terminalWidth(w)}
+	if options.filter.Limit > 0 {
+		p.left = options.filter.Limit
+	}
+	return p
+}
+
+// traceColumns lays a line out; with an 80-character terminal 23 are left for the path.
+const traceColumns = "%-12s %-6s %-14s %7s %8s %-7s "
+
+// begin writes what is measured, and the names of the columns.
+func (p *tracePrinter) begin(socket string) {
+	if p.json {
+		return
+	}
+	fmt.Fprintf(p.w, "HTTP exchanges as they end, observed by the agent at %s\n", printable(socket))
+	fmt.Fprintf(p.w, traceColumns+"%s\n", "TIME", "ROLE", "SERVICE", "STATUS", "DURATION", "METHOD", "PATH")
+}
+
+// traceLine is what the text form shows of an exchange.
+type traceLine struct {
+	Time        time.Time `json:"time"`
+	Role        string    `json:"role"`
+	ServiceName string    `json:"service_name"`
+	Method      string    `json:"method"`
+	Path        string    `json:"path"`
+	StatusCode  int       `json:"status_code"`
+	ErrorType   string    `json:"error_type"`
+	DurationNS  *int64    `json:"duration_ns"`
+}
+
+// line writes one exchange; errTraceDone tells that it was the last one wanted.
+func (p *tracePrinter) line(data []byte) error {
+	if len(data) == 0 {
+		return nil // keeps an idle stream alive
+	}
+	var err error
+	if p.json {
+		_, err = fmt.Fprintf(p.w, "%s\n", data)
+	} else {
+		err = p.text(data)
+	}
+	if err != nil {
+		return err
+	}
+	if p.left > 0 {
+		p.left--
+	}
+	if p.left == 0 {
+		return errTraceDone
+	}
+	return nil
+}
+
+func (p *tracePrinter) text(data []byte) error {
+	var e traceLine
+	if err := json.Unmarshal(data, &e); err != nil {
+		return fmt.Errorf("the agent sent a line that is no exchange: %w", err)
+	}
+	status, duration := e.ErrorType, int64(-1)
+	if e.StatusCode != 0 {
+		status = strconv.Itoa(e.StatusCode)
+	}
+	if e.DurationNS != nil {
+		duration = *e.DurationNS
+	}
+	line := fmt.Sprintf(traceColumns, e.Time.Local().Format("15:04:05.000"), e.Role, shorten(printable(e.ServiceName), 14),
+		printable(status), showDuration(duration), shorten(printable(e.Method), 12)) + printable(e.Path)
+	_, err := fmt.Fprintln(p.w, shorten(line, p.width))
+	return err
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/host"
+	"github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/probes"
+	"github.com/perfagent/perfagent/internal/wire"
+)
+
+const (
+	housekeepingInterval = 250 * time.Millisecond
+	// activeShare bounds what counting the requests under way may cost: after a count that took t, the next waits 200 t.
+	activeShare       = 200
+	activeIntervalMin = time.Second
+)
+
+// worker turns what the kernel side saw into exchanges and hands them to the engine. One goroutine owns it; it is the
+// probe's Handler.
+type worker struct {
+	probe     *probes.Probe
+	clock     *host.Clock
+	processes *host.Processes
+	decoder   http.Decoder
+	streams   *http.Streams
+	swept     http.Swept
+	finals    finals
+	router    *http.Router
+	routes    atomic.Pointer[http.Routes] // a newer routes file, to be taken over by the owner
+	engine    *analytics.Engine
+	hub       *export.TraceHub
+	timeout   time.Duration
+
+	unreadable, desync uint64 // lost in user space, beside what the kernel side counts under the same name
+	emit               func(*wire.Exchange)
+	ex                 wire.Exchange
+	housekeeping       time.Time
+	activeAt           time.Time
+}
+
+func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub *export.TraceHub) *worker {
+	w := &worker{
+		clock:     host.NewClock(host.ClockOptions{}),
+		processes: host.NewProcesses(host.ProcessOptions{Filter: filter}),
+		router:    http.NewRouter(),
+		engine:    engine,
+		hub:       hub,
+		timeout:   config.Capture.Timeout,
+	}
+	w.streams = http.NewStreams(http.StreamOptions{Lost: w.lose, Failed: w.parseError})
+	w.emit = w.report
+	return w
+}
+
+// loadRoutes reads the routes file; "" means none. It may be called from any goroutine.
+func (w *worker) loadRoutes(name string) error {
+	if name == "" {
+		w.routes.Store(nil)
+		return nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("routes file: %w", err)
+	}
+	defer f.Close()
+	routes, err := http.ParseRoutes(f)
+	if err != nil {
+		return fmt.Errorf("routes file %s: %w", name, err)
+	}
+	w.routes.Store(routes)
+	return nil
+}
+
+// Record implements probes.Handler.
+func (w *worker) Record(rec *wire.Record) {
+	swept := rec.Flags&wire.FlagSwept != 0
+	if !swept {
+		w.finals.add(rec.Conn, rec.Seq)
+		if w.swept.Len() > 0 && w.swept.Seen(rec.Conn, rec.Seq) {
+			return
+		}
+	}
+	final, err := w.decoder.Exchange(rec, &w.ex)
+	switch {
+	case swept && (err != nil || !final):
+		return // it comes again
+	case swept && (w.finals.has(rec.Conn, rec.Seq) || !w.swept.Reported(rec.Conn, rec.Seq)):
+		return
+	case err != nil:
+		w.notUnderstood(err)
+	default:
+		w.report(&w.ex)
+	}
+}
+
+// Fragment implements probes.Handler.
+func (w *worker) Fragment(f *wire.Fragment) { w.streams.Fragment(f, w.emit) }
+
+// report completes an exchange and hands it on.
+func (w *worker) report(ex *wire.Exchange) {
+	if !w.processes.IdentifyExchange(ex, ex.Finished) {
+		return
+	}
+	if ex.Role == wire.RoleServer {
+		ex.Route = w.router.Route(ex.Service, ex.Method, ex.Path)
+	}
+	at := ex.Arrived
+	if at == 0 {
+		at = ex.Read
+	}
+	ex.Time = w.clock.Time(at)
+	w.engine.Add(ex)
+	w.hub.Publish(ex)
+}
+
+// notUnderstood counts an exchange whose bytes could not be parsed.
+func (w *worker) notUnderstood(err error) {
+	parse, ok := err.(*http.ParseError)
+	if !ok || parse.Reason() != "unreadable" {
+		w.engine.Lose(wire.LostParse, 1)
+	} else {
+		w.unreadable++
+	}
+	if ok {
+		w.parseError(parse)
+	}
+}
+
+func (w *worker) parseError(err *http.ParseError) { w.engine.ParseError("http", err.Reason(), 1) }
+
+func (w *worker) lose(loss wire.Loss, n int) {
+	if loss == wire.LostDesync {
+		w.desync += uint64(n)
+		return
+	}
+	w.engine.Lose(loss, uint64(n))
+}
+
+// Drained implements probes.Handler.
+func (w *worker) Drained() {
+	now := time.Now()
+	if now.Sub(w.housekeeping) < housekeepingInterval {
+		return
+	}
+	w.housekeeping = now
+	w.router.SetRoutes(w.routes.Load())
+	w.streams.Sweep(host.Monotonic(), w.timeout, w.emit)
+	w.countLosses()
+	w.countActive(now)
+}
+
+// countLosses takes over the kernel side's counters.
+func (w *worker) countLosses() {
+	c, err := w.probe.Counters()
+	if err != nil {
+		return
+	}
+	w.engine.SetLost(wire.LostRingFull, c.RingFull)
+	w.engine.SetLost(wire.LostMapFull, c.MapFull)
+	w.engine.SetLost(wire.LostEvicted, c.Evicted)
+	w.engine.SetLost(wire.LostUnreadable, c.Unreadable+w.unreadable)
+	w.engine.SetLost(wire.LostDesync, c.Unpaired+w.desync)
+	w.engine.SetLost(wire.LostQueueFull, c.QueueFull)
+}
+
+// countActive counts the requests under way by service.
+func (w *worker) countActive(now time.Time) {
+	if now.Before(w.activeAt) {
+		return
+	}
+	byPID, err := w.probe.Active()
+	if err == nil {
+		active := make(map[string]int64)
+		for pid, n := range byPID {
+			active[w.processes.Identify(pid, [16]byte{}, host.Monotonic()).Service] += n
+		}
+		w.engine.SetActive(active)
+	}
+	w.activeAt = now.Add(max(activeIntervalMin, activeShare*time.Since(now)))
+}
+
+// finals remembers the latest final records. A connection that is swept at the very moment at which it moves on may
+// send its final record first; the swept copy behind it must not count.
+type finals [4096]struct {
+	conn uint64
+	seq  uint32
+}
+
+func (f *finals) add(conn uint64, seq uint32) {
+	e := &f[(conn>>8)%uint64(len(f))]
+	e.conn, e.seq = conn, seq
+}
+
+func (f *finals) has(conn uint64, seq uint32) bool {
+	e := &f[(conn>>8)%uint64(len(f))]
+	return e.conn == conn && e.seq >= seq
+}

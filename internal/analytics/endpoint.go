@@ -1,0 +1,338 @@
+package analytics
+
+import (
+	"cmp"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/perfagent/perfagent/internal/wire"
+)
+
+// Other stands in for a method, route, service or server that has no series of its own because a limit was reached.
+const Other = "_OTHER"
+
+const (
+	// labelBytesMax bounds a label's value: a route or a host name beyond it is noise.
+	labelBytesMax = 256
+	// variantsMax bounds the statuses of one endpoint; a server that answers with random codes fills no memory.
+	variantsMax = 64
+)
+
+// ServerKey identifies an endpoint: what the requests that a service answers are grouped by.
+type ServerKey struct {
+	Service, Namespace, Method, Route string
+}
+
+// ClientKey identifies what the requests that a service sends are grouped by.
+type ClientKey struct {
+	Service, Namespace, Method string
+	Address                    string // host name of the target, else its IP address
+	Port                       uint16 // 0 for Unix sockets
+}
+
+// Outcome tells apart the ends that the requests of one endpoint come to.
+type Outcome struct {
+	Status    uint16 // 0: no response
+	Protocol  string // "http/1.0", "http/1.1"
+	TLS       bool
+	ErrorType string // see wire.Exchange; Other for the outcomes beyond the limit of one endpoint
+}
+
+// Series is one outcome's share of an endpoint.
+type Series struct {
+	Outcome
+	Duration Histogram // nanoseconds
+	// Untimed counts the exchanges whose duration is unknown, because the kernel side saw no first instant. They are in
+	// no histogram: their count would have no bucket to stand in, and no other instant may replace the missing one.
+	Untimed uint64
+	Created time.Time
+}
+
+// Phases holds what the statuses of a server's endpoint share.
+type Phases struct {
+	Queue, Processing, Transfer Histogram // nanoseconds
+	RequestSize, ResponseSize   Histogram // bytes
+}
+
+// Endpoint is everything known of one ServerKey. In a Snapshot it never changes.
+type Endpoint struct {
+	ServerKey
+	Created time.Time
+	Series  []Series
+	Phases
+}
+
+// Target is everything known of one ClientKey. In a Snapshot it never changes.
+type Target struct {
+	ClientKey
+	Created time.Time
+	Series  []Series
+}
+
+// activity is the life of an entry of the engine: it is published anew when it changed, and forgotten when no exchange
+// touched it for the idle time.
+type activity struct {
+	changed  bool // since the latest snapshot
+	touched  bool // since the latest sweep
+	lastSeen time.Time
+}
+
+type endpoint struct {
+	activity
+	live Endpoint
+	view *Endpoint // the copy in the latest snapshot
+}
+
+type target struct {
+	activity
+	live Target
+	view *Target
+}
+
+// addSeries counts ex under its outcome.
+func addSeries(all *[]Series, ex *wire.Exchange, now func() time.Time) {
+	s := findSeries(*all, ex)
+	if s == nil {
+		s = newSeries(all, ex, now())
+	}
+	if d := ex.Duration(); d >= 0 {
+		s.Duration.Add(d)
+	} else {
+		s.Untimed++
+	}
+}
+
+func findSeries(all []Series, ex *wire.Exchange) *Series {
+	for i := range all {
+		s := &all[i]
+		if s.Status == ex.Status && s.TLS == ex.TLS && s.ErrorType == ex.ErrorType && s.Protocol == ex.Protocol {
+			return s
+		}
+	}
+	return nil
+}
+
+func newSeries(all *[]Series, ex *wire.Exchange, now time.Time) *Series {
+	o := Outcome{Status: ex.Status, Protocol: clean(ex.Protocol), TLS: ex.TLS, ErrorType: clean(ex.ErrorType)}
+	if len(*all) >= variantsMax-1 {
+		o = Outcome{ErrorType: Other}
+	}
+	for i := range *all {
+		if (*all)[i].Outcome == o {
+			return &(*all)[i]
+		}
+	}
+	*all = append(*all, Series{Outcome: o, Created: now})
+	return &(*all)[len(*all)-1]
+}
+
+func (p *Phases) add(ex *wire.Exchange) {
+	addKnown(&p.Queue, ex.Queue())
+	addKnown(&p.Processing, ex.Processing())
+	addKnown(&p.Transfer, ex.Transfer())
+	addKnown(&p.RequestSize, ex.RequestSize)
+	addKnown(&p.ResponseSize, ex.ResponseSize)
+}
+
+// addKnown leaves out what is unknown (-1).
+func addKnown(h *Histogram, v int64) {
+	if v >= 0 {
+		h.Add(v)
+	}
+}
+
+func newEndpoint(k ServerKey, now time.Time) *endpoint {
+	e := &endpoint{activity: activity{lastSeen: now}}
+	e.live = Endpoint{ServerKey: k, Created: now}
+	e.live.RequestSize, e.live.ResponseSize = NewHistogram(Bytes), NewHistogram(Bytes)
+	return e
+}
+
+// publish returns the immutable copy of the endpoint, made anew only when it changed.
+func (e *endpoint) publish() *Endpoint {
+	if e.view != nil && !e.changed {
+		return e.view
+	}
+	v := e.live
+	all := []*Histogram{&v.Queue, &v.Processing, &v.Transfer, &v.RequestSize, &v.ResponseSize}
+	v.Series = cloneSeries(e.live.Series, all)
+	e.view, e.changed = &v, false
+	return e.view
+}
+
+func (t *target) publish() *Target {
+	if t.view != nil && !t.changed {
+		return t.view
+	}
+	v := t.live
+	v.Series = cloneSeries(t.live.Series, nil)
+	t.view, t.changed = &v, false
+	return t.view
+}
+
+// cloneSeries copies the series, and replaces the other histograms by copies; all counts share one allocation.
+func cloneSeries(series []Series, others []*Histogram) []Series {
+	c := append([]Series(nil), series...)
+	for i := range c {
+		others = append(others, &c[i].Duration)
+	}
+	n := 0
+	for _, h := range others {
+		from, to := h.used()
+		n += to - from
+	}
+	room := make([]uint16, 0, n)
+	for _, h := range others {
+		*h, room = h.cloneInto(room)
+	}
+	return c
+}
+
+func compareServers(a, b *endpoint) int {
+	x, y := &a.live.ServerKey, &b.live.ServerKey
+	return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Service, y.Service),
+		strings.Compare(x.Route, y.Route), strings.Compare(x.Method, y.Method))
+}
+
+func compareClients(a, b *target) int {
+	x, y := &a.live.ClientKey, &b.live.ClientKey
+	return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Service, y.Service),
+		strings.Compare(x.Address, y.Address), cmp.Compare(x.Port, y.Port), strings.Compare(x.Method, y.Method))
+}
+
+// HostPort splits a Host header into its name and port (0 where there is none). The name is a part of host, without the
+// brackets of an IPv6 address. It is empty when host is not a plausible host: too long, or with a byte that host names
+// and addresses do not have. It allocates nothing.
+func HostPort(host []byte) (name []byte, port uint16) {
+	name = host
+	if i := lastColon(host); i >= 0 {
+		n, ok := parsePort(host[i+1:])
+		if !ok {
+			return nil, 0
+		}
+		name, port = host[:i], n
+	}
+	if n := len(name); n > 2 && name[0] == '[' && name[n-1] == ']' {
+		name = name[1 : n-1]
+	}
+	if len(name) > 253 { // RFC 1035, section 2.3.4
+		return nil, 0
+	}
+	for _, c := range name {
+		if !isHostByte(c) {
+			return nil, 0
+		}
+	}
+	return name, port
+}
+
+// lastColon returns the position of the colon before the port, or -1.
+func lastColon(host []byte) int {
+	for i := len(host) - 1; i >= 0; i-- {
+		switch host[i] {
+		case ':':
+			return i
+		case ']':
+			return -1
+		}
+	}
+	return -1
+}
+
+func parsePort(b []byte) (uint16, bool) {
+	n := 0
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		if n = n*10 + int(c-'0'); n > 65535 {
+			return 0, false
+		}
+	}
+	return uint16(n), true
+}
+
+func isHostByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c == '.' || c == '-' || c == '_' || c == ':'
+}
+
+// ServerAddress returns the name under which the serving end of ex was addressed: the name of the Host header, else the
+// IP address; and the port, of the header or of the connection (0 for a Unix socket without one). The conventions call
+// them server.address and server.port.
+func ServerAddress(ex *wire.Exchange) (string, uint16) {
+	name, port := HostPort(ex.Host)
+	server := ex.Server()
+	if port == 0 {
+		port = server.Port()
+	}
+	if len(name) == 0 {
+		return addressText(server.Addr()), port
+	}
+	return strings.ToLower(string(name)), port
+}
+
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().WithZone("").String()
+}
+
+// clean returns a copy of s that fits a label: valid UTF-8, with control characters and invalid bytes escaped, and not
+// longer than labelBytesMax. The copy also frees the label from whatever larger string s was cut from.
+func clean(s string) string {
+	if isClean(s) {
+		return strings.Clone(s)
+	}
+	var b strings.Builder
+	for i := 0; i < len(s) && b.Len() < labelBytesMax-utf8.UTFMax; {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1, r < ' ', r >= 0x7f && r < 0xa0:
+			b.WriteString(`\x`)
+			if r < 16 {
+				b.WriteByte('0')
+			}
+			b.WriteString(strconv.FormatUint(uint64(escapeCode(r, s[i])), 16))
+		default:
+			b.WriteRune(r)
+		}
+		i += n
+	}
+	return b.String()
+}
+
+// escapeCode is the rune, or the byte where there is no rune.
+func escapeCode(r rune, first byte) rune {
+	if r == utf8.RuneError {
+		return rune(first)
+	}
+	return r
+}
+
+func isClean(s string) bool {
+	if len(s) > labelBytesMax {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f {
+			return isCleanUnicode(s)
+		}
+	}
+	return true
+}
+
+func isCleanUnicode(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return false
+		}
+	}
+	return true
+}

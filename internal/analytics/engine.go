@@ -1,0 +1,305 @@
+// Package analytics turns exchanges into statistics: endpoints with histograms, counters, and immutable snapshots of
+// both, from which every exporter reads.
+package analytics
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/perfagent/perfagent/internal/wire"
+)
+
+const (
+	// EndpointsDefault is the default of Limits.Endpoints.
+	EndpointsDefault = 2000
+	// IdleDefault is the default of Limits.Idle.
+	IdleDefault = 10 * time.Minute
+
+	// overflowEndpointsMax bounds the (service, method) pairs whose exchanges beyond the limit are told apart; all others
+	// share one endpoint.
+	overflowEndpointsMax = 256
+	// sweepInterval is how often a full engine looks for idle endpoints to make room.
+	sweepInterval = time.Second
+	// kindsMax bounds the pairs of protocol and role that are counted.
+	kindsMax = 16
+)
+
+// Limits bounds the engine's memory.
+type Limits struct {
+	// Endpoints is the most server endpoints (service, namespace, method, route) with series of their own, and likewise
+	// the most client targets. Exchanges beyond it are counted under the route (or server address) Other. 0 means
+	// EndpointsDefault.
+	Endpoints int
+	// Idle is how long an endpoint without exchanges keeps its series. 0 means IdleDefault; below 0, for ever.
+	Idle time.Duration
+}
+
+// Options configures an Engine.
+type Options struct {
+	Limits Limits
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Engine groups exchanges by endpoint. One goroutine calls Add; everything else may be called from any goroutine.
+type Engine struct {
+	Counters
+
+	limits Limits
+	now    func() time.Time
+
+	mu         sync.Mutex // guards what follows; held for one Add, or while a snapshot is made
+	servers    map[ServerKey]*endpoint
+	clients    map[ClientKey]*target
+	kinds      []Kind
+	overflowed uint64
+	lastSweep  time.Time
+	// The values of the maps, in the order of their keys once a snapshot was made.
+	serverList  []*endpoint
+	clientList  []*target
+	listChanged bool
+
+	// The endpoint of the latest exchange, which is often that of the next, too.
+	latest *endpoint
+
+	// How many of the entries are overflow endpoints and targets.
+	otherServers, otherClients int
+
+	active   atomic.Pointer[map[string]int64]
+	building sync.Mutex // serialises the makers of snapshots
+	current  atomic.Pointer[Snapshot]
+}
+
+// Kind counts the exchanges of a protocol and role.
+type Kind struct {
+	Protocol string
+	Role     wire.Role
+	Count    uint64
+}
+
+// NewEngine returns an empty engine.
+func NewEngine(o Options) *Engine {
+	o.Limits.Endpoints = cmp.Or(o.Limits.Endpoints, EndpointsDefault)
+	o.Limits.Idle = cmp.Or(o.Limits.Idle, IdleDefault)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Engine{
+		limits:  o.Limits,
+		now:     o.Now,
+		servers: map[ServerKey]*endpoint{},
+		clients: map[ClientKey]*target{},
+		// Present from the start, so that the first exchange is an increase.
+		kinds: []Kind{{Protocol: "http/1.1", Role: wire.RoleServer}, {Protocol: "http/1.1", Role: wire.RoleClient}},
+	}
+}
+
+// SetActive replaces the numbers of requests in progress, by service. The engine keeps the map: the caller must not
+// change it afterwards.
+func (e *Engine) SetActive(byService map[string]int64) { e.active.Store(&byService) }
+
+// Add counts one exchange. Phases, sizes and durations of -1 (not seen) enter no histogram; the exchange is counted all
+// the same. It keeps nothing of ex, and allocates only for what it meets first.
+func (e *Engine) Add(ex *wire.Exchange) {
+	e.mu.Lock()
+	e.countKind(ex)
+	if ex.Role == wire.RoleClient {
+		t := e.target(ex)
+		t.touched, t.changed = true, true
+		addSeries(&t.live.Series, ex, e.now)
+	} else {
+		s := e.endpoint(ex)
+		s.touched, s.changed = true, true
+		addSeries(&s.live.Series, ex, e.now)
+		s.live.Phases.add(ex)
+	}
+	e.mu.Unlock()
+}
+
+func (e *Engine) countKind(ex *wire.Exchange) {
+	for i := range e.kinds {
+		if k := &e.kinds[i]; k.Role == ex.Role && k.Protocol == ex.Protocol {
+			k.Count++
+			return
+		}
+	}
+	k := Kind{Protocol: clean(ex.Protocol), Role: ex.Role}
+	if len(e.kinds) >= kindsMax {
+		k.Protocol = Other
+	}
+	for i := range e.kinds {
+		if e.kinds[i].Protocol == k.Protocol && e.kinds[i].Role == k.Role {
+			e.kinds[i].Count++
+			return
+		}
+	}
+	k.Count = 1
+	e.kinds = append(e.kinds, k)
+}
+
+func (e *Engine) endpoint(ex *wire.Exchange) *endpoint {
+	k := ServerKey{ex.Service, ex.Namespace, ex.Method, ex.Route}
+	if e.latest != nil && e.latest.live.ServerKey == k {
+		return e.latest
+	}
+	s := e.servers[k]
+	if s == nil {
+		s = e.findEndpoint(ex)
+	}
+	e.latest = s
+	return s
+}
+
+// findEndpoint finds or makes the endpoint of a key that is not known as it stands.
+func (e *Engine) findEndpoint(ex *wire.Exchange) *endpoint {
+	k := ServerKey{clean(ex.Service), clean(ex.Namespace), clean(ex.Method), clean(ex.Route)}
+	if s := e.servers[k]; s != nil {
+		return s
+	}
+	if k.Route == Other { // the router's doing, not the limit's
+		return e.otherEndpoint(k)
+	}
+	if e.serversFull() && !(e.makeRoom() && !e.serversFull()) {
+		e.overflowed++
+		return e.otherEndpoint(k)
+	}
+	return e.addEndpoint(k)
+}
+
+// otherEndpoint returns the endpoint that k shares with others.
+func (e *Engine) otherEndpoint(k ServerKey) *endpoint {
+	k.Route = Other
+	if s := e.servers[k]; s != nil {
+		return s
+	}
+	if e.otherServers >= overflowEndpointsMax {
+		k = ServerKey{Service: Other, Method: Other, Route: Other}
+		if s := e.servers[k]; s != nil {
+			return s
+		}
+	}
+	e.otherServers++
+	return e.addEndpoint(k)
+}
+
+func (e *Engine) addEndpoint(k ServerKey) *endpoint {
+	s := newEndpoint(k, e.now())
+	e.servers[k] = s
+	e.serverList = append(e.serverList, s)
+	e.listChanged = true
+	return s
+}
+
+func (e *Engine) target(ex *wire.Exchange) *target {
+	var lower [256]byte
+	name, port := HostPort(ex.Host)
+	if port == 0 {
+		port = ex.Remote.Port()
+	}
+	if len(name) > 0 {
+		name = appendLower(lower[:0], name)
+	} else if a := ex.Remote.Addr(); a.IsValid() {
+		name = a.Unmap().WithZone("").AppendTo(lower[:0])
+	}
+	if t := e.clients[ClientKey{ex.Service, ex.Namespace, ex.Method, string(name), port}]; t != nil {
+		return t
+	}
+	k := ClientKey{clean(ex.Service), clean(ex.Namespace), clean(ex.Method), string(name), port}
+	if t := e.clients[k]; t != nil {
+		return t
+	}
+	if e.clientsFull() && !(e.makeRoom() && !e.clientsFull()) {
+		return e.otherTarget(k)
+	}
+	return e.addTarget(k)
+}
+
+func (e *Engine) otherTarget(k ClientKey) *target {
+	e.overflowed++
+	k.Address, k.Port = Other, 0
+	if t := e.clients[k]; t != nil {
+		return t
+	}
+	if e.otherClients >= overflowEndpointsMax {
+		k = ClientKey{Service: Other, Method: Other, Address: Other}
+		if t := e.clients[k]; t != nil {
+			return t
+		}
+	}
+	e.otherClients++
+	return e.addTarget(k)
+}
+
+func (e *Engine) addTarget(k ClientKey) *target {
+	now := e.now()
+	t := &target{activity: activity{lastSeen: now}, live: Target{ClientKey: k, Created: now}}
+	e.clients[k] = t
+	e.clientList = append(e.clientList, t)
+	e.listChanged = true
+	return t
+}
+
+func appendLower(dst, src []byte) []byte {
+	for _, c := range src {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+func (e *Engine) serversFull() bool { return len(e.servers)-e.otherServers >= e.limits.Endpoints }
+func (e *Engine) clientsFull() bool { return len(e.clients)-e.otherClients >= e.limits.Endpoints }
+
+// makeRoom forgets idle endpoints, at most once per sweepInterval, and reports whether it looked. Without it, an agent
+// that nobody scrapes would stay full of endpoints that are long gone.
+func (e *Engine) makeRoom() bool {
+	now := e.now()
+	if now.Sub(e.lastSweep) < sweepInterval {
+		return false
+	}
+	e.sweep(now)
+	return true
+}
+
+// sweep notes who was busy since the last sweep and forgets who was idle for too long. The time of an exchange is known
+// to the distance between two sweeps, which costs Add no clock.
+func (e *Engine) sweep(now time.Time) {
+	e.lastSweep = now
+	e.latest = nil // it may be forgotten now
+	if e.limits.Idle < 0 {
+		return
+	}
+	e.serverList = slices.DeleteFunc(e.serverList, func(s *endpoint) bool {
+		if !s.idle(now, e.limits.Idle) {
+			return false
+		}
+		delete(e.servers, s.live.ServerKey)
+		if s.live.Route == Other {
+			e.otherServers--
+		}
+		return true
+	})
+	e.clientList = slices.DeleteFunc(e.clientList, func(t *target) bool {
+		if !t.idle(now, e.limits.Idle) {
+			return false
+		}
+		delete(e.clients, t.live.ClientKey)
+		if t.live.Address == Other {
+			e.otherClients--
+		}
+		return true
+	})
+}
+
+// idle reports whether the entry saw no exchange for the time.
+func (a *activity) idle(now time.Time, limit time.Duration) bool {
+	if a.touched {
+		a.touched, a.lastSeen = false, now
+	}
+	return now.Sub(a.lastSeen) > limit
+}

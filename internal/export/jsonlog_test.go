@@ -1,0 +1,191 @@
+package export
+
+import (
+	"encoding/json"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/perfagent/perfagent/internal/wire"
+)
+
+// samples are exchanges of every kind: usual, client, aborted, hostile.
+func samples() []*wire.Exchange {
+	traced := exchange()
+	traced.TraceParent = []byte("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	traced.ForwardedFor = []byte(`"[2001:db8::17]:4711"`)
+	traced.ContainerID = "0123456789ab"
+	given := exchange()
+	given.RequestID = []byte("req-1")
+	given.TraceParent = traced.TraceParent
+	unix := exchange()
+	unix.Flags, unix.Local, unix.Remote, unix.Host = wire.FlagUnix, netip.AddrPort{}, netip.AddrPort{}, []byte("localhost")
+	aborted := exchange()
+	aborted.Status, aborted.ErrorType, aborted.Responded, aborted.ResponseSize = 0, "aborted", 0, -1
+	aborted.Arrived = 0
+	hostile := exchange()
+	hostile.Route = ""
+	hostile.Path = []byte("/\x1b[2J\x00\x7f\xff\u0085\u202e\U000e0041<&>")
+	hostile.Method, hostile.MethodOriginal = "_OTHER", []byte("PROP\"FIND")
+	hostile.UserAgent = []byte("line\nbreak\r")
+	hostile.Host = []byte("evil\nhost")
+	return []*wire.Exchange{exchange(), clientExchange(), traced, given, unix, aborted, hostile}
+}
+
+// The JSON lines are exactly the golden file, and decode to what they came from. UPDATE_GOLDEN=1 writes it anew.
+func TestJSONGolden(t *testing.T) {
+	var got []byte
+	for _, ex := range samples() {
+		o := NewObject(ex, false)
+		line, err := o.AppendJSON(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, line...)
+		var back Object
+		if err := json.Unmarshal(line, &back); err != nil {
+			t.Fatal(err)
+		}
+		again, err := back.AppendJSON(nil)
+		if err != nil || string(again) != string(line) {
+			t.Errorf("%s became %s", line, again)
+		}
+	}
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := os.WriteFile("testdata/exchanges.ndjson", got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/exchanges.ndjson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("differs:\n%s", got)
+	}
+	for i, c := range string(got) {
+		if c < ' ' && c != '\n' || c >= 0x7f && c < 0xa0 || c == 0x202e {
+			t.Errorf("control character %U at %d", c, i)
+		}
+	}
+}
+
+// Lines of text are printable ASCII of at most 80 columns, whatever was captured, and the header fits them.
+func TestLines(t *testing.T) {
+	long := exchange()
+	long.Service, long.Path, long.Route = strings.Repeat("s", 50), []byte("/"+strings.Repeat("é", 100)), ""
+	long.Finished += 3600e9
+	lines := LineHeader()
+	for _, ex := range append(samples(), long) {
+		lines += string(NewObject(ex, false).AppendLine(nil, LineOptions{Location: time.UTC}))
+	}
+	for _, line := range strings.Split(strings.TrimSuffix(lines, "\n"), "\n") {
+		if len(line) > LineWidth {
+			t.Errorf("%d columns: %s", len(line), line)
+		}
+		for _, c := range line {
+			if c < ' ' || c > '~' {
+				t.Errorf("%q holds %U", line, c)
+			}
+		}
+	}
+	want := `TIME         SERVICE        METHOD  STATUS  DURATION TO FIRST PATH
+22:13:20.123 shop           GET     200       2.05ms   2.00ms /items/{id}
+22:13:20.123 >shop          GET     503       2.05ms   2.00ms //stock.example/i~
+`
+	if !strings.HasPrefix(lines, want) {
+		t.Errorf("%s", lines)
+	}
+}
+
+func TestMaskPath(t *testing.T) {
+	for _, c := range [][3]string{
+		{"/users/42", "/users/{id}", "/users/{id}"},
+		{"/users/42", "", "/users/42"},
+		{"/static/a.js", "/static/a.js", "/static/a.js"},
+		{"/f/a/b/c", "/f/{path...}", "/f/{path...}"},
+		{"/v/7.json", "/v/{id}.json", "/v/{id}.json"},
+		{"/v/7/x", "/v/{id}/*", "/v/{id}/x"},
+	} {
+		if got := maskPath(c[0], c[1]); got != c[2] {
+			t.Errorf("%s under %s: %s, want %s", c[0], c[1], got, c[2])
+		}
+	}
+	if o := NewObject(exchange(), true); o.Path != "/items/42" {
+		t.Errorf("raw path %s", o.Path)
+	}
+}
+
+func TestParseTraceParent(t *testing.T) {
+	const trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	for header, want := range map[string]string{
+		"00-" + trace + "-" + span + "-01":                          trace + span,
+		"01-" + trace + "-" + span + "-01-more":                     trace + span,
+		"00-" + trace + "-" + span + "-01-more":                     "",
+		"ff-" + trace + "-" + span + "-01":                          "",
+		"00-" + strings.ToUpper(trace) + "-" + span + "-01":         "",
+		"00-" + strings.Repeat("0", 32) + "-" + span + "-01":        "",
+		"00-" + trace + "-" + strings.Repeat("0", 16) + "-01":       "",
+		"00-" + trace + "-" + span + "-zz":                          "",
+		"00-" + trace + "_" + span + "-01":                          "",
+		"":                                                          "",
+		"00-" + strings.Repeat("\xff", 32) + "-" + span + "-01\x00": "",
+	} {
+		if a, b := parseTraceParent([]byte(header)); a+b != want {
+			t.Errorf("%q: %s %s", header, a, b)
+		}
+	}
+}
+
+func TestDurationText(t *testing.T) {
+	for ns, want := range map[int64]string{
+		0: "0ns", 999: "999ns", 1000: "1.00us", 9_994: "9.99us", 9_996: "10.0us", 99_960: "100us", 999_600: "1.00ms", 12_345_678: "12.3ms", 61e9: "61.0s",
+		3600e9: "3600s",
+	} {
+		if got := durationText(&ns); got != want {
+			t.Errorf("%d: %s, want %s", ns, got, want)
+		}
+	}
+	if got := durationText(nil); got != "-" {
+		t.Error(got)
+	}
+}
+
+// Any captured bytes give valid JSON on one line without control characters, and a line of text within its width.
+func FuzzObject(f *testing.F) {
+	f.Add([]byte("/a\x00"), []byte("agent"), []byte("host:1"), []byte("00-"), []byte("1.2.3.4"), "/a/{id}")
+	f.Add([]byte("\xff\xfe"), []byte("\u2028"), []byte("[::1]:99999"), []byte("x"), []byte("\"[::1]:1\""), "{")
+	f.Fuzz(func(t *testing.T, path, agent, host, parent, forwarded []byte, route string) {
+		ex := exchange()
+		ex.Path, ex.UserAgent, ex.Host, ex.TraceParent, ex.ForwardedFor, ex.Route = path, agent, host, parent, forwarded, route
+		ex.RequestID, ex.Method, ex.MethodOriginal = path, "_OTHER", agent
+		o := NewObject(ex, false)
+		line, err := o.AppendJSON(nil)
+		if err != nil || !json.Valid(line) || !utf8.Valid(line) {
+			t.Fatalf("%v: %q", err, line)
+		}
+		for _, c := range string(line[:len(line)-1]) {
+			if c < ' ' || c >= 0x7f && c < 0xa0 {
+				t.Fatalf("%q holds %U", line, c)
+			}
+		}
+		if text := o.AppendLine(nil, LineOptions{}); len(text) > LineWidth+1 {
+			t.Errorf("%d columns: %q", len(text), text)
+		}
+	})
+}
+
+func BenchmarkObjectJSON(b *testing.B) {
+	ex := exchange()
+	var line []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		var err error
+		if line, err = NewObject(ex, false).AppendJSON(line[:0]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package export
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/wire"
+)
+
+// TestMain fails when the tests leave goroutines of this package behind.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		if left := leaked(5 * time.Second); left != "" {
+			fmt.Fprintln(os.Stderr, "goroutines left behind:\n"+left)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// leaked returns the stacks of goroutines that run this package's code, once they had the time to end.
+func leaked(patience time.Duration) string {
+	deadline := time.Now().Add(patience)
+	for {
+		var b strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&b, 2)
+		var left []string
+		for _, g := range strings.Split(b.String(), "\n\n") {
+			if (strings.Contains(g, "internal/export.") || strings.Contains(g, "net/http.(*conn)")) && !strings.Contains(g, "TestMain") {
+				left = append(left, g)
+			}
+		}
+		if len(left) == 0 {
+			return ""
+		}
+		if time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+		time.Sleep(time.Millisecond) // polling with a deadline
+	}
+}
+
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func newClock() *clock { return &clock{t: time.Unix(1_700_000_000, 0)} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+func exchange() *wire.Exchange {
+	return &wire.Exchange{
+		Conn: 0xabc, Seq: 7, PID: 4242, Role: wire.RoleServer, Protocol: "http/1.1", Method: "GET", Status: 200,
+		Comm: [16]byte{'n', 'g', 'i', 'n', 'x'}, Service: "shop", Route: "/items/{id}", Path: []byte("/items/42"),
+		Local: netip.MustParseAddrPort("10.0.0.1:8080"), Remote: netip.MustParseAddrPort("10.0.0.2:54321"),
+		Arrived: 1_000_000_000, Read: 1_000_100_000, Responded: 1_002_000_000, Finished: 1_002_050_000,
+		RequestSize: 0, ResponseSize: 1234, Host: []byte("shop.example:8080"), UserAgent: []byte("curl/8.5"),
+		Time: time.Unix(1_700_000_000, 123_456_789),
+	}
+}
+
+func clientExchange() *wire.Exchange {
+	ex := exchange()
+	ex.Role, ex.Read, ex.Route, ex.RequestSize, ex.ResponseSize = wire.RoleClient, 0, "", -1, -1
+	ex.Local, ex.Remote = netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("10.0.0.9:9000")
+	ex.Host = []byte("stock.example:9000")
+	ex.Status, ex.ErrorType = 503, "503"
+	return ex
+}
+
+// filledEngine is one with a bit of everything.
+func filledEngine(c *clock) *analytics.Engine {
+	e := analytics.NewEngine(analytics.Options{Now: c.now})
+	for range 3 {
+		e.Add(exchange())
+	}
+	slow := exchange()
+	slow.Finished += 250_000_000 - 2_050_000 // exactly on a bound
+	slow.Namespace = "prod"
+	e.Add(slow)
+	aborted := exchange()
+	aborted.Status, aborted.ErrorType, aborted.Responded, aborted.ResponseSize = 0, "aborted", 0, -1
+	aborted.Service, aborted.TLS, aborted.Protocol = "odd \"service\"\n\\", true, "http/1.0"
+	e.Add(aborted)
+	e.Add(clientExchange())
+	e.SetActive(map[string]int64{"shop": 2})
+	e.Lose(wire.LostQueueFull, 5)
+	e.ParseError("http/1.1", "status_line", 3)
+	return e
+}
+
+func collectorOptions(s Source) CollectorOptions {
+	reload := &ReloadStatus{}
+	reload.Succeeded(time.Unix(1_700_000_000, 500_000_000))
+	return CollectorOptions{
+		Source: s, Build: BuildInfo{"1.2.3", "abcdef", "go1.26"}, Reload: reload,
+		Probes: ProbeStatus{
+			Backend: func() string { return "tracepoint" },
+			Probes: func() []ProbeState {
+				return []ProbeState{{"tcp_sendmsg_locked", "tracepoint", true}, {"tcp_recvmsg", "kprobe", false}}
+			},
+			Maps:      func() []MapState { return []MapState{{"connections", 12, 65536, 8 << 20}} },
+			Undecoded: func() []Undecoded { return []Undecoded{{"shop", "tls_library_unknown", 4}} },
+		},
+	}
+}
+
+// hashOf is the password's bcrypt hash, at the least cost.
+func hashOf(t *testing.T, password string) string {
+	t.Helper()
+	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(h)
+}

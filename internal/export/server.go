@@ -1,0 +1,319 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+)
+
+// AddressDefault is the default of --web.listen-address. Only the host itself can reach it: endpoints and services
+// are nobody else's business unless the user says so.
+const AddressDefault = "127.0.0.1:9464"
+
+const (
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	// writeTimeout bounds a scrape by a client that does not read; Prometheus gives up after 10 s by default.
+	writeTimeout   = time.Minute
+	headerBytesMax = 16 << 10
+	// shutdownTimeout is how long requests under way may take when the server ends.
+	shutdownTimeout = 3 * time.Second
+)
+
+// ServerOptions configures a Server.
+type ServerOptions struct {
+	// Addresses are "host:port" or "unix:/path"; empty means AddressDefault.
+	Addresses []string
+	// WebConfigFile holds TLS and basic auth in the exporter-toolkit's format; empty: neither.
+	WebConfigFile string
+	// Metrics serves /metrics; nil: nothing does.
+	Metrics http.Handler
+	// Reload applies the configuration anew; nil: /-/reload is disabled.
+	Reload func() error
+	// Version is shown on the landing page.
+	Version string
+	// Log receives what the server has to say; nil: silent.
+	Log *slog.Logger
+}
+
+// Server is the agent's HTTP server. Listen opens its addresses, Serve serves until the context ends.
+type Server struct {
+	options   ServerOptions
+	handler   http.Handler
+	ready     atomic.Bool
+	listeners []net.Listener
+}
+
+// NewServer returns a server that is neither listening nor ready.
+func NewServer(o ServerOptions) *Server {
+	if len(o.Addresses) == 0 {
+		o.Addresses = []string{AddressDefault}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{options: o}
+	mux := http.NewServeMux()
+	if o.Metrics != nil {
+		mux.Handle("/metrics", o.Metrics)
+	}
+	mux.HandleFunc("/-/healthy", s.serveHealthy)
+	mux.HandleFunc("/-/ready", s.serveReady)
+	mux.HandleFunc("/-/reload", s.serveReload)
+	mux.HandleFunc("/{$}", s.serveLanding)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problem(w, http.StatusNotFound, "nothing is served at this path; / lists what is")
+	})
+	s.handler = mux
+	return s
+}
+
+// SetReady says whether /-/ready answers 200: probes are attached and exchanges are being counted.
+func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
+
+// Listen checks the web configuration and opens all addresses, or none.
+func (s *Server) Listen() error {
+	if err := web.Validate(s.options.WebConfigFile); err != nil {
+		return fmt.Errorf("web configuration %s: %w", s.options.WebConfigFile, err)
+	}
+	for _, a := range s.options.Addresses {
+		l, err := listen(a)
+		if err != nil {
+			return errors.Join(err, s.Close())
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	return nil
+}
+
+func listen(address string) (net.Listener, error) {
+	if name, ok := strings.CutPrefix(address, "unix:"); ok {
+		l, err := ListenSocket(name)
+		if errors.Is(err, ErrSocketBusy) {
+			return nil, fmt.Errorf("%w; stop it or choose another path with --web.listen-address", err)
+		}
+		return l, err
+	}
+	l, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("listening on %s: the port is in use by another process; "+
+			"stop that process or choose another port with --web.listen-address", address)
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("listening on %s: not permitted; run as root or choose a port above 1023 with --web.listen-address", address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("listening on %s: this host does not have the address; correct --web.listen-address", address)
+	case err != nil:
+		return nil, fmt.Errorf("listening on %s: %w; correct --web.listen-address", address, err)
+	}
+	return l, nil
+}
+
+// Addresses returns what the server listens on, with the ports that were chosen for port 0.
+func (s *Server) Addresses() (all []net.Addr) {
+	for _, l := range s.listeners {
+		all = append(all, l.Addr())
+	}
+	return all
+}
+
+// Close closes the listeners of a server that does not serve; Serve closes them itself.
+func (s *Server) Close() error {
+	var errs []error
+	for _, l := range s.listeners {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	s.listeners = nil
+	return errors.Join(errs...)
+}
+
+// Serve serves on all addresses until the context ends, then lets requests under way finish for a moment. It returns
+// nil when it ended because of the context.
+func (s *Server) Serve(ctx context.Context) error {
+	var servers []served
+	for _, l := range s.listeners {
+		servers = append(servers, served{l, newHTTPServer(guardHost(l.Addr(), s.handler), s.options.Log)})
+	}
+	return serveAll(ctx, servers, s.options.WebConfigFile, s.options.Log)
+}
+
+// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket) until the context ends, and closes it.
+func ServeTrace(ctx context.Context, l net.Listener, hub *TraceHub, log *slog.Logger) error {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/trace", hub.TraceHandler())
+	server := newHTTPServer(mux, log)
+	// Streams have no end, and a read deadline would cancel them, too. The hub bounds their number, and drops exchanges
+	// for who does not read.
+	server.ReadTimeout, server.WriteTimeout = 0, 0
+	return serveAll(ctx, []served{{l, server}}, "", log)
+}
+
+func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: secureHeaders(h), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that hang up
+	}
+}
+
+// served is a listener with a server of its own: the toolkit changes the server that it is given.
+type served struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// serveAll serves until the context ends or one of the servers fails.
+func serveAll(ctx context.Context, all []served, webConfig string, log *slog.Logger) error {
+	// Requests, streams above all, end with the context.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(all))
+	var running sync.WaitGroup
+	for i, s := range all {
+		s.server.BaseContext = func(net.Listener) context.Context { return ctx }
+		running.Go(func() {
+			defer cancel() // one that fails takes the others with it
+			defer s.listener.Close()
+			err := web.Serve(s.listener, s.server, &web.FlagConfig{WebConfigFile: &webConfig}, log)
+			if !errors.Is(err, http.ErrServerClosed) {
+				errs[i] = fmt.Errorf("serving on %s: %w", s.listener.Addr(), err)
+			}
+		})
+	}
+	<-ctx.Done()
+	deadline, stop := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer stop()
+	for _, s := range all {
+		if err := s.server.Shutdown(deadline); err != nil {
+			_ = s.server.Close() // what is left had its time
+		}
+	}
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+// secureHeaders keeps browsers from guessing types and from framing or scripting the pages.
+func secureHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// guardHost refuses requests to a loopback address that name another host: a web page whose domain an attacker points at
+// 127.0.0.1 (DNS rebinding) would otherwise read the metrics through the user's browser. On other addresses the names
+// under which the host is known are not ours to guess.
+func guardHost(a net.Addr, next http.Handler) http.Handler {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsLoopback() {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !isLoopbackHost(r.Host) {
+			problem(w, http.StatusForbidden, "this address answers to localhost only; use --web.listen-address to serve other names")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func isLoopbackHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+func (s *Server) serveHealthy(w http.ResponseWriter, r *http.Request) {
+	if allowMethods(w, r, http.MethodGet, http.MethodHead) {
+		plain(w, "perfagent is healthy.\n")
+	}
+}
+
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	if !allowMethods(w, r, http.MethodGet, http.MethodHead) {
+		return
+	}
+	if !s.ready.Load() {
+		problem(w, http.StatusServiceUnavailable, "probes are not attached yet")
+		return
+	}
+	plain(w, "perfagent is ready.\n")
+}
+
+func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
+	if !allowMethods(w, r, http.MethodPost, http.MethodPut) {
+		return
+	}
+	if s.options.Reload == nil {
+		problem(w, http.StatusForbidden, "reloading over HTTP is disabled; --web.enable-lifecycle enables it")
+		return
+	}
+	if err := s.options.Reload(); err != nil {
+		problem(w, http.StatusInternalServerError, "the configuration was not applied: "+err.Error())
+		return
+	}
+	plain(w, "reloaded.\n")
+}
+
+func plain(w http.ResponseWriter, body string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte(body)) // the client may be gone
+}
+
+var landing = template.Must(template.New("landing").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>perfagent</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}</style>
+</head><body>
+<h1>perfagent</h1>
+<p>Every HTTP exchange on this host, counted once and timed in the kernel. Version {{.Version}}, {{if .Ready}}ready{{else}}starting{{end}}.</p>
+<ul>
+<li><a href="/metrics">/metrics</a>: for Prometheus, with classic and native histograms</li>
+<li><a href="/-/healthy">/-/healthy</a>: whether the agent runs</li>
+<li><a href="/-/ready">/-/ready</a>: whether it is counting</li>
+</ul>
+<p>Single exchanges: run <code>perfagent trace</code> on this host.</p>
+</body></html>
+`))
+
+func (s *Server) serveLanding(w http.ResponseWriter, r *http.Request) {
+	if !allowMethods(w, r, http.MethodGet, http.MethodHead) {
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	err := landing.Execute(w, struct {
+		Version string
+		Ready   bool
+	}{s.options.Version, s.ready.Load()})
+	if err != nil {
+		s.options.Log.Debug("writing the landing page", "err", err) // the client is gone
+	}
+}

@@ -1,0 +1,224 @@
+package export
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const webConfig = "basic_auth_users:\n  prometheus: @HASH@\n"
+
+// startServer serves until the test's end, which fails if serving did.
+func startServer(t *testing.T, o ServerOptions) *Server {
+	t.Helper()
+	if o.Metrics == nil {
+		o.Metrics = metricsHandlerOf(t, filledEngine(newClock()), true)
+	}
+	s := NewServer(o)
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func ask(t *testing.T, c *http.Client, method, url string, change func(*http.Request)) (int, string, http.Header) {
+	t.Helper()
+	r, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(r)
+	}
+	w, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Body.Close()
+	b, err := io.ReadAll(w.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.StatusCode, string(b), w.Header
+}
+
+// Every path answers as Prometheus' own do, errors are problem documents, and browsers are told not to guess.
+func TestServerPaths(t *testing.T) {
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Version: "1.2.3<"})
+	base := "http://" + s.Addresses()[0].String()
+	for _, c := range []struct {
+		method, path string
+		status       int
+		contains     string
+	}{
+		{"GET", "/", 200, "1.2.3&lt;"},
+		{"GET", "/metrics", 200, "http_server_request_duration_seconds_bucket"},
+		{"GET", "/-/healthy", 200, "healthy"},
+		{"GET", "/-/ready", 503, "not attached yet"},
+		{"POST", "/-/reload", 403, "--web.enable-lifecycle"},
+		{"GET", "/-/reload", 405, "not supported"},
+		{"POST", "/", 405, "not supported"},
+		{"DELETE", "/-/ready", 405, "not supported"},
+		{"GET", "/trace", 404, "nothing is served"},
+		{"GET", "/nothing", 404, "nothing is served"},
+	} {
+		status, body, header := ask(t, http.DefaultClient, c.method, base+c.path, nil)
+		if status != c.status || !strings.Contains(body, c.contains) {
+			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)
+		}
+		if header.Get("X-Content-Type-Options") != "nosniff" || status >= 400 && header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s: %v", c.method, c.path, header)
+		}
+	}
+	s.SetReady(true)
+	if status, body, _ := ask(t, http.DefaultClient, "GET", base+"/-/ready", nil); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+// On a loopback address only names of the loopback are answered.
+func TestServerHosts(t *testing.T) {
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}})
+	base := "http://" + s.Addresses()[0].String() + "/-/healthy"
+	for host, want := range map[string]int{
+		"localhost": 200, "LOCALHOST:9464": 200, "127.0.0.1": 200, "127.1.2.3:80": 200, "[::1]:9464": 200, "[::1]": 200,
+		"attacker.example": 403, "attacker.example:9464": 403, "10.0.0.1": 403, "localhost.attacker.example": 403,
+	} {
+		if status, body, _ := ask(t, http.DefaultClient, "GET", base, func(r *http.Request) { r.Host = host }); status != want {
+			t.Errorf("%s: %d %s", host, status, body)
+		}
+	}
+}
+
+// Reloading works with POST and PUT, and says what is wrong with a bad configuration.
+func TestServerReload(t *testing.T) {
+	var failure error
+	n := 0
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() error { n++; return failure }})
+	url := "http://" + s.Addresses()[0].String() + "/-/reload"
+	for _, method := range []string{"POST", "PUT"} {
+		if status, body, _ := ask(t, http.DefaultClient, method, url, nil); status != 200 {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	failure = errors.New("perfagent.yml:3: unknown key \"colour\"")
+	status, body, _ := ask(t, http.DefaultClient, "POST", url, nil)
+	if status != 500 || !strings.Contains(body, `unknown key \"colour\"`) || n != 3 {
+		t.Errorf("%d %s after %d", status, body, n)
+	}
+}
+
+// One server listens on several addresses, TCP and Unix, each with the basic auth of the web configuration.
+func TestServerBasicAuth(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "web.yml")
+	if err := os.WriteFile(config, []byte(strings.Replace(webConfig, "@HASH@", hashOf(t, "secret"), 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "http.sock")
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0", "127.0.0.1:0", "unix:" + socket}, WebConfigFile: config})
+	unix := unixClient(socket)
+	defer unix.CloseIdleConnections()
+	for i, a := range s.Addresses() {
+		client, url := http.DefaultClient, "http://"+a.String()+"/metrics"
+		if i == 2 {
+			client, url = unix, "http://any.name/metrics"
+		}
+		for password, want := range map[string]int{"": 401, "wrong": 401, "secret": 200} {
+			status, body, _ := ask(t, client, "GET", url, func(r *http.Request) {
+				if password != "" {
+					r.SetBasicAuth("prometheus", password)
+				}
+			})
+			if status != want {
+				t.Errorf("%s with %q: %d %s", a, password, status, body)
+			}
+		}
+	}
+}
+
+// With a certificate in the web configuration the server speaks TLS, and nothing else.
+func TestServerTLS(t *testing.T) {
+	example := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate and a client that trusts it
+	client := example.Client()
+	certificate := example.TLS.Certificates[0]
+	example.Close()
+	defer client.CloseIdleConnections()
+	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{
+		"cert.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}),
+		"key.pem":  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		"web.yml":  []byte("tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, WebConfigFile: filepath.Join(dir, "web.yml")})
+	address := s.Addresses()[0].String()
+	if status, body, _ := ask(t, client, "GET", "https://"+address+"/-/healthy", nil); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _, _ := ask(t, http.DefaultClient, "GET", "http://"+address+"/-/healthy", nil); status != 400 {
+		t.Errorf("without TLS: %d", status)
+	}
+}
+
+// What keeps the server from starting is one line with cause and remedy, and nothing stays open.
+func TestServerListenErrors(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	free := "127.0.0.1:0"
+	bad := filepath.Join(t.TempDir(), "web.yml")
+	if err := os.WriteFile(bad, []byte("no_such_key: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		options  ServerOptions
+		contains string
+	}{
+		{ServerOptions{Addresses: []string{free, busy.Addr().String()}}, "the port is in use by another process; stop that process or choose another port"},
+		{ServerOptions{Addresses: []string{"192.0.2.1:0"}}, "does not have the address"},
+		{ServerOptions{Addresses: []string{"127.0.0.1:http2000"}}, "--web.listen-address"},
+		{ServerOptions{Addresses: []string{free}, WebConfigFile: bad}, "web configuration"},
+		{ServerOptions{Addresses: []string{free}, WebConfigFile: bad + ".missing"}, "no such file"},
+	} {
+		s := NewServer(c.options)
+		err := s.Listen()
+		if err == nil || !strings.Contains(err.Error(), c.contains) || len(s.Addresses()) != 0 {
+			t.Errorf("%v: %v", c.options.Addresses, err)
+		}
+		if err != nil && strings.Contains(strings.TrimSpace(err.Error()), "\n") && c.options.WebConfigFile == "" {
+			t.Errorf("several lines: %v", err)
+		}
+		if s.Close() != nil {
+			t.Error("closing again fails")
+		}
+	}
+}

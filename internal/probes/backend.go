@@ -1,0 +1,139 @@
+package probes
+
+// Backend names, best first. They are the values of --capture.backend.
+const (
+	BackendAuto       = "auto"
+	BackendTracepoint = "tracepoint"
+	BackendFentry     = "fentry"
+	BackendKprobe     = "kprobe"
+	BackendSyscall    = "syscall"
+)
+
+// Backends lists every backend in the order in which auto tries them.
+var Backends = []string{BackendTracepoint, BackendFentry, BackendKprobe, BackendSyscall}
+
+// A duty is something that the kernel side has to see; a backend or a fallback fulfils it with one or more hooks.
+type duty string
+
+const (
+	dutyTraffic duty = "traffic"  // bytes read and handed over
+	dutySplice  duty = "sendfile" // bytes that the kernel sends from a file, before Linux 6.5
+	dutyArrival duty = "arrival"  // when a request's first byte reached the socket
+	dutyUnix    duty = "unix"     // Unix stream sockets
+	dutyState   duty = "state"    // connections that begin and end
+	dutySweep   duty = "sweep"    // connections that fall silent
+	dutyFork    duty = "fork"     // descendants of --capture.pid
+)
+
+// missingMeans says what a user does not see when nothing fulfils a duty.
+var missingMeans = map[duty]string{
+	dutySplice:  "responses sent by sendfile: sizes and ends are those of the head",
+	dutyArrival: "queue times of requests that wait longer than 30 ms; the phase is then absent",
+	dutyUnix:    "exchanges over Unix sockets",
+	dutySweep:   "the last exchange of a silent connection until it moves on, and timeouts",
+	dutyFork:    "processes forked after the start",
+}
+
+// A hook is one program at one point of the kernel.
+type hook struct {
+	program string // name in bpf/traffic.bpf.c
+	symbol  string // kprobe and kretprobe: the function; "" for programs that name their target themselves
+	ret     bool   // kretprobe
+}
+
+// A choice is one way to fulfil a duty: all its hooks together.
+type choice struct {
+	duty    duty
+	backend string
+	hooks   []hook
+	// function, if set, must have exactly params parameters for the programs to fit.
+	function string
+	params   int
+}
+
+func tracing(programs ...string) []hook {
+	hooks := make([]hook, len(programs))
+	for i, p := range programs {
+		hooks[i] = hook{program: p}
+	}
+	return hooks
+}
+
+// The traffic choices: what makes a backend.
+var traffic = []choice{
+	{duty: dutyTraffic, backend: BackendTracepoint, hooks: tracing(trafficProgTpSkbCopyDatagramIovec, trafficProgTpTcpSendmsgLocked)},
+	{duty: dutyTraffic, backend: BackendFentry, function: "tcp_recvmsg", params: 5,
+		hooks: tracing(trafficProgFentryTcpSendmsg, trafficProgFexitTcpSendmsg, trafficProgFexitTcpRecvmsg)},
+	{duty: dutyTraffic, backend: BackendFentry, function: "tcp_recvmsg", params: 6,
+		hooks: tracing(trafficProgFentryTcpSendmsg, trafficProgFexitTcpSendmsg, trafficProgFexitTcpRecvmsgNonblock)},
+	{duty: dutyTraffic, backend: BackendKprobe, function: "tcp_recvmsg", params: 5, hooks: []hook{
+		{program: trafficProgKprobeTcpSendmsg, symbol: "tcp_sendmsg"},
+		{program: trafficProgKretprobeTcpSendmsg, symbol: "tcp_sendmsg", ret: true},
+		{program: trafficProgKprobeTcpRecvmsg, symbol: "tcp_recvmsg"},
+		{program: trafficProgKretprobeTcpRecvmsg, symbol: "tcp_recvmsg", ret: true}}},
+	{duty: dutyTraffic, backend: BackendKprobe, function: "tcp_recvmsg", params: 6, hooks: []hook{
+		{program: trafficProgKprobeTcpSendmsg, symbol: "tcp_sendmsg"},
+		{program: trafficProgKretprobeTcpSendmsg, symbol: "tcp_sendmsg", ret: true},
+		{program: trafficProgKprobeTcpRecvmsgNonblock, symbol: "tcp_recvmsg"},
+		{program: trafficProgKretprobeTcpRecvmsg, symbol: "tcp_recvmsg", ret: true}}},
+	{duty: dutyTraffic, backend: BackendSyscall, hooks: tracing(trafficProgTpSysExit)},
+}
+
+// The other duties, each with its choices in the order of preference; the backend's own comes first at load.
+var duties = []choice{
+	{duty: dutyState, backend: BackendTracepoint, hooks: tracing(trafficProgTpInetSockSetState)},
+	{duty: dutySweep, backend: BackendTracepoint, hooks: tracing(trafficProgIterSweep)},
+
+	{duty: dutySplice, backend: BackendFentry, hooks: tracing(trafficProgFentryTcpSendpage)},
+	{duty: dutySplice, backend: BackendKprobe, hooks: []hook{{program: trafficProgKprobeTcpSendpage, symbol: "tcp_sendpage"}}},
+
+	{duty: dutyArrival, backend: BackendFentry, hooks: tracing(trafficProgFentryTcpDataReady)},
+	{duty: dutyArrival, backend: BackendTracepoint, hooks: tracing(trafficProgTpSkDataReady)},
+	{duty: dutyArrival, backend: BackendKprobe, hooks: []hook{{program: trafficProgKprobeTcpDataReady, symbol: "tcp_data_ready"}}},
+	{duty: dutyArrival, backend: BackendSyscall, hooks: tracing(trafficProgTpTcpProbe)},
+
+	{duty: dutyUnix, backend: BackendFentry, hooks: tracing(trafficProgFentryUnixStreamSendmsg,
+		trafficProgFexitUnixStreamSendmsg, trafficProgFexitUnixStreamRecvmsg, trafficProgFentryUnixReleaseSock)},
+	{duty: dutyUnix, backend: BackendKprobe, hooks: []hook{
+		{program: trafficProgKprobeUnixStreamSendmsg, symbol: "unix_stream_sendmsg"},
+		{program: trafficProgKretprobeUnixStreamSendmsg, symbol: "unix_stream_sendmsg", ret: true},
+		{program: trafficProgKprobeUnixStreamRecvmsg, symbol: "unix_stream_recvmsg"},
+		{program: trafficProgKretprobeUnixStreamRecvmsg, symbol: "unix_stream_recvmsg", ret: true},
+		{program: trafficProgKprobeUnixReleaseSock, symbol: "unix_release_sock"}}},
+	{duty: dutyUnix, backend: BackendTracepoint, hooks: tracing(trafficProgTpSockSendLength, trafficProgTpSockRecvLength)},
+
+	{duty: dutyFork, backend: BackendTracepoint, hooks: tracing(trafficProgTpSchedProcessFork)},
+}
+
+// choicesFor returns the ways to fulfil d, those of the given backend first.
+func choicesFor(d duty, backend string) []choice {
+	var own, other []choice
+	for _, c := range duties {
+		switch {
+		case c.duty != d:
+		case c.backend == backend:
+			own = append(own, c)
+		default:
+			other = append(other, c)
+		}
+	}
+	return append(own, other...)
+}
+
+// needed tells whether d has a meaning on this kernel and with these options.
+func (o *Options) needed(d duty, backend string, kernel *kernel) bool {
+	switch d {
+	case dutySplice:
+		return backend != BackendSyscall && kernel.params("tcp_sendpage") >= 0
+	case dutyUnix:
+		return backend != BackendSyscall
+	case dutyFork:
+		return len(o.PIDs) > 0
+	default:
+		return true
+	}
+}
+
+// mapsOf lists the maps, for the loader and the self-metrics.
+var mapsOf = []string{trafficMapConns, trafficMapHeads, trafficMapRing, trafficMapCounters, trafficMapPids, trafficMapCalls,
+	trafficMapFragments, trafficMapBlankConn, trafficMapBlankSlot}

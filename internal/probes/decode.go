@@ -1,0 +1,126 @@
+package probes
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/perfagent/perfagent/internal/wire"
+)
+
+// Kinds of samples, as in bpf/events.h.
+const (
+	KindExchange = 1
+	KindFragment = 2
+)
+
+// sampleMax is the longest sample: the fixed part and both heads.
+const sampleMax = recordBytes + HeadBytesMax + responseMax
+
+// ErrSample: bytes that are no sample of this version.
+var ErrSample = errors.New("malformed sample")
+
+// Offsets in struct record of bpf/events.h; a test compares them with the generated type.
+const (
+	atConn          = 0
+	atArrived       = 8
+	atRead          = 16
+	atResponded     = 24
+	atFinished      = 32
+	atRequestBytes  = 40
+	atResponseBytes = 48
+	atLocalAddr     = 56
+	atRemoteAddr    = 72
+	atComm          = 88
+	atPID           = 104
+	atSeq           = 108
+	atLocalPort     = 112
+	atRemotePort    = 114
+	atRequestLen    = 116
+	atResponseLen   = 118
+	atFlags         = 120
+	atKind          = 122
+	atRole          = 123
+	atFamily        = 124
+)
+
+// Decoder turns samples into the shared vocabulary. The zero value is ready.
+type Decoder struct{}
+
+// Kind returns KindExchange, KindFragment, or 0 for neither.
+func (Decoder) Kind(b []byte) int {
+	if len(b) < recordBytes {
+		return 0
+	}
+	return int(b[atKind])
+}
+
+// Record decodes an exchange; r's slices point into b.
+func (Decoder) Record(b []byte, r *wire.Record) error {
+	if len(b) < recordBytes {
+		return ErrSample
+	}
+	e := binary.NativeEndian
+	req, resp := int(e.Uint16(b[atRequestLen:])), int(e.Uint16(b[atResponseLen:]))
+	if recordBytes+req+resp > len(b) {
+		return ErrSample
+	}
+	r.Conn = e.Uint64(b[atConn:])
+	r.Arrived = int64(e.Uint64(b[atArrived:]))
+	r.Read = int64(e.Uint64(b[atRead:]))
+	r.Responded = int64(e.Uint64(b[atResponded:]))
+	r.Finished = int64(e.Uint64(b[atFinished:]))
+	r.RequestBytes = e.Uint64(b[atRequestBytes:])
+	r.ResponseBytes = e.Uint64(b[atResponseBytes:])
+	r.PID = e.Uint32(b[atPID:])
+	r.Seq = e.Uint32(b[atSeq:])
+	r.Flags = wire.Flags(e.Uint16(b[atFlags:]))
+	r.Role = wire.Role(b[atRole])
+	copy(r.Comm[:], b[atComm:atComm+16])
+	r.Local, r.Remote = address(b, atLocalAddr, atLocalPort), address(b, atRemoteAddr, atRemotePort)
+	r.Request = b[recordBytes : recordBytes+req : recordBytes+req]
+	r.Response = b[recordBytes+req : recordBytes+req+resp : recordBytes+req+resp]
+	return nil
+}
+
+// Fragment decodes a socket operation; f's slice points into b.
+func (Decoder) Fragment(b []byte, f *wire.Fragment) error {
+	if len(b) < recordBytes {
+		return ErrSample
+	}
+	e := binary.NativeEndian
+	n := int(e.Uint16(b[atRequestLen:]))
+	if recordBytes+n > len(b) {
+		return ErrSample
+	}
+	f.Conn = e.Uint64(b[atConn:])
+	f.Arrived = int64(e.Uint64(b[atArrived:]))
+	f.At = int64(e.Uint64(b[atRead:]))
+	f.Length = e.Uint64(b[atRequestBytes:])
+	f.Position = e.Uint64(b[atResponseBytes:])
+	f.PID = e.Uint32(b[atPID:])
+	f.Seq = e.Uint32(b[atSeq:])
+	f.Flags = wire.Flags(e.Uint16(b[atFlags:]))
+	f.Role = wire.Role(b[atRole])
+	copy(f.Comm[:], b[atComm:atComm+16])
+	f.Local, f.Remote = address(b, atLocalAddr, atLocalPort), address(b, atRemoteAddr, atRemotePort)
+	f.Data = b[recordBytes : recordBytes+n : recordBytes+n]
+	if uint64(n) > f.Length {
+		return ErrSample
+	}
+	return nil
+}
+
+func address(b []byte, addr, port int) netip.AddrPort {
+	p := binary.NativeEndian.Uint16(b[port:])
+	switch b[atFamily] {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[addr:addr+4])), p)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[addr:addr+16])).Unmap(), p)
+	default:
+		return netip.AddrPort{}
+	}
+}

@@ -1,0 +1,417 @@
+// Package probes is the kernel side's home in user space: it loads the BPF programs, attaches them with the best
+// backend that the kernel offers, and reads what they send.
+package probes
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of the settings, mirrored in bpf/config.h.
+const (
+	HeadBytesMin   = 64
+	HeadBytesMax   = 4096
+	responseMax    = 1024
+	recordBytes    = 128
+	portsMax       = 32
+	pidsMax        = 8192
+	wakeBytes      = 1 << 20
+	sweepIdle      = 200 * time.Millisecond
+	headDefault    = 1024
+	ringDefault    = 8 << 20
+	connsDefault   = 32768
+	headsDefault   = 6144
+	timeoutDefault = 5 * time.Minute
+)
+
+// ErrUnsupported: no backend can run on this kernel, or not the one that was asked for.
+var ErrUnsupported = errors.New("not supported by this kernel")
+
+// Options of a Probe. The zero value observes every process and port with default sizes.
+type Options struct {
+	Backend     string        // one of Backends; "" and "auto": the best that loads
+	Ports       []uint16      // server ports; empty: all
+	PIDs        []uint32      // processes, descendants included by the caller; empty: all
+	HeadBytes   int           // captured bytes of a request head; 0: 1024
+	Timeout     time.Duration // deadline of a response; 0: 5 minutes
+	RingBytes   int           // size of the ring buffer, a power of two; 0: 8 MiB
+	Connections int           // most connections with state; 0: 32768
+	Heads       int           // most captured heads of exchanges under way; 0: 6144
+	Empty       bool          // attach programs that do nothing, to measure the floor
+	Log         *slog.Logger  // nil: silent
+}
+
+func (o *Options) setDefaults() error {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&o.HeadBytes, headDefault)
+	set(&o.RingBytes, ringDefault)
+	set(&o.Connections, connsDefault)
+	set(&o.Heads, headsDefault)
+	if o.Timeout == 0 {
+		o.Timeout = timeoutDefault
+	}
+	if o.Backend == "" {
+		o.Backend = BackendAuto
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case o.HeadBytes < HeadBytesMin || o.HeadBytes > HeadBytesMax:
+		return fmt.Errorf("head bytes %d: want %d to %d", o.HeadBytes, HeadBytesMin, HeadBytesMax)
+	case len(o.Ports) > portsMax:
+		return fmt.Errorf("%d ports: at most %d can be filtered", len(o.Ports), portsMax)
+	case len(o.PIDs) > pidsMax:
+		return fmt.Errorf("%d processes: at most %d can be filtered", len(o.PIDs), pidsMax)
+	case o.RingBytes&(o.RingBytes-1) != 0 || o.RingBytes < os.Getpagesize():
+		return fmt.Errorf("ring buffer of %d bytes: want a power of two of at least one page", o.RingBytes)
+	}
+	o.HeadBytes = (o.HeadBytes + 7) &^ 7
+	return nil
+}
+
+// Hook is the state of one hook, for self-metrics and check.
+type Hook struct {
+	Program  string
+	Duty     string
+	Backend  string
+	Attached bool
+	Reason   string // why not attached
+}
+
+// Probe is the attached kernel side. Close detaches everything.
+type Probe struct {
+	Backend string
+	Hooks   []Hook
+	Missing []string // what cannot be seen, in a user's words
+
+	log    *slog.Logger
+	maps   *ebpf.Collection
+	colls  []*ebpf.Collection
+	links  []link.Link
+	sweep  *link.Iter
+	reader *ringbuf.Reader
+	opts   Options
+
+	lostQueue, lostParse atomic.Uint64
+}
+
+// Open loads and attaches. Errors name the cause and the remedy; ErrUnsupported means that no backend fits.
+func Open(opts Options) (*Probe, error) {
+	p, err := open(opts)
+	if err != nil && p != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, err
+}
+
+// open is Open that, where it fails late, also returns what there is.
+func open(opts Options) (*Probe, error) {
+	if err := opts.setDefaults(); err != nil {
+		return nil, err
+	}
+	kernel, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("raise the locked-memory limit (needed before Linux 5.11; run as root): %w", err)
+	}
+	p := &Probe{log: opts.Log, opts: opts}
+	return p, p.open(kernel)
+}
+
+func (p *Probe) open(kernel *kernel) error {
+	spec, err := p.spec()
+	if err != nil {
+		return err
+	}
+	if err := p.loadMaps(spec); err != nil {
+		return err
+	}
+	if err := p.fillPIDs(); err != nil {
+		return err
+	}
+	// The state hook runs on every kernel with BTF: when it fails, the environment is at fault, not the kernel.
+	for _, c := range choicesFor(dutyState, "") {
+		if err := p.attach(spec, c); err != nil {
+			return privilegeError(err)
+		}
+	}
+	if err := p.attachTraffic(spec, kernel); err != nil {
+		return err
+	}
+	for _, d := range []duty{dutySweep, dutySplice, dutyArrival, dutyUnix, dutyFork} {
+		if p.opts.needed(d, p.Backend, kernel) {
+			p.attachDuty(spec, d)
+		}
+	}
+	p.reader, err = ringbuf.NewReader(p.maps.Maps[trafficMapRing])
+	if err != nil {
+		return fmt.Errorf("open the ring buffer: %w", err)
+	}
+	runtime.GC() // type information of the kernel: megabytes that are not needed again
+	return nil
+}
+
+// spec returns the collection with this instance's sizes and settings.
+func (p *Probe) spec() (*ebpf.CollectionSpec, error) {
+	spec, err := loadTraffic()
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded BPF object: %w", err)
+	}
+	o := &p.opts
+	slotBytes := uint32(recordBytes + o.HeadBytes + responseMax)
+	for _, name := range []string{trafficMapHeads, trafficMapBlankSlot} {
+		m := spec.Maps[name]
+		// The size differs from the declared type's, which the kernel would compare.
+		m.ValueSize, m.Key, m.Value = slotBytes, nil, nil
+	}
+	spec.Maps[trafficMapHeads].MaxEntries = uint32(o.Heads)
+	spec.Maps[trafficMapConns].MaxEntries = uint32(o.Connections)
+	spec.Maps[trafficMapRing].MaxEntries = uint32(o.RingBytes)
+	if len(o.PIDs) == 0 {
+		spec.Maps[trafficMapPids].MaxEntries = 1
+	}
+	cfg := trafficConfig{
+		DeadlineNs:  uint64(o.Timeout),
+		SweepIdleNs: uint64(sweepIdle),
+		SelfPid:     initPID(),
+		PortsLen:    uint32(len(o.Ports)),
+		HeadMax:     uint32(o.HeadBytes),
+		WakeBytes:   uint32(min(wakeBytes, o.RingBytes/4)),
+	}
+	copy(cfg.Ports[:], o.Ports)
+	if len(o.PIDs) > 0 {
+		cfg.FilterPids = 1
+	}
+	if o.Empty {
+		cfg.Empty = 1
+	}
+	if err := spec.Variables[trafficVarCFG].Set(cfg); err != nil {
+		return nil, fmt.Errorf("set the kernel side's configuration: %w", err)
+	}
+	return spec, nil
+}
+
+// initPID is this process's id in the initial PID namespace, which is what BPF programs see.
+func initPID() uint32 {
+	// The first NSpid is the outermost one that this /proc can show.
+	data, err := os.ReadFile("/proc/self/status")
+	if err == nil {
+		var pid uint32
+		if _, err := fmt.Sscanf(after(string(data), "NSpid:"), "%d", &pid); err == nil {
+			return pid
+		}
+	}
+	return uint32(os.Getpid())
+}
+
+func (p *Probe) loadMaps(spec *ebpf.CollectionSpec) error {
+	only := spec.Copy()
+	only.Programs = nil
+	maps, err := ebpf.NewCollection(only)
+	if err != nil {
+		return privilegeError(fmt.Errorf("create BPF maps: %w", err))
+	}
+	p.maps = maps
+	return nil
+}
+
+func (p *Probe) fillPIDs() error { return p.AddPIDs(p.opts.PIDs) }
+
+// AddPIDs lets more processes through the filter of Options.PIDs.
+func (p *Probe) AddPIDs(pids []uint32) error {
+	for _, pid := range pids {
+		if err := p.maps.Maps[trafficMapPids].Put(pid, uint8(1)); err != nil {
+			return fmt.Errorf("filter process %d: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// attachTraffic takes the best backend, or the one that was asked for.
+func (p *Probe) attachTraffic(spec *ebpf.CollectionSpec, kernel *kernel) error {
+	var reasons []error
+	for _, c := range traffic {
+		if p.opts.Backend != BackendAuto && p.opts.Backend != c.backend {
+			continue
+		}
+		if c.function != "" && kernel.params(c.function) != c.params {
+			continue
+		}
+		err := p.attach(spec, c)
+		if err == nil {
+			p.Backend = c.backend
+			return nil
+		}
+		if !unsupported(err) {
+			p.log.Warn("backend failed", "backend", c.backend, "err", err)
+		}
+		reasons = append(reasons, fmt.Errorf("%s: %w", c.backend, err))
+	}
+	if len(reasons) == 0 {
+		return fmt.Errorf("backend %q: %w: its functions have an unknown shape", p.opts.Backend, ErrUnsupported)
+	}
+	return fmt.Errorf("%w: %w", ErrUnsupported, errors.Join(reasons...))
+}
+
+// attachDuty fulfils a duty with the first choice that works; none is not an error, but it is told.
+func (p *Probe) attachDuty(spec *ebpf.CollectionSpec, d duty) {
+	for _, c := range choicesFor(d, p.Backend) {
+		err := p.attach(spec, c)
+		if err == nil {
+			return
+		}
+		if !unsupported(err) {
+			p.log.Warn("hook failed", "duty", string(d), "backend", c.backend, "err", err)
+		}
+	}
+	p.Missing = append(p.Missing, missingMeans[d])
+}
+
+// attach loads and attaches all hooks of a choice, or none.
+func (p *Probe) attach(spec *ebpf.CollectionSpec, c choice) error {
+	coll, err := p.load(spec, c)
+	if err != nil {
+		p.note(c, err)
+		return err
+	}
+	var links []link.Link
+	for _, h := range c.hooks {
+		l, err := p.attachHook(coll.Programs[h.program], h)
+		if err != nil {
+			for _, l := range links {
+				err = errors.Join(err, l.Close())
+			}
+			coll.Close()
+			p.note(c, err)
+			return fmt.Errorf("attach %s: %w", h.program, err)
+		}
+		links = append(links, l)
+	}
+	p.colls = append(p.colls, coll)
+	p.links = append(p.links, links...)
+	p.note(c, nil)
+	return nil
+}
+
+func (p *Probe) load(spec *ebpf.CollectionSpec, c choice) (*ebpf.Collection, error) {
+	part := spec.Copy()
+	part.Programs = make(map[string]*ebpf.ProgramSpec)
+	for _, h := range c.hooks {
+		part.Programs[h.program] = spec.Programs[h.program].Copy()
+	}
+	coll, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: p.maps.Maps})
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	return coll, nil
+}
+
+func (p *Probe) attachHook(prog *ebpf.Program, h hook) (link.Link, error) {
+	switch {
+	case h.symbol != "" && h.ret:
+		return link.Kretprobe(h.symbol, prog, nil)
+	case h.symbol != "":
+		return link.Kprobe(h.symbol, prog, nil)
+	case h.program == trafficProgIterSweep:
+		it, err := link.AttachIter(link.IterOptions{Program: prog, Map: p.maps.Maps[trafficMapConns]})
+		if err == nil {
+			p.sweep = it
+		}
+		return it, err
+	default:
+		return link.AttachTracing(link.TracingOptions{Program: prog})
+	}
+}
+
+func (p *Probe) note(c choice, err error) {
+	for _, h := range c.hooks {
+		n := Hook{Program: h.program, Duty: string(c.duty), Backend: c.backend, Attached: err == nil}
+		if err != nil {
+			n.Reason = reason(err)
+		}
+		p.Hooks = append(p.Hooks, n)
+	}
+}
+
+// Close detaches every program and frees every map. What was not read is lost.
+func (p *Probe) Close() error {
+	var errs []error
+	if p.reader != nil {
+		errs = append(errs, p.reader.Close())
+	}
+	for i := len(p.links) - 1; i >= 0; i-- {
+		errs = append(errs, p.links[i].Close())
+	}
+	for _, c := range p.colls {
+		c.Close()
+	}
+	if p.maps != nil {
+		p.maps.Close()
+	}
+	p.links, p.colls, p.maps, p.reader = nil, nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// Sweep lets the kernel side report connections that fell silent and requests past their deadline.
+func (p *Probe) Sweep() error {
+	if p.sweep == nil {
+		return nil
+	}
+	r, err := p.sweep.Open()
+	if err != nil {
+		return fmt.Errorf("sweep connections: %w", err)
+	}
+	_, err = io.Copy(io.Discard, r)
+	return errors.Join(err, r.Close())
+}
+
+// unsupported tells whether err means that the kernel lacks something, after the state hook has shown that privileges
+// suffice: then EPERM comes from lockdown, which forbids trampolines.
+func unsupported(err error) bool {
+	return errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, btf.ErrNotFound) || errors.Is(err, os.ErrNotExist) ||
+		errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EBUSY)
+}
+
+// reason is the short form of why a hook is missing.
+func reason(err error) string {
+	var ve *ebpf.VerifierError
+	switch {
+	case errors.As(err, &ve):
+		return "rejected by the verifier: " + ve.Error()
+	case errors.Is(err, btf.ErrNotFound), errors.Is(err, os.ErrNotExist):
+		return "this kernel does not have it"
+	case errors.Is(err, os.ErrPermission):
+		return "forbidden (kernel lockdown, or built without trampolines)"
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return "not supported by this kernel"
+	default:
+		return err.Error()
+	}
+}
+
+func privilegeError(err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("not allowed to load BPF programs: run as root, or grant CAP_BPF and CAP_PERFMON: %w", err)
+	}
+	return err
+}

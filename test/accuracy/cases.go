@@ -1,0 +1,222 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/perfagent/perfagent/test/client"
+	"github.com/perfagent/perfagent/test/clock"
+	"github.com/perfagent/perfagent/test/servers"
+)
+
+const rawIPv6 servers.Kind = "raw-ipv6"
+
+var (
+	kinds = []servers.Kind{servers.Nginx, servers.Go, servers.Node, servers.Uvicorn, servers.HTTPServer, servers.Uring,
+		servers.Raw, rawIPv6}
+	normal = []servers.Kind{servers.Nginx, servers.Go, servers.Node, servers.Uvicorn, servers.HTTPServer, servers.Uring, servers.Raw}
+	// dynamic servers have every endpoint.
+	dynamic = []servers.Kind{servers.Go, servers.Node, servers.Uvicorn, servers.HTTPServer, servers.Raw}
+	timed   = []servers.Kind{servers.Go, servers.Raw}
+)
+
+// instrumented reports whether the server logs its own clocks.
+func instrumented(kind servers.Kind) bool {
+	return kind == servers.Go || kind == servers.Uring || kind == servers.Raw || kind == rawIPv6
+}
+
+// measurement is one case: run makes the exchanges.
+type measurement struct {
+	name  string
+	kinds []servers.Kind
+	run   func(r *runner) error
+}
+
+var cases = []measurement{
+	{"older", normal, older}, // first, before servers close idle connections
+	{"keep-alive", normal, func(r *runner) error { return r.each(101, client.Request{}) }},
+	{"idle-2s", normal, idle},
+	{"pipelined-16", []servers.Kind{servers.Nginx, servers.Go, servers.Node, servers.Uvicorn, servers.Raw}, pipelined},
+	{"chunked", dynamic, func(r *runner) error { return r.each(53, client.Request{Target: "/chunked/7"}) }},
+	{"1-mib", normal, func(r *runner) error { return r.each(13, client.Request{Target: "/bytes/1048576"}) }},
+	{"64-mib", []servers.Kind{servers.Nginx, servers.Go, servers.Uring, servers.Raw}, func(r *runner) error {
+		return r.each(3, client.Request{Target: "/bytes/67108864"})
+	}},
+	{"sendfile", []servers.Kind{servers.Raw}, func(r *runner) error {
+		return r.each(13, client.Request{Target: "/sendfile/1048576"})
+	}},
+	{"upload-5-mib", dynamic, func(r *runner) error {
+		return r.each(7, client.Request{Method: "POST", Target: "/upload", Size: 5 << 20})
+	}},
+	{"slow-reader", []servers.Kind{servers.Nginx, servers.Go, servers.Uring, servers.Raw}, slowReader},
+	{"work-50ms", dynamic, func(r *runner) error { return r.each(11, client.Request{Target: "/sleep/50"}) }},
+	{"work-500ms", dynamic, func(r *runner) error { return r.each(3, client.Request{Target: "/sleep/500"}) }},
+	{"aborted", timed, aborted},
+	{"ipv6", []servers.Kind{rawIPv6}, func(r *runner) error { return r.each(101, client.Request{}) }},
+}
+
+// connection is a client's connection with what was exchanged on it.
+type connection struct {
+	*client.Conn
+	results []client.Result
+	key     string
+	ours    clock.Ops
+	closing clock.Span // of the close call
+}
+
+func dial(s *servers.Server, spin bool) (*connection, error) {
+	conn, err := client.Dial(client.Options{Network: s.Network, Address: s.Address, Spin: spin, Timeout: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	return &connection{Conn: conn, key: conn.Key()}, nil
+}
+
+// end closes the connection and keeps its log.
+func (c *connection) end(abort bool) error {
+	c.ours = c.Ops()
+	c.closing.Before = clock.Now()
+	var err error
+	if abort {
+		err = c.Abort()
+	} else {
+		err = c.Close()
+	}
+	c.closing.After = clock.Now()
+	return err
+}
+
+// runner makes the exchanges of one row.
+type runner struct {
+	bench       *bench
+	server      *servers.Server
+	kind        servers.Kind
+	connections []*connection
+	unanswered  bool // the exchanges get no response
+}
+
+func (r *runner) id() string {
+	r.bench.next++
+	return fmt.Sprintf("accuracy-%d", r.bench.next)
+}
+
+func (r *runner) open(spin bool) (*connection, error) {
+	c, err := dial(r.server, spin)
+	if err == nil {
+		r.connections = append(r.connections, c)
+	}
+	return c, err
+}
+
+func (r *runner) do(c *connection, request client.Request) error {
+	request.ID = r.id()
+	result, err := c.Do(request)
+	c.results = append(c.results, result)
+	return err
+}
+
+// each makes count such exchanges on one connection, reading without sleep for sharp clocks.
+func (r *runner) each(count int, request client.Request) error {
+	c, err := r.open(true)
+	if err != nil {
+		return err
+	}
+	for range count {
+		if err := r.do(c, request); err != nil {
+			return err
+		}
+	}
+	return c.end(false)
+}
+
+// idle opens connections and sends the first request on each after two seconds.
+func idle(r *runner) error {
+	var open []*connection
+	for range 13 {
+		c, err := r.open(true)
+		if err != nil {
+			return err
+		}
+		open = append(open, c)
+	}
+	time.Sleep(2 * time.Second) // the silence is the workload
+	for _, c := range open {
+		if err := r.do(c, client.Request{}); err != nil {
+			return err
+		}
+		if err := c.end(false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pipelined(r *runner) error {
+	c, err := r.open(true)
+	if err != nil {
+		return err
+	}
+	for range 7 {
+		requests := make([]client.Request, 16)
+		for i := range requests {
+			requests[i].ID = r.id()
+		}
+		results, err := c.Pipeline(requests)
+		c.results = append(c.results, results...)
+		if err != nil {
+			return err
+		}
+	}
+	return c.end(false)
+}
+
+func slowReader(r *runner) error {
+	conn, err := client.Dial(client.Options{Network: r.server.Network, Address: r.server.Address, ReceiveBuffer: 16 << 10, Timeout: time.Minute})
+	if err != nil {
+		return err
+	}
+	c := &connection{Conn: conn, key: conn.Key()}
+	r.connections = append(r.connections, c)
+	for range 3 {
+		// More than the server's send buffer holds, so that the server waits for the reader.
+		request := client.Request{Target: "/bytes/16777216", Pace: client.Pace{Bytes: 64 << 10, Delay: time.Millisecond}}
+		if err := r.do(c, request); err != nil {
+			return err
+		}
+	}
+	return c.end(false)
+}
+
+// aborted resets the connection while the server works on the request.
+func aborted(r *runner) error {
+	r.unanswered = true
+	for i := range 13 {
+		c, err := r.open(false)
+		if err != nil {
+			return err
+		}
+		request := client.Request{ID: r.id(), Target: "/sleep/200"}
+		if _, err := c.Write(request.Head()); err != nil {
+			return err
+		}
+		c.results = append(c.results, client.Result{Request: request})
+		time.Sleep(time.Duration(10+i) * time.Millisecond) // the server has begun to work
+		if err := c.end(true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// older uses the connection that was opened before the agent started.
+func older(r *runner) error {
+	c := r.bench.older[r.kind]
+	c.Spin = true
+	r.connections = append(r.connections, c)
+	for range 53 {
+		if err := r.do(c, client.Request{}); err != nil {
+			return err
+		}
+	}
+	return c.end(false)
+}

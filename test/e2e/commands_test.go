@@ -1,0 +1,272 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/perfagent/perfagent/test/agent"
+	"github.com/perfagent/perfagent/test/client"
+	"github.com/perfagent/perfagent/test/servers"
+)
+
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// command prepares the agent's binary with arguments.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	binary, err := agent.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, args...)
+	cmd.Env = agent.Environment()
+	return cmd
+}
+
+// run executes a command that must end by itself and returns its output and exit code.
+func run(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	timer := time.AfterFunc(15*time.Second, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
+}
+
+// What keeps the agent from starting ends it with the right code and one line that names the cause.
+func TestE2EStartErrors(t *testing.T) {
+	requireRoot(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	unknown := writeFile(t, "unknown.yml", "capture:\n  port: [1]\nnonsense: 1\n")
+	bad := writeFile(t, "bad.yml", "limits:\n  endpoints: many\n")
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		says []string
+	}{
+		{"unknown-flag", []string{"--no-such-flag"}, 2, []string{"no-such-flag"}},
+		{"bad-value", []string{"--capture.backend=magic"}, 2, []string{"magic", "tracepoint"}},
+		{"bad-port", []string{"--capture.port=70000"}, 2, []string{"70000"}},
+		{"busy-port", []string{"--web.listen-address=" + busy.Addr().String()}, 1, []string{busy.Addr().String(), "in use"}},
+		{"missing-config", []string{"--config.file=/nonexistent/perfagent.yml"}, -1, []string{"/nonexistent/perfagent.yml"}},
+		{"unknown-key", []string{"--config.file=" + unknown}, -1, []string{unknown, "3", "nonsense"}},
+		{"bad-config-value", []string{"--config.file=" + bad}, -1, []string{bad, "2", "endpoints"}},
+		{"missing-routes", []string{"--routes.file=/nonexistent/routes"}, -1, []string{"/nonexistent/routes"}},
+		{"ready-file", []string{"--ready-file=/nonexistent/ready"}, 1, []string{"/nonexistent/ready"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := []string{"run", "--capture.port=1", "--web.socket=" + filepath.Join(t.TempDir(), "socket")}
+			if c.name != "busy-port" {
+				args = append(args, "--web.listen-address=127.0.0.1:0")
+			}
+			_, stderr, code := run(t, command(t, append(args, c.args...)...))
+			// Whether a bad configuration is a usage error is the program's choice; that it fails is not.
+			if c.code >= 0 && code != c.code || c.code < 0 && code != 1 && code != 2 {
+				t.Errorf("exit code: expected %d (-1: 1 or 2), got %d", c.code, code)
+			}
+			for _, word := range c.says {
+				if !strings.Contains(stderr, word) {
+					t.Errorf("expected %q in: %s", word, stderr)
+				}
+			}
+		})
+	}
+}
+
+// Without privileges the agent says so in a line with the remedy.
+func TestE2EUnprivileged(t *testing.T) {
+	requireRoot(t)
+	binary, err := agent.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "perfagent-unprivileged")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	data, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(dir, "perfagent") // the original may be where only root may look
+	if err := errors.Join(os.WriteFile(copied, data, 0o755), os.Chmod(dir, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(copied, "run", "--capture.port=1", "--web.listen-address=127.0.0.1:0", "--web.socket="+filepath.Join(dir, "socket"))
+	cmd.Dir, cmd.Env = dir, agent.Environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	_, stderr, code := run(t, cmd)
+	lower := strings.ToLower(stderr)
+	if code != 1 || !strings.Contains(lower, "root") && !strings.Contains(lower, "cap_") {
+		t.Errorf("expected exit code 1 and a line that names root or a capability; got %d: %s", code, stderr)
+	}
+}
+
+// perfagent trace follows a running agent through its socket: JSON lines, a limit, filters, and no control character
+// in the text form.
+func TestE2ETraceCommand(t *testing.T) {
+	s := startServer(t, servers.Options{Kind: servers.Go})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
+	for _, c := range []struct {
+		name string
+		args []string
+		want int
+	}{
+		{"json", []string{"-o", "json", "--limit=7"}, 7},
+		{"status", []string{"-o", "json", "--status=500", "--limit=3"}, 3},
+		{"slower", []string{"-o", "json", "--slower=40ms", "--limit=3"}, 3},
+		{"text", []string{"--limit=7"}, 7},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := command(t, append([]string{"trace", "--web.socket=" + a.Socket}, c.args...)...)
+			var out, errOut bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &errOut
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			b := newBook(t, a)
+			// The command subscribes at a time of its own: keep making exchanges until it has its number.
+			var err error
+			over := until(15*time.Second, func() bool {
+				for _, target := range []string{"/fast", "/sleep/50", "/status/500"} {
+					b.each(s, 1, client.Request{Target: target, Header: []string{"User-Agent: \x1b[31m"}})
+				}
+				select {
+				case err = <-ended:
+					return true
+				default:
+					return false
+				}
+			})
+			if !over {
+				cmd.Process.Kill()
+				<-ended
+			}
+			if err != nil || !over {
+				t.Fatalf("ended: %t, %v: %s", over, err, errOut.String())
+			}
+			checkTrace(t, c.name, c.want, out.String())
+		})
+	}
+}
+
+func checkTrace(t *testing.T, name string, want int, output string) {
+	t.Helper()
+	if i := strings.IndexFunc(output, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' }); i >= 0 {
+		t.Errorf("control character at byte %d of %.300q", i, output)
+	}
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	if name == "text" {
+		if len(lines) < want || !strings.Contains(output, "/fast") {
+			t.Errorf("expected a header and %d lines, got: %s", want, output)
+		}
+		return
+	}
+	if len(lines) != want {
+		t.Errorf("expected %d lines, got %d", want, len(lines))
+	}
+	for _, line := range lines {
+		var e agent.Exchange
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if name == "status" && e.Status != 500 || name == "slower" && orMissing(e.DurationNS) < int64(40*time.Millisecond) {
+			t.Errorf("the filter %s lets pass: %s", name, line)
+		}
+	}
+}
+
+// check and version answer, with an exit code of the contract.
+func TestE2ECheckAndVersion(t *testing.T) {
+	requireRoot(t)
+	stdout, stderr, code := run(t, command(t, "check"))
+	if code != 0 && code != 3 {
+		t.Errorf("check: exit code %d: %s", code, stderr)
+	}
+	for _, word := range []string{"tracepoint", "fentry", "kprobe", "syscall", "BTF"} {
+		if !strings.Contains(stdout, word) {
+			t.Errorf("check does not speak of %s: %s", word, stdout)
+		}
+	}
+	stdout, stderr, code = run(t, command(t, "version"))
+	if code != 0 || !strings.Contains(stdout, "go1.") {
+		t.Errorf("version: exit code %d: %s %s", code, stdout, stderr)
+	}
+}
+
+// A real Prometheus scrapes the agent, once with native histograms and once with classic ones, and answers the right
+// count and quantile. promtool finds nothing to complain about in the metrics.
+func TestE2EPrometheus(t *testing.T) {
+	requireRoot(t)
+	s := startServer(t, servers.Options{Kind: servers.Go})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
+	b := newBook(t, a)
+	b.each(s, 101, client.Request{Target: "/sleep/20"})
+	b.check()
+	b.settle(s)
+	lint(t, a)
+	selector := fmt.Sprintf(`{http_request_method="GET",http_response_status_code="200",http_route=~"/sleep/.*"}`)
+	for _, c := range []struct {
+		name, count, quantile string
+		args                  []string
+		low, high             float64
+	}{
+		{"native", "histogram_count(http_server_request_duration_seconds" + selector + ")",
+			"histogram_quantile(0.5, http_server_request_duration_seconds" + selector + ")",
+			[]string{"--enable-feature=native-histograms"}, 0.0195, 0.024},
+		{"classic", "http_server_request_duration_seconds_count" + selector,
+			"histogram_quantile(0.5, http_server_request_duration_seconds_bucket" + selector + ")", nil, 0.01, 0.025},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := startPrometheus(t, a, c.args...)
+			p.expect(t, "sum("+c.count+")", 101, 101)
+			p.expect(t, "sum by () ("+c.quantile+")", c.low, c.high)
+			p.expect(t, `sum(perfagent_exchanges_total{role="server"})`, 102, 102)
+			p.expect(t, `sum(perfagent_exchanges_lost_total)`, 0, 0)
+		})
+	}
+}
+
+// lint runs promtool over the agent's metrics.
+func lint(t *testing.T, a *agent.Agent) {
+	t.Helper()
+	text, err := a.Get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("promtool", "check", "metrics")
+	cmd.Stdin = strings.NewReader(text)
+	if output, err := cmd.CombinedOutput(); err != nil || len(bytes.TrimSpace(output)) > 0 {
+		t.Errorf("promtool check metrics: %v: %s", err, output)
+	}
+}

@@ -1,0 +1,295 @@
+package e2e
+
+import (
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/perfagent/perfagent/test/agent"
+	"github.com/perfagent/perfagent/test/client"
+	"github.com/perfagent/perfagent/test/servers"
+)
+
+// inFlight is far more requests at once than the smallest limits allow, and prime.
+const inFlight = 211
+
+// account is what an agent says of a number of exchanges that happened.
+type account struct{ reported, lost, named int }
+
+// accounts reads the counters; named are the losses of that reason.
+func accounts(t *testing.T, a *agent.Agent, reason string) account {
+	t.Helper()
+	m, err := a.Metrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return account{
+		reported: int(m.Sum("perfagent_exchanges_total")),
+		lost:     int(m.Sum("perfagent_exchanges_lost_total")),
+		named:    int(m.Sum("perfagent_exchanges_lost_total", "reason", reason)),
+	}
+}
+
+// balanceLoss waits until reported + lost is what happened at both ends, and checks that the loss has that reason
+// alone and that the trace shows as many as were reported.
+func balanceLoss(t *testing.T, a *agent.Agent, happened int, reason string) {
+	t.Helper()
+	var got account
+	until(visibleTimeout, func() bool {
+		got = accounts(t, a, reason)
+		return got.reported+got.lost == happened && len(a.Exchanges())+a.Missed() == got.reported
+	})
+	shown := len(a.Exchanges()) + a.Missed()
+	if got.reported+got.lost != happened || got.named != got.lost || got.lost == 0 || shown != got.reported {
+		m, _ := a.Metrics()
+		t.Errorf("happened %d: expected reported + lost = %d with losses by %s alone; got reported %d (trace %d), lost %v",
+			happened, happened, reason, got.reported, shown, m.Lost())
+	}
+}
+
+// open makes count connections and has one unanswered request on each.
+func openRequests(t *testing.T, b *book, s *servers.Server, count int, target string) []*client.Conn {
+	t.Helper()
+	conns := make([]*client.Conn, count)
+	for i := range conns {
+		conns[i] = b.dial(s, client.Options{})
+		r := client.Request{ID: b.id(), Target: target}
+		if _, err := conns[i].Write(r.Head()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return conns
+}
+
+// More connections at once than the kernel side has room for: those beyond it are counted as lost, one by one.
+func TestE2ELossConnections(t *testing.T) {
+	s := startServer(t, servers.Options{Kind: servers.Raw})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Args: []string{"--limits.connections=64"}})
+	b := newBook(t, a)
+	conns := openRequests(t, b, s, inFlight, "/sleep/500")
+	for _, conn := range conns {
+		if _, err := conn.ReadResponse("GET"); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	balanceLoss(t, a, 2*inFlight, "map_full")
+}
+
+// More requests in flight than the kernel side keeps heads for: the displaced ones are counted.
+func TestE2ELossHeads(t *testing.T) {
+	s := startServer(t, servers.Options{Kind: servers.Raw})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Args: []string{"--limits.heads=64"}})
+	b := newBook(t, a)
+	for _, conn := range openRequests(t, b, s, inFlight, "/sleep/500") {
+		if _, err := conn.ReadResponse("GET"); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	balanceLoss(t, a, 2*inFlight, "evicted")
+}
+
+// A stopped agent cannot drain a small ring buffer: what does not fit is counted, and after it all is well again.
+func TestE2ELossRing(t *testing.T) {
+	s := startServer(t, servers.Options{Kind: servers.Raw})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Args: []string{"--capture.ring-bytes=65536"}})
+	if err := a.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Signal(syscall.SIGCONT) })
+	b := newBook(t, a)
+	b.fast(s, 1009)
+	if err := a.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	balanceLoss(t, a, 2*1009, "ring_full")
+	after := newBook(t, a)
+	after.fast(s, 101)
+	after.check()
+}
+
+// A response that is not HTTP is counted as a loss of parsing, once at each end, and disturbs nothing else.
+func TestE2ELossParse(t *testing.T) {
+	s := startServer(t, servers.Options{Kind: servers.Raw})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
+	b := newBook(t, a)
+	for range 7 {
+		conn := openRequests(t, b, s, 1, "/garbage")[0]
+		if _, err := conn.Read(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	after := newBook(t, a)
+	after.fast(s, 101)
+	after.check()
+	balanceLoss(t, a, 2*(7+101), "parse")
+}
+
+// A response written from memory that is not mapped yet cannot be read where it is handed over: the server's end is
+// lost as unreadable, or known from elsewhere and right; the client's end is reported in any case.
+func TestE2ELossUnreadable(t *testing.T) {
+	s := startServer(t, servers.Options{Kind: servers.Raw})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
+	b := newBook(t, a)
+	b.each(s, 13, client.Request{Target: "/unmapped"})
+	var got account
+	until(visibleTimeout, func() bool { got = accounts(t, a, "unreadable"); return got.reported+got.lost == 2*13 })
+	if got.reported+got.lost != 2*13 || got.named != got.lost {
+		t.Errorf("happened %d: reported %d, lost %d, of them unreadable %d", 2*13, got.reported, got.lost, got.named)
+	}
+	for _, e := range b.mine(a) {
+		if e.Status != 200 {
+			t.Errorf("status %d at the %s: expected 200", e.Status, e.Role)
+		}
+	}
+	after := newBook(t, a)
+	after.fast(s, 101)
+	after.check()
+}
+
+// hostile are request heads that no friendly client sends.
+func hostile() []string {
+	long := strings.Repeat("x", 64<<10)
+	heads := []string{
+		"GET /\x00nul HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /\x1b[31mred\x07 HTTP/1.1\r\nHost: \x1b]0;title\x07\r\nUser-Agent: \x1b[2J\r\n\r\n",
+		"GET /\xff\xfe\xc0\x80 HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /fast HTTP/1.1\r\nX-Long: " + long + "\r\nHost: a\r\n\r\n",
+		"GET /" + long + " HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /fast HTTP/9.9\r\n\r\n", "GET  /fast  HTTP/1.1\r\n\r\n", "GET /fast HTTP/1.1", "GET", " ", "\r\n\r\n", "\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+		"POST /upload HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+		"POST /upload HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+		"POST /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"GET /fast HTTP/1.1\r\nX-Request-Id: a\"b\\c\x01\r\nHost: a\r\n\r\n",
+	}
+	whole := "GET /fast?cut HTTP/1.1\r\nHost: a\r\nX-Request-Id: cut\r\n\r\n"
+	for i := 1; i < len(whole); i += 3 {
+		heads = append(heads, whole[:i])
+	}
+	return heads
+}
+
+// Hostile heads leave the agent alive, nobody else's exchanges lost, and no raw control character in its output.
+func TestE2EBadInput(t *testing.T) {
+	requireRoot(t)
+	running, ports := startKinds(t, []servers.Kind{servers.Nginx, servers.Go, servers.Raw})
+	a := startAgent(t, agent.Options{Ports: ports})
+	b := newBook(t, a)
+	for _, s := range running {
+		b.fast(s, 7)
+		for _, text := range hostile() {
+			conn := b.dial(s, client.Options{Timeout: time.Second})
+			conn.Write([]byte(text)) // the server may close first
+			if strings.HasSuffix(text, "\r\n\r\n") && s.Kind == servers.Nginx {
+				conn.ReadResponse("GET") // any answer, or none
+			}
+			conn.Close()
+		}
+		b.fast(s, 101)
+	}
+	b.check()
+	for _, e := range a.Exchanges() {
+		if i := strings.IndexFunc(e.Path+e.Method+e.Route, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+			t.Errorf("control character in %+q", e.Path+e.Method+e.Route)
+		}
+	}
+	for _, line := range a.BadLines() {
+		t.Error("trace line is not JSON:", line)
+	}
+	if _, err := a.Metrics(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Many distinct paths: every exchange counted, the endpoints bounded, the rest in _OTHER.
+func TestE2EManyPaths(t *testing.T) {
+	s := startServer(t, servers.Options{Kind: servers.Nginx})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Args: []string{"--limits.endpoints=53"}, NoTrace: true})
+	const clients, each = 4, 5003
+	var group sync.WaitGroup
+	for c := range clients {
+		group.Go(func() {
+			conn, err := client.Dial(client.Options{Address: s.Address})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			for i := range each {
+				if _, err := conn.Do(client.Request{Target: "/many/" + letters(c*each+i)}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	var m agent.Metrics
+	const want = 2 * clients * each
+	if !until(visibleTimeout, func() bool { m, _ = a.Metrics(); return m.Sum("perfagent_exchanges_total") == want }) {
+		t.Errorf("perfagent_exchanges_total: expected %d, got %g; lost %v", want, m.Sum("perfagent_exchanges_total"), m.Lost())
+	}
+	if got := m.Sum("http_server_request_duration_seconds_count"); got != want/2 {
+		t.Errorf("http_server_request_duration_seconds_count: expected %d, got %g", want/2, got)
+	}
+	if got := m.Sum("perfagent_endpoints"); got < 1 || got > 2*54 {
+		t.Errorf("perfagent_endpoints: expected about 53 in each role, got %g", got)
+	}
+	if m.Sum("perfagent_endpoints_overflowed_total") == 0 || !m.Has("http_server_request_duration_seconds_count", "http_route", "_OTHER") {
+		t.Error("no overflow into _OTHER")
+	}
+}
+
+// letters spells n without digits, which a router could take for identifiers.
+func letters(n int) string {
+	text := []byte("path")
+	for ; n > 0; n /= 26 {
+		text = append(text, byte('a'+n%26))
+	}
+	return string(text)
+}
+
+// The routes file names the endpoints, in the trace and in the metrics.
+func TestE2ERoutes(t *testing.T) {
+	s := startServer(t, servers.Options{Kind: servers.Go})
+	routes := writeFile(t, "routes", "GET /sleep/{ms}\n* /bytes/{n}\nPOST /upload\n")
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Args: []string{"--routes.file=" + routes}})
+	b := newBook(t, a)
+	b.each(s, 7, client.Request{Target: "/sleep/1"})
+	b.each(s, 5, client.Request{Target: "/bytes/1000"})
+	b.each(s, 3, client.Request{Target: "/bytes/2000"})
+	b.each(s, 2, client.Request{Method: "POST", Target: "/upload", Size: 10})
+	b.check()
+	b.settle(s)
+	balance(t, a, b)
+	m, err := a.Metrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for route, want := range map[string]float64{"/sleep/{ms}": 7, "/bytes/{n}": 8, "/upload": 2} {
+		for _, name := range []string{"http_server_request_duration_seconds_count", "http_server_response_body_size_bytes_count"} {
+			if got := m.Sum(name, "http_route", route); got != want {
+				t.Errorf("%s{http_route=%q}: expected %g, got %g", name, route, want, got)
+			}
+		}
+		for _, phase := range []string{"queue", "processing", "transfer"} {
+			name := "perfagent_http_server_phase_duration_seconds_count"
+			if got := m.Sum(name, "http_route", route, "phase", phase); got != want {
+				t.Errorf("%s{http_route=%q, phase=%s}: expected %g, got %g", name, route, phase, want, got)
+			}
+		}
+	}
+	if got, want := m.Sum("http_server_response_body_size_bytes_sum", "http_route", "/bytes/{n}"), 11000.0; got != want {
+		t.Errorf("response bytes of /bytes/{n}: expected %g, got %g", want, got)
+	}
+	for _, e := range b.mine(a) {
+		if e.Role == "server" && strings.HasPrefix(e.Path, "/bytes/") && e.Route != "/bytes/{n}" {
+			t.Errorf("route of %s in the trace: %q", e.Path, e.Route)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+// goserver is a plain net/http server with the test endpoints. With -clock it logs the monotonic instants of every
+// socket call, which the tests compare with what perfagent reports.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/perfagent/perfagent/test/clock"
+)
+
+func main() {
+	network := flag.String("network", "tcp", "tcp or unix")
+	address := flag.String("address", "127.0.0.1:0", "address to listen on")
+	clockPath := flag.String("clock", "", "file for the clock log; empty: none, and connections stay plain")
+	flag.Parse()
+	listener, err := net.Listen(*network, *address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if *clockPath != "" {
+		clockLog, err := clock.OpenLog(*clockPath)
+		if err != nil {
+			log.Fatal(err)
+		}
+		listener = clockLog.Listener(listener)
+	}
+	log.Fatal((&http.Server{Handler: handler(), ReadHeaderTimeout: time.Minute}).Serve(listener))
+}
+
+func handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/fast", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	mux.HandleFunc("/sleep/{ms}", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Duration(number(r, "ms")) * time.Millisecond)
+		io.WriteString(w, "ok")
+	})
+	mux.HandleFunc("/bytes/{n}", bytesOf)
+	mux.HandleFunc("/chunked/{n}", chunked)
+	mux.HandleFunc("/upload", func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	})
+	mux.HandleFunc("/status/{code}", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(number(r, "code")) })
+	mux.HandleFunc("/hints", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		io.WriteString(w, "ok")
+	})
+	mux.HandleFunc("/abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	// The mux cleans paths and knows no authority form; the tests send both.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodConnect {
+			tunnel(w)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func number(r *http.Request, name string) int {
+	n, err := strconv.Atoi(r.PathValue(name))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+func bytesOf(w http.ResponseWriter, r *http.Request) {
+	n := number(r, "n")
+	w.Header().Set("Content-Length", strconv.Itoa(n))
+	block := make([]byte, min(n, 64<<10))
+	for n > 0 {
+		m, err := w.Write(block[:min(n, len(block))])
+		if err != nil {
+			return
+		}
+		n -= m
+	}
+}
+
+// chunked sends n chunks of 100 bytes, each flushed by itself, ?delay=MS apart.
+func chunked(w http.ResponseWriter, r *http.Request) {
+	delay, _ := strconv.Atoi(r.FormValue("delay"))
+	for range number(r, "n") {
+		w.Write(make([]byte, 100))
+		w.(http.Flusher).Flush()
+		time.Sleep(time.Duration(delay) * time.Millisecond)
+	}
+}
+
+// tunnel answers CONNECT and echoes.
+func tunnel(w http.ResponseWriter) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "hijack:", err)
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
+	io.Copy(conn, buffered)
+}
