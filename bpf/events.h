@@ -27,6 +27,7 @@ enum record_flags {
 	F_REQUEST_DIRECTION = 1 << 7,
 	F_HEAD_CUT = 1 << 8,
 	F_UNREADABLE = 1 << 9,
+	F_HEAD_ALL = 1 << 10, /* with F_HEAD_CUT: the request is a head and nothing else */
 };
 
 /*

@@ -109,6 +109,12 @@ struct page;
 
 struct inode {
 	unsigned short i_mode;
+	unsigned long i_ino;
+};
+
+struct socket_alloc {
+	struct socket socket;
+	struct inode vfs_inode;
 };
 
 struct file {

@@ -344,7 +344,7 @@ static __always_inline void exchange_begin(struct conn *c, const struct work *w)
 		c->rec.role = w->receive ? ROLE_SERVER : ROLE_CLIENT;
 	identify(c);
 	if (c->rec.pid == CFG.self_pid ||
-	    !port_wanted(c->rec.role == ROLE_SERVER ? w->si.local_port : w->si.remote_port, 0)) {
+	    !port_wanted(c->rec.role == ROLE_SERVER ? c->rec.local_port : c->rec.remote_port, 0)) {
 		c->state = S_OTHER;
 		return;
 	}
@@ -354,6 +354,7 @@ static __always_inline void exchange_begin(struct conn *c, const struct work *w)
 	c->rec.response_bytes = 0;
 	c->rec.response_len = 0;
 	c->chunked = c->chunk_end = c->swept = c->head_open = 0;
+	c->tail = 0;
 	c->response_want = UNKNOWN;
 	if (!w->receive) {
 		c->rec.arrived = w->now;
@@ -439,6 +440,21 @@ __noinline int request_parse_more(__u64 key, __u32 n, __u32 before)
 	return 1;
 }
 
+/* GET and HEAD, whose requests have no body in practice. */
+static __always_inline bool is_bodyless_method(__u64 first8)
+{
+	return (__u32)first8 == 0x20544547 || ((__u32)first8 == 0x44414548 && ((first8 >> 32) & 0xff) == ' ');
+}
+
+/* Does a head that is longer than its capture end here? Then its length is the request's, and no body follows. */
+static __always_inline void end_long_head(struct conn *c, struct source *src, const enum source_kind kind)
+{
+	if (!src->len || !is_bodyless_method(c->first8) || !ends_head(src, kind))
+		return;
+	c->rec.flags |= F_HEAD_ALL;
+	c->request_left = 0;
+}
+
 /* The start of a request, or what may be one; true: the operation belongs to stream mode. */
 static __always_inline bool on_request(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
 {
@@ -463,9 +479,15 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct so
 			c->state = S_REQUEST;
 		return false;
 	}
+	struct source rest = *src;
+
 	if (n < total && n < CFG.head_max)
 		n = source_append(s, w->si.key, n, CFG.head_max, src, kind);
-	return request_parse(w->si.key, n);
+	bool stream = request_parse(w->si.key, n);
+
+	if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST)
+		end_long_head(c, &rest, kind);
+	return stream;
 }
 
 /* What the response's head says of its length. */
@@ -586,6 +608,12 @@ static __always_inline void on_response_head(struct conn *c, struct work *w, str
 	}
 }
 
+static __always_inline void note_tail(struct conn *c, struct source *src, const enum source_kind kind)
+{
+	c->tail = source_tail(c->tail, src, kind);
+	c->chunk_end = (c->tail & W_7) == CHUNKED_END;
+}
+
 static __always_inline void on_response(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
 {
 	struct source whole;
@@ -600,7 +628,7 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 		whole = *src;
 		on_response_head(c, w, src, kind);
 		if (c->chunked)
-			c->chunk_end = ends_chunked(&whole, kind);
+			note_tail(c, &whole, kind);
 		return;
 	}
 	if (response_complete(c, 0) && src->len >= 8) {
@@ -615,7 +643,7 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 	c->rec.finished = w->now;
 	c->swept = 0;
 	if (c->chunked)
-		c->chunk_end = ends_chunked(src, kind);
+		note_tail(c, src, kind);
 }
 
 /* More bytes in the direction of requests while an exchange is under way; true: they belong to stream mode. */
@@ -635,9 +663,11 @@ static __always_inline bool on_request_more(struct conn *c, struct work *w, stru
 		return request_parse_more(key, source_append(s, key, before, CFG.head_max, src, kind), before);
 	}
 	if (c->request_left == UNKNOWN || n <= c->request_left) {
+		c->rec.request_bytes += n;
 		if (c->request_left != UNKNOWN)
 			c->request_left -= n;
-		c->rec.request_bytes += n;
+		else if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST)
+			end_long_head(c, src, kind);
 		return false;
 	}
 	return true; /* a request that did not wait for the response before it */
@@ -651,17 +681,39 @@ static __always_inline bool next_request(const struct conn *c, __u32 overshoot)
 	return (!c->chunked && c->response_want == UNKNOWN && c->request_left == 0) || response_complete(c, overshoot);
 }
 
+/* The connection ended: so does the exchange under way, if there is one. */
+static __always_inline void end_exchange(struct conn *c, __u64 key, __u32 overshoot, __u64 at)
+{
+	switch (c->state) {
+	case S_RESPONSE:
+	case S_RESPONSE_HEAD:
+		finish(c, key, overshoot, F_CLOSED);
+		break;
+	case S_REQUEST:
+	case S_REQUEST_HEAD:
+		if (c->state == S_REQUEST || c->rec.request_len >= 16) {
+			c->rec.finished = at;
+			finish(c, key, overshoot, F_CLOSED);
+		}
+		break;
+	}
+}
+
 /* The connection's state, made when a data hook is the first to see it. */
 static __always_inline struct conn *conn_of(const struct sockinfo *si, __u32 start, bool receive)
 {
 	__u64 key = si->key;
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
+	if (c && !c->generation)
+		c->generation = si->generation; /* made before it was accepted */
 	if (c && c->generation == si->generation)
 		return c;
-	if (c)
+	if (c) {
+		end_exchange(c, key, 0, c->active);
 		conn_remove(key);
-	c = conn_add(si, ROLE_UNKNOWN);
+	}
+	c = si->local_port || si->family == AF_UNIX ? conn_add(si, ROLE_UNKNOWN) : NULL;
 	if (!c)
 		return NULL;
 	c->older = 1;
@@ -706,6 +758,8 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 	bool receive = w->receive;
 	struct conn *c = conn_of(&w->si, start, receive);
 
+	if (!c && !w->si.local_port && w->si.family != AF_UNIX)
+		return 0; /* the rest of a connection that is gone */
 	if (!c) {
 		count_untracked(src, kind);
 		return 0;
@@ -798,13 +852,15 @@ static __always_inline void on_ready(__u64 key, __u64 at)
 
 static __always_inline void on_established(const struct sockinfo *si, __u8 role)
 {
-	struct conn *c;
 	__u64 key = si->key;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
 	if (!port_wanted(si->local_port, si->remote_port))
 		return;
-	if (bpf_map_lookup_elem(&conns, &key))
+	if (c) {
+		end_exchange(c, key, 0, c->active);
 		conn_remove(key);
+	}
 	c = conn_add(si, role);
 	if (c)
 		c->active = bpf_ktime_get_ns();
@@ -821,30 +877,23 @@ static __always_inline void on_close(const struct sockinfo *si, bool gone)
 		return;
 	__s32 over = c->wseq - si->write_seq;
 	__u32 overshoot = over > 0 ? over : 0;
+	__u64 now = bpf_ktime_get_ns();
 
-	switch (c->state) {
-	case S_RESPONSE:
-	case S_RESPONSE_HEAD:
-		finish(c, key, overshoot, F_CLOSED);
-		break;
-	case S_REQUEST:
-	case S_REQUEST_HEAD:
-		if (!gone)
-			return;
-		if (c->state == S_REQUEST || c->rec.request_len >= 16) {
-			c->rec.finished = bpf_ktime_get_ns();
-			finish(c, key, overshoot, F_CLOSED);
-		}
-		break;
-	case S_STREAM:
-		if (gone) {
-			struct fragment *f = bpf_map_lookup_elem(&fragments, &one);
-
-			if (f)
-				send_fragment(c, f, false, bpf_ktime_get_ns(), 0, 0, 0, F_CLOSED);
-		}
-		break;
+	if (gone && si->rcv_nxt != si->copied_seq && c->state != S_OTHER) {
+		/* Reset with bytes still unread, which the application may yet take. The sweep ends what is then left. */
+		c->closing = 1;
+		c->active = now;
+		return;
 	}
-	if (gone)
-		conn_remove(key);
+	if (gone || c->state == S_RESPONSE || c->state == S_RESPONSE_HEAD)
+		end_exchange(c, key, overshoot, now);
+	if (!gone)
+		return;
+	if (c->state == S_STREAM) {
+		struct fragment *f = bpf_map_lookup_elem(&fragments, &one);
+
+		if (f)
+			send_fragment(c, f, false, now, 0, 0, 0, F_CLOSED);
+	}
+	conn_remove(key);
 }

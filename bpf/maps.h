@@ -29,6 +29,7 @@ struct conn {
 	__u64 generation;    /* Unix sockets: struct socket, to notice a reused address */
 	__u64 hint_digits;   /* the last response's Content-Length, its first digits */
 	__u64 hint_want;     /* and the response_want that followed */
+	__u64 tail;          /* last bytes of a chunked response */
 	__u64 tx_total, rx_total; /* stream mode: bytes of each direction so far */
 	__u32 rseq, wseq;    /* ends of what was seen of the byte streams, as TCP sequence numbers */
 	__u32 wact;          /* Unix: end of what was really sent */
@@ -43,7 +44,8 @@ struct conn {
 	__u8 misses; /* starts of an older connection that were no request */
 	__u8 older;  /* joined in the middle */
 	__u8 head_open; /* the response's head is incomplete */
-	__u8 pad[6];
+	__u8 closing;   /* reset by the peer while bytes were unread: they may still be read */
+	__u8 pad[5];
 };
 
 /* A captured request head and behind it the response's, ready to be sent. */

@@ -151,42 +151,70 @@ static __always_inline __u32 source_append(struct slot *s, __u64 key, __u32 at, 
 	return at;
 }
 
-/* The operation's last bytes, to recognise a final chunk; returns whether they are one. */
-static __always_inline bool ends_chunked(struct source *src, const enum source_kind kind)
+/*
+ * The last bytes of a stream, the newest lowest, after another n bytes in b.
+ */
+static __always_inline __u64 shift_tail(__u64 tail, const __u8 *b, __u32 n)
 {
-	__u64 ptr = 0, len = src->len;
+#pragma unroll
+	for (int i = 0; i < 7; i++)
+		if (i < n)
+			tail = tail << 8 | b[i];
+	return tail;
+}
+
+/* The last bytes of one buffer of user memory. */
+static __always_inline __u64 tail_of_buffer(__u64 tail, __u64 ptr, __u64 len)
+{
 	__u8 b[8] = {};
-	__u32 n;
+	__u32 n = len < 7 ? len : 7;
 
-	if (len == 0)
-		return false;
-	if (kind == SRC_USER) {
-		if (!src->ptr && !src->segments)
-			return false;
-		if (src->segments) {
-			/* Only the last buffer matters: a final chunk is its own, or at the end of its data's. */
-			struct user_iovec v = {};
-			void *last = (void *)(src->array + (src->segments - 1) * sizeof(v));
-
-			if (src->user_array ? bpf_probe_read_user(&v, sizeof(v), last)
-					    : bpf_probe_read_kernel(&v, sizeof(v), last))
-				return false;
-			ptr = v.base;
-			len = v.len;
-		} else {
-			ptr = src->ptr;
-		}
-	}
-	n = len < 7 ? len : 7;
 	asm volatile("" : "+r"(n));
-	if (n < 2 || n > 7)
-		return false;
-	if (kind == SRC_SKB ? bpf_dynptr_read(b, n, src->skb, src->skb_at + (__u32)len - n, 0)
-			    : bpf_probe_read_user(b, n, (void *)(ptr + len - n)))
-		return false;
-	if (n == 7)
-		return b[0] == '\r' && b[1] == '\n' && b[2] == '0' && b[3] == '\r' && b[4] == '\n' && b[5] == '\r' && b[6] == '\n';
-	if (n == 5)
-		return b[0] == '0' && b[1] == '\r' && b[2] == '\n' && b[3] == '\r' && b[4] == '\n';
-	return n == 2 && b[0] == '\r' && b[1] == '\n';
+	if (n < 1 || n > 7 || bpf_probe_read_user(b, n, (void *)(ptr + len - n)))
+		return 0;
+	return shift_tail(tail, b, n);
+}
+
+#define TAIL_BUFFERS 3
+
+/* The stream's last seven bytes once the source's are behind `tail`; 0 in the low byte where they cannot be read. */
+static __always_inline __u64 source_tail(__u64 tail, struct source *src, const enum source_kind kind)
+{
+	if (kind == SRC_SKB) {
+		__u8 b[8] = {};
+		__u32 n = src->len < 7 ? src->len : 7;
+
+		asm volatile("" : "+r"(n));
+		if (n < 1 || n > 7 || bpf_dynptr_read(b, n, src->skb, (__u32)src->skb_at + (__u32)src->len - n, 0))
+			return 0;
+		return shift_tail(tail, b, n);
+	}
+	if (!src->ptr)
+		return 0;
+	if (!src->segments || src->piece >= src->len)
+		return tail_of_buffer(tail, src->ptr, src->len);
+	if (src->segments <= TAIL_BUFFERS - 1)
+		tail = tail_of_buffer(tail, src->ptr, src->piece);
+#pragma unroll
+	for (int i = TAIL_BUFFERS; i > 0; i--) {
+		struct user_iovec v = {};
+		void *at = (void *)(src->array + ((__u64)src->segments - i) * sizeof(v));
+
+		if (src->segments < i)
+			continue;
+		if (src->user_array ? bpf_probe_read_user(&v, sizeof(v), at) : bpf_probe_read_kernel(&v, sizeof(v), at))
+			return 0;
+		if (v.len)
+			tail = tail_of_buffer(tail, v.base, v.len);
+	}
+	return tail;
+}
+
+/* "\r\n0\r\n\r\n": the end of the chunk before, and the final one. */
+#define CHUNKED_END 0x0d0a300d0a0d0aULL
+
+/* Whether the operation's last four bytes are an empty line behind a line. */
+static __always_inline bool ends_head(struct source *src, const enum source_kind kind)
+{
+	return (source_tail(0, src, kind) & 0xffffffff) == 0x0d0a0d0a;
 }

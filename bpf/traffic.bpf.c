@@ -26,7 +26,8 @@ static __always_inline bool inet_ports(const struct sock *sk, struct sockinfo *s
 		return false;
 	si->local_port = sk->__sk_common.skc_num;
 	si->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	return port_wanted(si->local_port, si->remote_port);
+	/* A socket that was reset has lost its own port: its connection's state knows. */
+	return !si->local_port || port_wanted(si->local_port, si->remote_port);
 }
 
 static __always_inline void tcp_positions(const struct tcp_sock *tp, struct sockinfo *si)
@@ -62,13 +63,21 @@ static __always_inline bool probe_info(const struct sock *sk, struct sockinfo *s
 		return false;
 	si->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	si->remote_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	if (!port_wanted(si->local_port, si->remote_port))
+	if (si->local_port && !port_wanted(si->local_port, si->remote_port))
 		return false;
 	si->write_seq = BPF_CORE_READ(tp, write_seq);
 	si->copied_seq = BPF_CORE_READ(tp, copied_seq);
 	si->rcv_nxt = BPF_CORE_READ(tp, rcv_nxt);
 	si->mstamp_ns = BPF_CORE_READ(tp, tcp_mstamp) * 1000;
 	return true;
+}
+
+/* The inode number of a Unix socket: another one where the memory of a closed socket is used again; 0 once closed. */
+static __always_inline __u64 unix_generation(const struct sock *sk)
+{
+	struct socket_alloc *alloc = (struct socket_alloc *)BPF_CORE_READ(sk, sk_socket);
+
+	return alloc ? BPF_CORE_READ(alloc, vfs_inode.i_ino) : 0;
 }
 
 /* A Unix stream socket: no ports, no sequence numbers; positions are kept in the connection's state. */
@@ -81,7 +90,7 @@ static __always_inline bool unix_info(const struct sock *sk, struct sockinfo *si
 	si->family = AF_UNIX;
 	si->local_port = si->remote_port = 0;
 	si->write_seq = si->copied_seq = si->rcv_nxt = 0;
-	si->generation = (__u64)BPF_CORE_READ(sk, sk_socket);
+	si->generation = unix_generation(sk);
 
 	__u64 key = (__u64)sk;
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
@@ -205,12 +214,31 @@ static __always_inline int handle_received(struct work *w, const struct msghdr *
 	return user_data(w->si.copied_seq - n);
 }
 
+/* What is sent to a Unix socket has arrived there: also at one that no hook has seen yet, because nobody accepted it. */
 static __always_inline void unix_peer_ready(const struct sock *sk, __u64 now)
 {
 	const struct sock *peer = BPF_CORE_READ((const struct unix_sock *)sk, peer);
+	struct sockinfo si = { .key = (__u64)peer, .family = AF_UNIX };
+	struct conn *c;
 
-	if (peer)
-		on_ready((__u64)peer, now);
+	if (!peer)
+		return;
+	si.generation = unix_generation(peer);
+	c = bpf_map_lookup_elem(&conns, &si.key);
+	if (!c || (c->generation && c->generation != si.generation)) {
+		if (c) {
+			end_exchange(c, si.key, 0, c->active);
+			conn_remove(si.key);
+		}
+		c = conn_add(&si, ROLE_UNKNOWN);
+		if (!c)
+			return;
+		c->older = 1;
+		c->rec.flags |= F_UNIX;
+		c->active = now;
+	}
+	if (!c->arrival && c->state != S_OTHER)
+		c->arrival = now;
 }
 
 static __always_inline int handle_unix_send(const struct sock *sk, const struct msghdr *msg, __u64 size)
@@ -266,6 +294,10 @@ static __always_inline int handle_state(struct sock *sk, int old, int new)
 		return 0;
 	tcp_positions(tp, &si);
 	if (new == TCP_CLOSE) {
+		if (old == TCP_CLOSE_WAIT)
+			si.rcv_nxt--; /* the peer's FIN */
+		if ((sk->sk_shutdown & (RCV_SHUTDOWN | SEND_SHUTDOWN)) == (RCV_SHUTDOWN | SEND_SHUTDOWN))
+			si.rcv_nxt = si.copied_seq; /* closed by the application: nobody reads any more */
 		on_close(&si, true);
 		return 0;
 	}
@@ -318,6 +350,11 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 	const struct sock *sk = (const struct sock *)key;
 	bool is_unix = c->rec.flags & F_UNIX;
 
+	if (c->closing || (is_unix && c->generation && unix_generation(sk) != c->generation)) {
+		end_exchange(c, key, 0, active);
+		conn_remove(key);
+		return 0;
+	}
 	if (c->state == S_RESPONSE && !c->swept) {
 		__u32 write_seq = is_unix ? c->wact : BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
 		__s32 over = c->wseq - write_seq;
@@ -334,19 +371,18 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		if (now > since && now - since > CFG.deadline_ns) {
 			c->rec.finished = now;
 			finish(c, key, 0, F_TIMEOUT);
+			return 0;
 		}
-		return 0;
 	}
-	if (is_unix) {
-		if (now - active > 120000000000ULL && c->state != S_STREAM)
-			conn_remove(key);
-	} else if (now - active > 5000000000ULL) {
+	if (!is_unix && now - active > 5000000000ULL) {
 		/* A close that no program saw, because a hook was interrupted by itself. */
 		__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 		__u16 port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 
-		if (state == TCP_CLOSE || state > TCP_CLOSING || port != c->rec.remote_port)
+		if (state == TCP_CLOSE || state > TCP_CLOSING || port != c->rec.remote_port) {
+			end_exchange(c, key, 0, active);
 			conn_remove(key);
+		}
 	}
 	return 0;
 }

@@ -51,6 +51,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	if err != nil {
 		return nil, err
 	}
+	filter.PIDs = nil // the kernel side filters these, also those that have ended since
 	a.worker = newWorker(config, filter, a.engine, a.hub)
 	if err := a.worker.loadRoutes(config.Routes.File); err != nil {
 		return nil, err

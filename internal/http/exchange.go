@@ -37,6 +37,9 @@ func (d *Decoder) Exchange(rec *wire.Record, ex *wire.Exchange) (final bool, err
 	}
 	describe(&d.request, ex)
 	ex.RequestSize = bodySize(rec.RequestBytes, d.request.HeadLen, &d.request.Framing)
+	if rec.Flags&wire.FlagHeadAll != 0 {
+		ex.RequestSize = 0
+	}
 
 	heads, err := finalHead(rec.Response, &d.response)
 	if err != nil {

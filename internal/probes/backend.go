@@ -133,7 +133,3 @@ func (o *Options) needed(d duty, backend string, kernel *kernel) bool {
 		return true
 	}
 }
-
-// mapsOf lists the maps, for the loader and the self-metrics.
-var mapsOf = []string{trafficMapConns, trafficMapHeads, trafficMapRing, trafficMapCounters, trafficMapPids, trafficMapCalls,
-	trafficMapFragments, trafficMapBlankConn, trafficMapBlankSlot}

@@ -190,6 +190,9 @@ func (p *Probe) spec() (*ebpf.CollectionSpec, error) {
 	if len(o.PIDs) == 0 {
 		spec.Maps[trafficMapPids].MaxEntries = 1
 	}
+	if o.Backend == BackendTracepoint || o.Backend == BackendSyscall {
+		spec.Maps[trafficMapCalls].MaxEntries = 1 // calls under way are kept by kprobes only
+	}
 	cfg := trafficConfig{
 		DeadlineNs:  uint64(o.Timeout),
 		SweepIdleNs: uint64(sweepIdle),

@@ -38,6 +38,7 @@ type trafficConn struct {
 	Generation   uint64
 	HintDigits   uint64
 	HintWant     uint64
+	Tail         uint64
 	TxTotal      uint64
 	RxTotal      uint64
 	Rseq         uint32
@@ -54,7 +55,8 @@ type trafficConn struct {
 	Misses       uint8
 	Older        uint8
 	HeadOpen     uint8
-	Pad          [6]uint8
+	Closing      uint8
+	Pad          [5]uint8
 }
 
 type trafficCounter uint32

@@ -48,6 +48,8 @@ const (
 	FlagHeadCut
 	// FlagUnreadable: the bytes of a head could not be read from the process's memory.
 	FlagUnreadable
+	// FlagHeadAll, with FlagHeadCut: the request is a head and nothing else, so its length is RequestBytes.
+	FlagHeadAll
 )
 
 // Record is one exchange as the kernel side saw it. Byte slices are valid only until the next record is read.

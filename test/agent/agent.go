@@ -22,10 +22,9 @@ import (
 	"github.com/perfagent/perfagent/test/servers"
 )
 
-const (
-	readyTimeout = 20 * time.Second // a machine under QEMU's emulation loads programs slowly
-	pollInterval = 5 * time.Millisecond
-)
+const pollInterval = 5 * time.Millisecond
+
+var readyTimeout = servers.Slow(20 * time.Second)
 
 // Options of an agent. The agent only ever watches the ports or processes given here.
 type Options struct {
@@ -258,7 +257,7 @@ func (a *Agent) BadLines() []string {
 
 // Get returns the body of a page of the agent.
 func (a *Agent) Get(path string) (string, error) {
-	httpClient := http.Client{Timeout: 5 * time.Second}
+	httpClient := http.Client{Timeout: servers.Slow(5 * time.Second)}
 	defer httpClient.CloseIdleConnections()
 	response, err := httpClient.Get("http://" + a.Address + path)
 	if err != nil {

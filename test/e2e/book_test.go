@@ -103,6 +103,9 @@ func (b *book) id() string {
 func (b *book) dial(s *servers.Server, options client.Options) *client.Conn {
 	b.t.Helper()
 	options.Network, options.Address = s.Network, s.Address
+	if options.Timeout == 0 {
+		options.Timeout = servers.Slow(20 * time.Second)
+	}
 	conn, err := client.Dial(options)
 	if err != nil {
 		b.t.Fatal(err)

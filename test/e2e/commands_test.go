@@ -45,7 +45,7 @@ func run(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	timer := time.AfterFunc(15*time.Second, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(servers.Slow(15*time.Second), func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -157,7 +157,7 @@ func TestE2ETraceCommand(t *testing.T) {
 			b := newBook(t, a)
 			// The command subscribes at a time of its own: keep making exchanges until it has its number.
 			var err error
-			over := until(15*time.Second, func() bool {
+			over := until(servers.Slow(15*time.Second), func() bool {
 				for _, target := range []string{"/fast", "/sleep/50", "/status/500"} {
 					b.each(s, 1, client.Request{Target: target, Header: []string{"User-Agent: \x1b[31m"}})
 				}

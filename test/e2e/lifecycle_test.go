@@ -79,7 +79,7 @@ func TestE2ESilentConnection(t *testing.T) {
 				answered := time.Now()
 				b.check()
 				for _, e := range b.mine(a) {
-					if late := e.Seen.Sub(answered); late > time.Second {
+					if late := e.Seen.Sub(answered); late > servers.Slow(time.Second) {
 						t.Errorf("%s seen %s after the response: expected 1s at most", e.Role, late)
 					}
 				}
@@ -407,7 +407,7 @@ func TestE2EKernelObjectsOfLivingAgent(t *testing.T) {
 	if kinds["prog"] == 0 || kinds["map"] == 0 {
 		t.Errorf("expected programs and maps, got %v of %v", kinds, objects)
 	}
-	if a.ReadyTime > 2*time.Second {
+	if a.ReadyTime > servers.Slow(2*time.Second) {
 		t.Errorf("ready after %s: expected 2s at most", a.ReadyTime)
 	}
 }

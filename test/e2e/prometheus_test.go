@@ -56,7 +56,7 @@ func (p prometheus) expect(t *testing.T, query string, low, high float64) {
 	t.Helper()
 	var got float64
 	var err error
-	ok := until(30*time.Second, func() bool {
+	ok := until(servers.Slow(30*time.Second), func() bool {
 		got, err = p.query(query)
 		return err == nil && got >= low && got <= high
 	})

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,11 +20,21 @@ import (
 // ErrNotInstalled says that a server's program is not on this machine.
 var ErrNotInstalled = errors.New("not installed")
 
-const (
-	startTimeout = 20 * time.Second // a cold Python with FastAPI on a busy machine takes several seconds
-	stopTimeout  = 5 * time.Second
-	pollInterval = 5 * time.Millisecond
+const pollInterval = 5 * time.Millisecond
+
+var (
+	startTimeout = Slow(20 * time.Second) // a cold Python with FastAPI on a busy machine takes several seconds
+	stopTimeout  = Slow(5 * time.Second)
 )
+
+// Slow multiplies a deadline by PERFAGENT_TEST_SLOW where that is set: for machines in emulation.
+func Slow(deadline time.Duration) time.Duration {
+	factor, err := strconv.Atoi(os.Getenv("PERFAGENT_TEST_SLOW"))
+	if err != nil || factor < 1 {
+		return deadline
+	}
+	return deadline * time.Duration(factor)
+}
 
 // Process is a program that was started in a process group of its own.
 type Process struct {

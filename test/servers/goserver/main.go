@@ -25,6 +25,12 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	if *network == "unix" {
+		// The worker processes of a proxy run as another user.
+		if err := os.Chmod(*address, 0o777); err != nil {
+			log.Fatal(err)
+		}
+	}
 	if *clockPath != "" {
 		clockLog, err := clock.OpenLog(*clockPath)
 		if err != nil {
