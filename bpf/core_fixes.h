@@ -27,16 +27,17 @@ enum iter_type___old {
 
 enum iter_shape { ITER_OTHER_SHAPE, ITER_BUFFER, ITER_VECTOR };
 
-/* What an iterator points at; everything is read with probe_read, so that any program type may ask. */
-static __always_inline enum iter_shape iter_shape(const struct iov_iter *it)
+/* What an iterator points at. `typed` is a constant: the verifier knows the pointer's type, so that it can be followed. */
+static __always_inline enum iter_shape iter_shape(const struct iov_iter *it, const bool typed)
 {
 	if (!bpf_core_field_exists(it->iter_type)) {
-		unsigned int type = BPF_CORE_READ((const struct iov_iter___old *)it, type);
+		const struct iov_iter___old *old = (const struct iov_iter___old *)it;
+		unsigned int type = typed ? old->type : BPF_CORE_READ(old, type);
 
 		return (type & ~1U) == bpf_core_enum_value(enum iter_type___old, ITER_IOVEC___old) ? ITER_VECTOR
 												  : ITER_OTHER_SHAPE;
 	}
-	__u8 type = BPF_CORE_READ(it, iter_type);
+	__u8 type = typed ? it->iter_type : BPF_CORE_READ(it, iter_type);
 
 	if (bpf_core_enum_value_exists(enum iter_type___new, ITER_UBUF___new) &&
 	    type == bpf_core_enum_value(enum iter_type___new, ITER_UBUF___new))
@@ -46,13 +47,13 @@ static __always_inline enum iter_shape iter_shape(const struct iov_iter *it)
 	return ITER_OTHER_SHAPE;
 }
 
-static __always_inline const struct iovec *iter_iov(const struct iov_iter *it)
+static __always_inline const struct iovec *iter_iov(const struct iov_iter *it, const bool typed)
 {
 	const struct iov_iter___iov *old = (const struct iov_iter___iov *)it;
 
 	if (bpf_core_field_exists(old->iov))
-		return BPF_CORE_READ(old, iov);
-	return BPF_CORE_READ(it, __iov);
+		return typed ? old->iov : BPF_CORE_READ(old, iov);
+	return typed ? it->__iov : BPF_CORE_READ(it, __iov);
 }
 
 /* Registers of a system call: x86-64 and arm64 name them differently, and arm64 keeps the first argument apart. */

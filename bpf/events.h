@@ -27,6 +27,7 @@ enum record_flags {
 	F_REQUEST_DIRECTION = 1 << 7,
 	F_HEAD_CUT = 1 << 8,
 	F_UNREADABLE = 1 << 9,
+	F_FRAMED = 1 << 11, /* the response is complete by its framing: of its head only the status line is carried */
 	F_HEAD_ALL = 1 << 10, /* with F_HEAD_CUT: the request is a head and nothing else */
 };
 
@@ -58,10 +59,13 @@ struct record {
 	__u8 kind;
 	__u8 role;
 	__u8 family;
-	__u8 pad[3];
+	__u8 pad;
+	__u16 response_head; /* with F_FRAMED: the length of the response's head */
 };
 
 _Static_assert(sizeof(struct record) == 128, "a record carries 128 bytes beside the captured heads");
+
+#define STATUS_LINE 16 /* bytes of the response's head that tell the status */
 
 /* Indexes of the per-processor counters. */
 enum counter {

@@ -117,8 +117,17 @@ static __always_inline struct slot *slot_get(__u64 key)
 	return bpf_map_lookup_elem(&heads, &key);
 }
 
+static __always_inline bool response_complete(const struct conn *c, __u32 overshoot)
+{
+	if (c->rec.role != ROLE_SERVER)
+		overshoot = 0;
+	if (c->chunked)
+		return c->chunk_end;
+	return c->response_want != UNKNOWN && c->rec.response_bytes - overshoot >= c->response_want;
+}
+
 /* Sends the exchange under way, as it is. The caller moves the state on. */
-static __always_inline void emit(struct conn *c, __u64 key, __u16 flags)
+static __always_inline void emit(struct conn *c, __u64 key, __u16 flags, bool complete)
 {
 	struct slot *s = bpf_map_lookup_elem(&heads, &key);
 
@@ -126,11 +135,19 @@ static __always_inline void emit(struct conn *c, __u64 key, __u16 flags)
 		count(C_LOST_EVICTED);
 		return;
 	}
+	__u32 len = (__u32)c->rec.request_len + c->rec.response_len;
+
 	copy_record(&s->rec, &c->rec);
 	s->rec.flags |= flags;
 	if (c->chunk_end)
 		s->rec.flags |= F_CHUNKED_END;
-	__u32 len = (__u32)c->rec.request_len + c->rec.response_len;
+	if (complete && c->rec.response_len >= STATUS_LINE && !c->head_open) {
+		/* Its framing is known, and so is its end: the status line is all that is left to say. */
+		s->rec.flags |= F_FRAMED;
+		s->rec.response_head = c->rec.response_len;
+		s->rec.response_len = STATUS_LINE;
+		len = (__u32)c->rec.request_len + STATUS_LINE;
+	}
 
 	asm volatile("" : "+r"(len));
 	if (len > CFG.head_max + RESPONSE_MAX)
@@ -148,19 +165,12 @@ static __always_inline void finish(struct conn *c, __u64 key, __u32 overshoot, _
 		c->rec.request_bytes -= overshoot < c->rec.request_bytes ? overshoot : c->rec.request_bytes;
 	else
 		c->rec.response_bytes -= overshoot < c->rec.response_bytes ? overshoot : c->rec.response_bytes;
+	bool complete = response_complete(c, 0);
+
 	c->state = S_IDLE;
-	emit(c, key, flags);
+	emit(c, key, flags, complete);
 	c->rec.seq++;
 	c->older = 0;
-}
-
-static __always_inline bool response_complete(const struct conn *c, __u32 overshoot)
-{
-	if (c->rec.role != ROLE_SERVER)
-		overshoot = 0;
-	if (c->chunked)
-		return c->chunk_end;
-	return c->response_want != UNKNOWN && c->rec.response_bytes - overshoot >= c->response_want;
 }
 
 static __always_inline void identify(struct conn *c)
@@ -479,14 +489,14 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct so
 			c->state = S_REQUEST;
 		return false;
 	}
-	struct source rest = *src;
-
 	if (n < total && n < CFG.head_max)
 		n = source_append(s, w->si.key, n, CFG.head_max, src, kind);
 	bool stream = request_parse(w->si.key, n);
 
-	if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST)
-		end_long_head(c, &rest, kind);
+	if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST) {
+		source_restore(src, w);
+		end_long_head(c, src, kind);
+	}
 	return stream;
 }
 
@@ -616,8 +626,6 @@ static __always_inline void note_tail(struct conn *c, struct source *src, const 
 
 static __always_inline void on_response(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
 {
-	struct source whole;
-
 	if (c->state == S_IDLE) {
 		/* Who was asked nothing and speaks first does not speak HTTP. */
 		if (!c->rec.seq && !c->older)
@@ -625,10 +633,12 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 		return;
 	}
 	if (c->state != S_RESPONSE || c->head_open) {
-		whole = *src;
+		w->saved = *src;
 		on_response_head(c, w, src, kind);
-		if (c->chunked)
-			note_tail(c, &whole, kind);
+		if (c->chunked) {
+			source_restore(src, w);
+			note_tail(c, src, kind);
+		}
 		return;
 	}
 	if (response_complete(c, 0) && src->len >= 8) {
@@ -806,13 +816,12 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 	} else if (!request) {
 		on_response(c, w, src, kind);
 	} else {
-		struct source whole = *src;
-
+		w->saved = *src;
 		if (next_request(c, overshoot))
 			finish(c, w->si.key, overshoot, 0);
 		stream = c->state == S_IDLE ? on_request(c, w, src, kind) : on_request_more(c, w, src, kind);
 		if (stream) {
-			*src = whole;
+			source_restore(src, w);
 			stream_begin(w->si.key);
 			stream_data(w->si.key, true, src, kind);
 		}

@@ -89,6 +89,7 @@ struct sockinfo {
 struct work {
 	struct sockinfo si;
 	struct source src;
+	struct source saved; /* src as it was before something was read from it */
 	__u64 now, arrived;
 	__u64 body;   /* scan_head: what Content-Length says; UNKNOWN */
 	__u64 result; /* scan_head: so far */

@@ -70,6 +70,16 @@ static __always_inline void source_skip(struct source *src, __u32 seen)
 	source_advance(src, seen);
 }
 
+static __always_inline void source_restore(struct source *src, const struct work *w)
+{
+	src->ptr = w->saved.ptr;
+	src->piece = w->saved.piece;
+	src->array = w->saved.array;
+	src->segments = w->saved.segments;
+	src->len = w->saved.len;
+	src->skb_at = w->saved.skb_at;
+}
+
 /* Copies up to max (a constant) bytes of the operation's next piece to dst; returns how many, 0 when unreadable. */
 static __always_inline __u32 source_read(void *dst, __u32 max, struct source *src, const enum source_kind kind)
 {

@@ -41,6 +41,9 @@ func (d *Decoder) Exchange(rec *wire.Record, ex *wire.Exchange) (final bool, err
 		ex.RequestSize = 0
 	}
 
+	if rec.Flags&wire.FlagFramed != 0 {
+		return framed(rec, ex)
+	}
 	heads, err := finalHead(rec.Response, &d.response)
 	if err != nil {
 		return final, err
@@ -49,6 +52,18 @@ func (d *Decoder) Exchange(rec *wire.Record, ex *wire.Exchange) (final bool, err
 		return unanswered(rec, ex, final)
 	}
 	return d.answered(rec, ex, heads, final), nil
+}
+
+// framed completes an exchange whose response the kernel side has seen to its end: only the status is to be read.
+func framed(rec *wire.Record, ex *wire.Exchange) (final bool, err error) {
+	b := rec.Response
+	if len(b) < len("HTTP/1.1 200") || !isDigit(b[9]) || !isDigit(b[10]) || !isDigit(b[11]) {
+		return true, ErrMalformed
+	}
+	ex.Status = uint16(b[9]-'0')*100 + uint16(b[10]-'0')*10 + uint16(b[11]-'0')
+	ex.ResponseSize = max(int64(rec.ResponseBytes)-int64(rec.ResponseHead), 0)
+	ex.ErrorType = statusError(ex.Role, ex.Status)
+	return true, nil
 }
 
 // describe copies what the request says into ex.

@@ -44,6 +44,7 @@ const (
 	atKind          = 122
 	atRole          = 123
 	atFamily        = 124
+	atResponseHead  = 126
 )
 
 // Decoder turns samples into the shared vocabulary. The zero value is ready.
@@ -78,6 +79,7 @@ func (Decoder) Record(b []byte, r *wire.Record) error {
 	r.Seq = e.Uint32(b[atSeq:])
 	r.Flags = wire.Flags(e.Uint16(b[atFlags:]))
 	r.Role = wire.Role(b[atRole])
+	r.ResponseHead = int(e.Uint16(b[atResponseHead:]))
 	copy(r.Comm[:], b[atComm:atComm+16])
 	r.Local, r.Remote = address(b, atLocalAddr, atLocalPort), address(b, atRemoteAddr, atRemotePort)
 	r.Request = b[recordBytes : recordBytes+req : recordBytes+req]

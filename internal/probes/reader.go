@@ -16,7 +16,7 @@ import (
 
 const (
 	pollInterval  = 100 * time.Millisecond // the kernel side wakes the reader only when much is queued
-	sweepInterval = 100 * time.Millisecond
+	sweepInterval = 250 * time.Millisecond // each visits every bucket of the connections' map
 	batchBytes    = 256 << 10
 	batchesMax    = 32 // queued at most: 8 MiB
 )

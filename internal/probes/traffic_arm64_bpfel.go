@@ -98,7 +98,8 @@ type trafficRecord struct {
 	Kind          uint8
 	Role          uint8
 	Family        uint8
-	Pad           [3]uint8
+	Pad           uint8
+	ResponseHead  uint16
 }
 
 // Names of all BPF objects in the ELF.

@@ -50,6 +50,9 @@ const (
 	FlagUnreadable
 	// FlagHeadAll, with FlagHeadCut: the request is a head and nothing else, so its length is RequestBytes.
 	FlagHeadAll
+	// FlagFramed: the response is complete by its framing. Response carries only the start of its status line, and
+	// ResponseHead the length of its head.
+	FlagFramed
 )
 
 // Record is one exchange as the kernel side saw it. Byte slices are valid only until the next record is read.
@@ -72,6 +75,8 @@ type Record struct {
 
 	Request  []byte // the captured first bytes of the request; at most the capture limit
 	Response []byte // the captured first bytes of the response (final head, or what preceded it)
+	// ResponseHead is the length of the response's head, with FlagFramed.
+	ResponseHead int
 }
 
 // Fragment is one socket operation of a connection that the kernel side follows byte by byte, because requests are

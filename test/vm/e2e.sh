@@ -26,7 +26,7 @@ go build -o "$dir/run" ./test/vm/run
 status=0
 for kernel in "$@"; do
 	echo "=== Linux $kernel"
-	"$dir/run" -kernel "$kernel" -timeout 15m -dir test/e2e \
+	"$dir/run" -kernel "$kernel" -timeout 15m -dir "$PWD/test/e2e" \
 		-env "E2E_RUN=${E2E_RUN:-}" -env "E2E_BACKENDS=${E2E_BACKENDS:-}" \
 		-env PERFAGENT_BINARY="$dir/bin/perfagent" -env PERFAGENT_TEST_BIN="$dir/bin" \
 		-env PERFAGENT_TEST_PARTIAL=1 -env PERFAGENT_TEST_SLOW=4 \

@@ -95,7 +95,7 @@ measure() {
 	requests first
 	if [[ $backend != none ]]; then
 		[[ $mode != stats ]] || sysctl -q kernel.bpf_stats_enabled=1
-		start_agent "$backend" "$mode"
+		start_agent "$backend" "$mode" || { printf '%-16s does not start\n' "$1"; failed=1; return; }
 	fi
 	# For the page cache and the connections' windows; also the agent's own start-up is over then.
 	wrk -t1 -c8 -d1s http://127.0.0.1:8080/ >/dev/null
@@ -130,6 +130,8 @@ measure() {
 start_nginx
 printf '%-16s %9s %7s %11s %11s %11s %11s %11s %11s %6s\n' agent req/s ratio '+ns/req' 'nginx ns' 'agent ns' requests \
 	server client lost
+failed=0
 for variant in "$@"; do measure "$variant"; done
 kill "$(cat "$dir/pid")"
 rm -r "$dir"
+exit $failed

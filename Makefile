@@ -1,0 +1,118 @@
+# make run builds and starts the agent, make test installs what the tests need and runs them all; make help lists the rest.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# Where provision.sh and Debian put Go and the system tools, which an ordinary user's path may lack.
+export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
+
+GO ?= go
+BIN := bin/perfagent
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.buildVersion=$(VERSION)"
+# Flags of the agent that make run starts, for instance ARGS=--capture.port=8080.
+ARGS ?=
+
+# Observing needs root. What runs as root through sudo keeps what it needs of this environment, and root's own caches.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo env "PATH=$(PATH)" "GOMODCACHE=$(shell $(GO) env GOMODCACHE 2>/dev/null)")
+
+# make test: further targets to run as part of it, the seconds of all fuzz targets together, and what not to run
+# (vm: the virtual machines).
+CHECKS ?=
+FUZZ_SECONDS ?= 40
+SKIP ?=
+
+GOTEST := $(GO) test -json -count=1
+
+.PHONY: build
+build: ## build bin/perfagent; needs Go only
+	$(BUILD) -o $(BIN) ./cmd/perfagent
+
+.PHONY: run
+run: build ## build and start the agent as root, without any configuration
+	exec $(AS_ROOT) $(BIN) run $(ARGS)
+
+.PHONY: provision
+provision: ## install what building, testing and measuring need (Debian)
+	bash vagrant/provision.sh
+
+# Every step is one argument: tally runs them in turn, shows what failed, and ends with the counts.
+.PHONY: test
+test: provision build ## install what is needed and run every test: unit, fuzz, end-to-end, virtual machines
+	$(GO) run ./test/tally \
+		"$(MAKE) format-check" \
+		"$(GO) vet ./..." \
+		$(foreach check,$(CHECKS),"$(MAKE) $(check)") \
+		"$(GOTEST) -race ./cmd/... ./internal/..." \
+		"$(GOTEST) $$($(GO) list ./test/... | grep -v /test/e2e$$ | tr '\n' ' ')" \
+		"bash test/fuzz.sh $(FUZZ_SECONDS)" \
+		"$(MAKE) e2e" \
+		"$(MAKE) e2e E2E_BACKEND=syscall" \
+		$(if $(filter vm,$(SKIP)),,$(if $(wildcard test/vm/e2e.sh),"bash test/vm/e2e.sh"))
+
+.PHONY: e2e
+e2e: build ## the end-to-end tests on this host; E2E_BACKEND forces the hooks
+ifeq ($(AS_ROOT),)
+	PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_BACKEND=$(E2E_BACKEND) $(GOTEST) -timeout 8m ./test/e2e
+else
+	$(GO) test -c -o bin/e2e.test ./test/e2e
+	cd test/e2e && $(AS_ROOT) PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_BACKEND=$(E2E_BACKEND) \
+		$(CURDIR)/bin/e2e.test -test.v -test.timeout 8m
+endif
+
+.PHONY: accuracy
+accuracy: build ## what the agent reports against the clocks of clients and servers, one row per server and case
+	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/accuracy
+
+.PHONY: bench-overhead
+bench-overhead: build ## what the agent costs: no agent, empty programs, full agent
+	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/overhead
+	$(if $(wildcard test/vm/bench.sh),bash test/vm/bench.sh)
+
+.PHONY: bench
+bench: ## Go micro-benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem \
+		./internal/http ./internal/analytics ./internal/export ./internal/probes ./internal/host ./cmd/perfagent
+
+.PHONY: generate
+generate: ## compile bpf/ for both architectures; needs clang, llvm-strip and libbpf's headers
+	clang --version | head -1
+	$(GO) generate ./internal/probes
+
+.PHONY: generate-check
+generate-check: ## regenerate and compare with what is committed, byte for byte
+	before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT
+	cp internal/probes/traffic_* "$$before/"
+	$(MAKE) generate
+	for f in internal/probes/traffic_*; do
+		cmp "$$f" "$$before/$${f##*/}" || { echo "$$f differs: was it generated with this clang, and committed?"; exit 1; }
+	done
+	! git rev-parse --git-dir >/dev/null 2>&1 || git diff --exit-code --stat -- internal/probes/'traffic_*'
+	echo "the committed objects are what $$(clang --version | head -1) makes of bpf/"
+.ONESHELL: generate-check
+
+.PHONY: format-check
+format-check:
+	wrong=$$(gofmt -l cmd internal test vagrant); if [ -n "$$wrong" ]; then echo "gofmt -w $$wrong"; exit 1; fi
+
+.PHONY: lint
+lint: format-check ## gofmt and go vet; golangci-lint, shellcheck and clang-format where they are installed
+	$(GO) vet ./...
+	if command -v golangci-lint >/dev/null; then golangci-lint run ./...; else echo "golangci-lint is not installed"; fi
+	if command -v shellcheck >/dev/null; then shellcheck .ci/run test/*.sh test/vm/*.sh vagrant/*.sh vagrant/demo/*.sh; fi
+	if command -v clang-format >/dev/null; then clang-format --dry-run --Werror bpf/*.c bpf/*.h; fi
+
+.PHONY: build-arm64
+build-arm64: ## build bin/perfagent-arm64, and vet everything for arm64
+	GOARCH=arm64 $(BUILD) -o $(BIN)-arm64 ./cmd/perfagent
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
