@@ -15,16 +15,18 @@ BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.buildVersion=$(VE
 # Flags of the agent that make run starts, for instance ARGS=--capture.port=8080.
 ARGS ?=
 
-# Observing needs root. What runs as root through sudo keeps what it needs of this environment, and root's own caches.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo env "PATH=$(PATH)" "GOMODCACHE=$(shell $(GO) env GOMODCACHE 2>/dev/null)")
+# Observing needs root. What runs through sudo keeps the path and the downloaded modules, and has root's own build cache.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo env "PATH=$(PATH)" "GOMODCACHE=$(shell $(GO) env GOMODCACHE 2>/dev/null)" GOFLAGS=-buildvcs=false)
 
 # make test: further targets to run as part of it, the seconds of all fuzz targets together, and what not to run
 # (vm: the virtual machines).
 CHECKS ?=
-FUZZ_SECONDS ?= 40
+FUZZ_SECONDS ?= 27
 SKIP ?=
 
 GOTEST := $(GO) test -json -count=1
+# For steps of tally: make -n would run a recipe that names the variable MAKE itself.
+STEP := $(MAKE)
 
 .PHONY: build
 build: ## build bin/perfagent; needs Go only
@@ -42,23 +44,23 @@ provision: ## install what building, testing and measuring need (Debian)
 .PHONY: test
 test: provision build ## install what is needed and run every test: unit, fuzz, end-to-end, virtual machines
 	$(GO) run ./test/tally \
-		"$(MAKE) format-check" \
+		"$(STEP) format-check" \
 		"$(GO) vet ./..." \
-		$(foreach check,$(CHECKS),"$(MAKE) $(check)") \
+		$(foreach check,$(CHECKS),"$(STEP) $(check)") \
 		"$(GOTEST) -race ./cmd/... ./internal/..." \
 		"$(GOTEST) $$($(GO) list ./test/... | grep -v /test/e2e$$ | tr '\n' ' ')" \
 		"bash test/fuzz.sh $(FUZZ_SECONDS)" \
-		"$(MAKE) e2e" \
-		"$(MAKE) e2e E2E_BACKEND=syscall" \
+		"$(STEP) e2e" \
+		"$(STEP) e2e E2E_BACKEND=syscall" \
 		$(if $(filter vm,$(SKIP)),,$(if $(wildcard test/vm/e2e.sh),"bash test/vm/e2e.sh"))
 
 .PHONY: e2e
 e2e: build ## the end-to-end tests on this host; E2E_BACKEND forces the hooks
 ifeq ($(AS_ROOT),)
-	PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_BACKEND=$(E2E_BACKEND) $(GOTEST) -timeout 8m ./test/e2e
+	@PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_BACKEND=$(E2E_BACKEND) $(GOTEST) -timeout 8m ./test/e2e
 else
-	$(GO) test -c -o bin/e2e.test ./test/e2e
-	cd test/e2e && $(AS_ROOT) PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_BACKEND=$(E2E_BACKEND) \
+	@$(GO) test -c -o bin/e2e.test ./test/e2e
+	@cd test/e2e && $(AS_ROOT) PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_BACKEND=$(E2E_BACKEND) \
 		$(CURDIR)/bin/e2e.test -test.v -test.timeout 8m
 endif
 
@@ -83,7 +85,7 @@ generate: ## compile bpf/ for both architectures; needs clang, llvm-strip and li
 
 .PHONY: generate-check
 generate-check: ## regenerate and compare with what is committed, byte for byte
-	before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT
+	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT
 	cp internal/probes/traffic_* "$$before/"
 	$(MAKE) generate
 	for f in internal/probes/traffic_*; do
@@ -95,14 +97,14 @@ generate-check: ## regenerate and compare with what is committed, byte for byte
 
 .PHONY: format-check
 format-check:
-	wrong=$$(gofmt -l cmd internal test vagrant); if [ -n "$$wrong" ]; then echo "gofmt -w $$wrong"; exit 1; fi
+	@wrong=$$(gofmt -l cmd internal test vagrant); if [ -n "$$wrong" ]; then echo "gofmt -w $$wrong"; exit 1; fi
 
 .PHONY: lint
-lint: format-check ## gofmt and go vet; golangci-lint, shellcheck and clang-format where they are installed
+lint: format-check ## gofmt and go vet; golangci-lint, shellcheck and (as advice) clang-format where installed
 	$(GO) vet ./...
-	if command -v golangci-lint >/dev/null; then golangci-lint run ./...; else echo "golangci-lint is not installed"; fi
-	if command -v shellcheck >/dev/null; then shellcheck .ci/run test/*.sh test/vm/*.sh vagrant/*.sh vagrant/demo/*.sh; fi
-	if command -v clang-format >/dev/null; then clang-format --dry-run --Werror bpf/*.c bpf/*.h; fi
+	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; else echo "golangci-lint is not installed"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run test/*.sh test/vm/*.sh vagrant/*.sh vagrant/demo/*.sh; fi
+	@if command -v clang-format >/dev/null; then clang-format --dry-run bpf/*.c bpf/*.h; fi
 
 .PHONY: build-arm64
 build-arm64: ## build bin/perfagent-arm64, and vet everything for arm64

@@ -104,14 +104,11 @@ static __always_inline void conn_remove(__u64 key)
 	bpf_map_delete_elem(&heads, &key);
 }
 
-static __always_inline struct slot *slot_get(__u64 key)
+static __always_inline struct slot *slot_add(__u64 key)
 {
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
 	__u32 zero = 0;
+	struct slot *s = bpf_map_lookup_elem(&blank_slot, &zero);
 
-	if (s)
-		return s;
-	s = bpf_map_lookup_elem(&blank_slot, &zero);
 	if (!s || bpf_map_update_elem(&heads, &key, s, BPF_ANY))
 		return NULL;
 	return bpf_map_lookup_elem(&heads, &key);
@@ -127,10 +124,8 @@ static __always_inline bool response_complete(const struct conn *c, __u32 oversh
 }
 
 /* Sends the exchange under way, as it is. The caller moves the state on. */
-static __always_inline void emit(struct conn *c, __u64 key, __u16 flags, bool complete)
+static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bool complete)
 {
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
-
 	if (!s) {
 		count(C_LOST_EVICTED);
 		return;
@@ -159,7 +154,7 @@ static __always_inline void emit(struct conn *c, __u64 key, __u16 flags, bool co
 }
 
 /* emit, and ready for the next exchange. A prediction of what a send would take that did not come true is taken back. */
-static __always_inline void finish(struct conn *c, __u64 key, __u32 overshoot, __u16 flags)
+static __always_inline void finish(struct conn *c, struct slot *s, __u32 overshoot, __u16 flags)
 {
 	if (c->rec.role == ROLE_CLIENT)
 		c->rec.request_bytes -= overshoot < c->rec.request_bytes ? overshoot : c->rec.request_bytes;
@@ -168,7 +163,7 @@ static __always_inline void finish(struct conn *c, __u64 key, __u32 overshoot, _
 	bool complete = response_complete(c, 0);
 
 	c->state = S_IDLE;
-	emit(c, key, flags, complete);
+	emit(c, s, flags, complete);
 	c->rec.seq++;
 	c->older = 0;
 }
@@ -466,11 +461,13 @@ static __always_inline void end_long_head(struct conn *c, struct source *src, co
 }
 
 /* The start of a request, or what may be one; true: the operation belongs to stream mode. */
-static __always_inline bool on_request(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
+static __always_inline bool on_request(struct conn *c, struct work *w, struct slot *s, struct source *src,
+				       const enum source_kind kind)
 {
 	__u32 total = src->len;
-	struct slot *s = slot_get(w->si.key);
 
+	if (!s)
+		s = slot_add(w->si.key);
 	if (!s)
 		return false;
 	__u32 n = source_read(s->data, CFG.head_max, src, kind);
@@ -561,7 +558,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 		c->hint_want = c->response_want;
 	}
 	if (status == 101 || (status / 100 == 2 && load8(s, 0) == W_CONNECT)) {
-		finish(c, key, 0, 0);
+		finish(c, s, 0, 0);
 		c->state = S_OTHER;
 	}
 	return c->head_open;
@@ -657,13 +654,12 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 }
 
 /* More bytes in the direction of requests while an exchange is under way; true: they belong to stream mode. */
-static __always_inline bool on_request_more(struct conn *c, struct work *w, struct source *src,
+static __always_inline bool on_request_more(struct conn *c, struct work *w, struct slot *s, struct source *src,
 					    const enum source_kind kind)
 {
 	__u64 n = src->len, key = w->si.key;
 
 	if (c->state == S_REQUEST_HEAD) {
-		struct slot *s = bpf_map_lookup_elem(&heads, &key);
 		__u32 before = c->rec.request_len;
 
 		if (!s) {
@@ -695,18 +691,20 @@ static __always_inline bool next_request(const struct conn *c, __u32 overshoot)
 static __always_inline void end_exchange(struct conn *c, __u64 key, __u32 overshoot, __u64 at)
 {
 	switch (c->state) {
+	case S_REQUEST_HEAD:
+		if (c->rec.request_len < 16)
+			return;
+		/* fall through */
+	case S_REQUEST:
+		c->rec.finished = at;
+		break;
 	case S_RESPONSE:
 	case S_RESPONSE_HEAD:
-		finish(c, key, overshoot, F_CLOSED);
 		break;
-	case S_REQUEST:
-	case S_REQUEST_HEAD:
-		if (c->state == S_REQUEST || c->rec.request_len >= 16) {
-			c->rec.finished = at;
-			finish(c, key, overshoot, F_CLOSED);
-		}
-		break;
+	default:
+		return;
 	}
+	finish(c, bpf_map_lookup_elem(&heads, &key), overshoot, F_CLOSED);
 }
 
 /* The connection's state, made when a data hook is the first to see it. */
@@ -817,9 +815,12 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		on_response(c, w, src, kind);
 	} else {
 		w->saved = *src;
+		__u64 key = w->si.key;
+		struct slot *s = bpf_map_lookup_elem(&heads, &key);
+
 		if (next_request(c, overshoot))
-			finish(c, w->si.key, overshoot, 0);
-		stream = c->state == S_IDLE ? on_request(c, w, src, kind) : on_request_more(c, w, src, kind);
+			finish(c, s, overshoot, 0);
+		stream = c->state == S_IDLE ? on_request(c, w, s, src, kind) : on_request_more(c, w, s, src, kind);
 		if (stream) {
 			source_restore(src, w);
 			stream_begin(w->si.key);

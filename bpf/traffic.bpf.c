@@ -372,7 +372,7 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		c->swept = 1;
 		/* Bytes that were predicted but not taken: the send is under way, and so is the exchange. */
 		if (c->rec.role == ROLE_CLIENT || over <= 0)
-			emit(c, key, F_SWEPT, response_complete(c, 0));
+			emit(c, bpf_map_lookup_elem(&heads, &key), F_SWEPT, response_complete(c, 0));
 		return 0;
 	}
 	if (c->state == S_REQUEST || c->state == S_REQUEST_HEAD) {
@@ -380,7 +380,7 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 
 		if (now > since && now - since > CFG.deadline_ns) {
 			c->rec.finished = now;
-			finish(c, key, 0, F_TIMEOUT);
+			finish(c, bpf_map_lookup_elem(&heads, &key), 0, F_TIMEOUT);
 			return 0;
 		}
 	}

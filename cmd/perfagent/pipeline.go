@@ -282,4 +282,3 @@ func checkKernel(ctx context.Context) ([]backendReport, error) {
 	}
 	return reports, nil
 }
-

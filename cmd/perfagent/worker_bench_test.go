@@ -17,6 +17,7 @@ const (
 	benchRequest  = "GET /users/%d HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n"
 	benchResponse = "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 23 Nov 2026 22:33:57 GMT\r\nContent-Type: text/plain\r\n" +
 		"Content-Length: 2\r\nConnection: keep-alive\r\n\r\n"
+	statusLine = 16 // of a framed response only the status is carried
 )
 
 // sample is an exchange record as the kernel side sends it (bpf/events.h).
@@ -38,9 +39,11 @@ func sample(role wire.Role, conn uint64, seq uint32, path int) []byte {
 	e.PutUint16(b[112:], 8080)
 	e.PutUint16(b[114:], 40000)
 	e.PutUint16(b[116:], uint16(len(request)))
-	e.PutUint16(b[118:], uint16(len(benchResponse)))
+	e.PutUint16(b[118:], statusLine)
+	e.PutUint16(b[120:], uint16(wire.FlagFramed))
+	e.PutUint16(b[126:], uint16(len(benchResponse)))
 	b[122], b[123], b[124] = probes.KindExchange, byte(role), 2
-	return append(append(b, request...), benchResponse...)
+	return append(append(b, request...), benchResponse[:statusLine]...)
 }
 
 // BenchmarkWorker is what an exchange costs in user space behind the ring buffer: decoding, heads, identity, route and

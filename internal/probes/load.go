@@ -8,7 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -167,7 +167,7 @@ func (p *Probe) open(kernel *kernel) error {
 	if err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
-	runtime.GC() // type information of the kernel: megabytes that are not needed again
+	debug.FreeOSMemory() // type information of the kernel: megabytes that are not needed again
 	return nil
 }
 

@@ -1,42 +1,138 @@
 package probes
 
 import (
+	"context"
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
 )
 
-func TestOpenBackends(t *testing.T) {
-	for _, b := range Backends {
-		t.Run(b, func(t *testing.T) {
-			p, err := Open(Options{Backend: b, Ports: []uint16{1}})
-			var ve *ebpf.VerifierError
-			if errors.As(err, &ve) {
-				n := len(ve.Log)
-				for _, l := range ve.Log[max(0, n-60):] {
-					t.Log(l)
-				}
+// unusedPort is a port that nothing serves: the programs are attached and see nothing.
+const unusedPort = 1
+
+func requireRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("loading BPF programs needs root")
+	}
+}
+
+// Every backend loads and attaches, or says that this kernel does not support it; no program is ever rejected by the
+// verifier. System calls can be observed everywhere.
+func TestBackends(t *testing.T) {
+	requireRoot(t)
+	for _, backend := range Backends {
+		t.Run(backend, func(t *testing.T) {
+			p, err := Open(Options{Backend: backend, Ports: []uint16{unusedPort}})
+			var rejected *ebpf.VerifierError
+			if errors.As(err, &rejected) && !unsupported(err) {
+				t.Fatalf("rejected by the verifier: %+v", rejected)
 			}
-			if err != nil {
+			if errors.Is(err, ErrUnsupported) && backend != BackendSyscall {
 				t.Log(err)
 				return
 			}
-			for _, h := range p.Hooks {
-				t.Log(h)
-			}
-			for _, c := range p.colls {
-				for n, pr := range c.Programs {
-					i, _ := pr.Info()
-					v, _ := i.VerifiedInstructions()
-					j, _ := i.JitedSize()
-					t.Log(n, v, j)
-				}
-			}
-			t.Log(p.Missing)
-			if err := p.Close(); err != nil {
+			if err != nil {
 				t.Fatal(err)
 			}
+			if p.Backend != backend {
+				t.Errorf("backend %q, asked for %q", p.Backend, backend)
+			}
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
 		})
+	}
+}
+
+// auto takes the first backend that works, and opening, sweeping and closing leave no descriptor behind.
+func TestOpenClose(t *testing.T) {
+	requireRoot(t)
+	var before int
+	for round := range 3 {
+		p, err := Open(Options{Ports: []uint16{unusedPort}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Sweep(); err != nil {
+			t.Error(err)
+		}
+		c, err := p.Counters()
+		if err != nil || c != (Counters{}) {
+			t.Errorf("counters %+v, %v: expected zeros", c, err)
+		}
+		if bytes := total(p.Maps()); bytes == 0 || bytes > 32<<20 {
+			t.Errorf("maps of %d bytes: expected at most 32 MiB", bytes)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		switch n := descriptors(t); {
+		case round == 0:
+			before = n // the runtime opened its own
+		case n != before:
+			t.Errorf("round %d: %d descriptors, %d before", round, n, before)
+		}
+	}
+}
+
+func total(maps []MapUse) (bytes uint64) {
+	for _, m := range maps {
+		bytes += m.Bytes
+	}
+	return bytes
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// check reports every backend, and at least one that works, with its hooks.
+func TestCheck(t *testing.T) {
+	requireRoot(t)
+	reports, err := Check(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(reports) != len(Backends) {
+		t.Fatalf("%d reports for %d backends", len(reports), len(Backends))
+	}
+	works := 0
+	for _, r := range reports {
+		if r.Err == nil {
+			works++
+		}
+		for _, h := range r.Hooks {
+			if !h.Attached && h.Reason == "" {
+				t.Errorf("%s: %s is missing without a reason", r.Name, h.Program)
+			}
+		}
+	}
+	if works == 0 {
+		t.Error("no backend works")
+	}
+}
+
+// Settings out of range are refused with the range.
+func TestOptions(t *testing.T) {
+	for name, o := range map[string]Options{
+		"head too small":  {HeadBytes: 8},
+		"head too large":  {HeadBytes: 1 << 20},
+		"ring":            {RingBytes: 12345},
+		"too many ports":  {Ports: make([]uint16, portsMax+1)},
+		"too many pids":   {PIDs: make([]uint32, pidsMax+1)},
+		"unknown backend": {Backend: "magic"},
+	} {
+		if p, err := Open(o); err == nil {
+			t.Errorf("%s: accepted", name)
+			p.Close()
+		}
 	}
 }

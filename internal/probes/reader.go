@@ -56,8 +56,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 	return err
 }
 
-// read moves samples from the ring buffer to the queue. It never waits for the queue: what does not fit is dropped and
-// counted, so that the kernel side keeps its room.
+// read moves samples from the ring buffer to the queue until the context ends.
 func (p *Probe) read(ctx context.Context, queue chan<- *batch, pool *sync.Pool) error {
 	var swept time.Time
 	for {
@@ -109,12 +108,21 @@ func (p *Probe) drain(queue chan<- *batch, pool *sync.Pool, now bool) error {
 	}
 }
 
+// enqueue hands a batch to the worker. Where the queue is full it waits as long as the ring buffer has room to spare for
+// what comes meanwhile; then it drops the batch and counts.
 func (p *Probe) enqueue(queue chan<- *batch, b *batch) {
-	select {
-	case queue <- b:
-	default:
-		p.lostQueue.Add(uint64(b.records))
-		b.buf, b.records = b.buf[:0], 0
+	for {
+		select {
+		case queue <- b:
+			return
+		default:
+		}
+		if p.reader.AvailableBytes() > p.reader.BufferSize()/2 {
+			p.lostQueue.Add(uint64(b.records))
+			b.buf, b.records = b.buf[:0], 0
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
