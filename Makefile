@@ -3,6 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.ONESHELL: # a recipe is one script
 MAKEFLAGS += --no-print-directory
 
 # Where provision.sh and Debian put Go and the system tools, which an ordinary user's path may lack.
@@ -93,7 +94,6 @@ generate-check: ## regenerate and compare with what is committed, byte for byte
 	done
 	! git rev-parse --git-dir >/dev/null 2>&1 || git diff --exit-code --stat -- internal/probes/'traffic_*'
 	echo "the committed objects are what $$(clang --version | head -1) makes of bpf/"
-.ONESHELL: generate-check
 
 .PHONY: format-check
 format-check:
@@ -101,7 +101,7 @@ format-check:
 
 .PHONY: lint
 lint: format-check ## gofmt and go vet; golangci-lint, shellcheck and (as advice) clang-format where installed
-	$(GO) vet ./...
+	@$(GO) vet ./...
 	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; else echo "golangci-lint is not installed"; fi
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run test/*.sh test/vm/*.sh vagrant/*.sh vagrant/demo/*.sh; fi
 	@if command -v clang-format >/dev/null; then clang-format --dry-run bpf/*.c bpf/*.h; fi

@@ -85,6 +85,8 @@ struct unix_sock {
 struct sk_buff {
 	struct sock *sk;
 	char cb[48];
+	unsigned int len;
+	unsigned char *data;
 };
 
 struct iovec {

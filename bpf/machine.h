@@ -793,6 +793,8 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 	if ((__u32)fresh > n) {
 		__u64 unseen = (__u32)fresh - n;
 
+		if (receive && unseen == 1)
+			unseen = 0; /* the peer's FIN, which takes a number */
 		if (unseen < SEGMENT_GAP_MAX && c->state != S_IDLE) {
 			if (!request)
 				c->rec.response_bytes += unseen;
@@ -876,8 +878,11 @@ static __always_inline void on_established(const struct sockinfo *si, __u8 role)
 		c->active = bpf_ktime_get_ns();
 }
 
-/* The application closed its end, or the connection is gone (gone). */
-static __always_inline void on_close(const struct sockinfo *si, bool gone)
+/*
+ * The application closed its end, or the connection is gone (gone). `open` tells that it was reset and the application
+ * still has it: it may yet take bytes that were unread, or is about to see the end of a read.
+ */
+static __always_inline void on_close(const struct sockinfo *si, bool gone, bool open)
 {
 	__u64 key = si->key;
 	__u32 one = 1;
@@ -889,14 +894,20 @@ static __always_inline void on_close(const struct sockinfo *si, bool gone)
 	__u32 overshoot = over > 0 ? over : 0;
 	__u64 now = bpf_ktime_get_ns();
 
-	if (gone && si->rcv_nxt != si->copied_seq && c->state != S_OTHER) {
-		/* Reset with bytes still unread, which the application may yet take. The sweep ends what is then left. */
+	open = open && c->state != S_OTHER && c->state != S_STREAM;
+	if (open && si->rcv_nxt != si->copied_seq) {
+		/* The sweep ends what is then left. */
 		c->closing = 1;
 		c->active = now;
 		return;
 	}
 	if (gone || c->state == S_RESPONSE || c->state == S_RESPONSE_HEAD)
 		end_exchange(c, key, overshoot, now);
+	if (open) {
+		c->closing = 1;
+		c->active = now;
+		return;
+	}
 	if (!gone)
 		return;
 	if (c->state == S_STREAM) {

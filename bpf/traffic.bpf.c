@@ -306,16 +306,15 @@ static __always_inline int handle_state(struct sock *sk, int old, int new)
 	if (new == TCP_CLOSE) {
 		if (old == TCP_CLOSE_WAIT)
 			si.rcv_nxt--; /* the peer's FIN */
-		if ((sk->sk_shutdown & (RCV_SHUTDOWN | SEND_SHUTDOWN)) == (RCV_SHUTDOWN | SEND_SHUTDOWN))
-			si.rcv_nxt = si.copied_seq; /* closed by the application: nobody reads any more */
-		on_close(&si, true);
+		/* Both directions are shut down first where the application closes. */
+		on_close(&si, true, (sk->sk_shutdown & (RCV_SHUTDOWN | SEND_SHUTDOWN)) != (RCV_SHUTDOWN | SEND_SHUTDOWN));
 		return 0;
 	}
 	/* A client that only says it has no more to send still waits for its response. */
 	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
 
 	if (c && (c->rec.role == ROLE_SERVER || (sk->sk_shutdown & RCV_SHUTDOWN)))
-		on_close(&si, false);
+		on_close(&si, false, false);
 	return 0;
 }
 
@@ -360,6 +359,8 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 	const struct sock *sk = (const struct sock *)key;
 	bool is_unix = c->rec.flags & F_UNIX;
 
+	if (c->closing && c->state == S_IDLE && BPF_CORE_READ(sk, sk_socket) && now - active < 60000000000ULL)
+		return 0; /* reset with bytes unread, and the application still has it open */
 	if (c->closing || (is_unix && c->generation && unix_generation(sk) != c->generation)) {
 		end_exchange(c, key, 0, active);
 		conn_remove(key);
@@ -614,7 +615,7 @@ int BPF_PROG(fentry_unix_release_sock, struct sock *sk)
 	if (CFG.empty || !c)
 		return 0;
 	si.write_seq = c->wact;
-	on_close(&si, true);
+	on_close(&si, true, false);
 	return 0;
 }
 
@@ -772,7 +773,7 @@ int BPF_KPROBE(kprobe_unix_release_sock, struct sock *sk)
 	if (CFG.empty || !c)
 		return 0;
 	si.write_seq = c->wact;
-	on_close(&si, true);
+	on_close(&si, true, false);
 	return 0;
 }
 
@@ -840,11 +841,15 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 
 /* When a segment arrives, on kernels without a better witness; the clock is read here because tcp_mstamp is not yet fresh. */
 SEC("tp_btf/tcp_probe")
-int BPF_PROG(tp_tcp_probe, struct sock *sk)
+int BPF_PROG(tp_tcp_probe, struct sock *sk, struct sk_buff *skb)
 {
 	struct sockinfo si = {};
+	__u8 offset = 0;
 
 	if (CFG.empty || !inet_ports(sk, &si))
+		return 0;
+	/* The TCP header is in front; its upper nibble of byte 12 is its length. Without more there is no data. */
+	if (bpf_probe_read_kernel(&offset, 1, skb->data + 12) || skb->len <= (offset >> 4) * 4)
 		return 0;
 	on_ready((__u64)sk, bpf_ktime_get_ns());
 	return 0;

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/export"
@@ -30,7 +29,7 @@ type agent struct {
 	engine *analytics.Engine
 	hub    *export.TraceHub
 	server *export.Server // nil without listen addresses
-	reload *export.ReloadStatus
+	socket string         // that trace reads from; "" where there is none
 
 	cancel context.CancelFunc
 	failed chan error
@@ -40,7 +39,7 @@ type agent struct {
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ pipeline, err error) {
-	a := &agent{log: log, failed: make(chan error, 1), hub: new(export.TraceHub), reload: new(export.ReloadStatus)}
+	a := &agent{log: log, failed: make(chan error, 1), hub: new(export.TraceHub)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.release())
@@ -52,6 +51,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 		return nil, err
 	}
 	filter.PIDs = nil // the kernel side filters these, also those that have ended since
+	a.hub.SetRawPaths(config.Trace.RawPaths)
 	a.worker = newWorker(config, filter, a.engine, a.hub)
 	if err := a.worker.loadRoutes(config.Routes.File); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 			Source: a.engine,
 			Build:  export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
 			Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
-			Reload: a.reload,
+			Reload: hooks.ReloadState,
 		},
 		Log: log,
 	})
@@ -93,7 +93,6 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	a.server = server
-	a.reload.Succeeded(time.Now())
 	return nil
 }
 
@@ -122,7 +121,7 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 		return err
 	}
 	for _, missing := range a.probe.Missing {
-		log.Warn("this kernel cannot show everything", "missing", missing)
+		log.Warn("not visible: " + missing)
 	}
 	return a.probe.AddPIDs(again)
 }
@@ -157,6 +156,7 @@ func (a *agent) start(config *Config) error {
 	a.done.Go(func() { a.fail(a.probe.Run(reading, a.worker)) })
 	a.done.Go(func() { a.worker.clock.Run(reading) })
 	if socket != nil {
+		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.hub, a.log)) })
 	}
 	if a.server != nil {
@@ -179,7 +179,11 @@ func (a *agent) fail(err error) {
 
 // Apply implements pipeline.
 func (a *agent) Apply(config *Config) error {
-	return a.worker.loadRoutes(config.Routes.File)
+	if err := a.worker.loadRoutes(config.Routes.File); err != nil {
+		return err
+	}
+	a.hub.SetRawPaths(config.Trace.RawPaths)
+	return nil
 }
 
 // Failed implements pipeline.
@@ -187,13 +191,16 @@ func (a *agent) Failed() <-chan error { return a.failed }
 
 // Status implements pipeline.
 func (a *agent) Status() string {
-	status := "backend " + a.probe.Backend
+	status := "observing HTTP exchanges with the " + a.probe.Backend + " backend"
 	if a.server != nil {
 		var addresses []string
 		for _, address := range a.server.Addresses() {
 			addresses = append(addresses, address.String())
 		}
-		status += ", listening on " + strings.Join(addresses, " ")
+		status += "; metrics on " + strings.Join(addresses, ", ")
+	}
+	if a.socket != "" {
+		status += "; trace on " + a.socket
 	}
 	return status
 }
@@ -247,13 +254,17 @@ func (a *agent) probeStates() []export.ProbeState {
 	return states
 }
 
+// countedMap is the one map whose entries the kernel side counts (probes.MapUse).
+const countedMap = "conns"
+
 func (a *agent) mapStates() []export.MapState {
 	var states []export.MapState
 	if a.probe == nil {
 		return nil
 	}
 	for _, m := range a.probe.Maps() {
-		states = append(states, export.MapState(m))
+		states = append(states, export.MapState{Name: m.Name, Entries: m.Entries, EntriesUnknown: m.Name != countedMap,
+			MaxEntries: m.MaxEntries, Bytes: m.Bytes})
 	}
 	return states
 }

@@ -14,7 +14,7 @@ type pipeline interface {
 	Apply(*Config) error
 	// Failed delivers the one error after which the pipeline cannot go on, for instance a listener that broke.
 	Failed() <-chan error
-	// Status describes the agent in one line for the service manager: backend and addresses.
+	// Status describes the agent in one line for people and the service manager: backend and addresses.
 	Status() string
 	// Close detaches the probes, hands out what is complete, and closes the listeners; it gives up when ctx ends.
 	Close(ctx context.Context) error

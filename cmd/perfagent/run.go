@@ -82,7 +82,7 @@ func run(ctx context.Context, source *configSource, stderr io.Writer) (err error
 	if err := notifier.ready(agent.Status()); err != nil {
 		log.Warn("the service manager was not notified", "err", err)
 	}
-	log.Info("ready", "status", agent.Status())
+	log.Info("ready: " + agent.Status())
 	defer notifier.stopping()
 	return serve(ctx, agent, hangup, func() {
 		notifier.reloading()
@@ -161,7 +161,7 @@ func writeReadyFile(name string) (remove func(), err error) {
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(name), ".perfagent-ready-*")
 	if err != nil {
-		return nil, fmt.Errorf("write --ready-file: %w", err)
+		return nil, readyFileError(name, err)
 	}
 	defer os.Remove(temporary.Name()) // nothing is there once it was renamed
 	_, err = temporary.WriteString(strconv.Itoa(os.Getpid()) + "\n")
@@ -170,7 +170,23 @@ func writeReadyFile(name string) (remove func(), err error) {
 		err = os.Rename(temporary.Name(), name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write --ready-file: %w", err)
+		return nil, readyFileError(name, err)
 	}
 	return func() { os.Remove(name) }, nil
+}
+
+// readyFileError names the path as it was configured, not the temporary one beside it, and what can be done.
+func readyFileError(name string, err error) error {
+	var at *os.PathError
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	directory := filepath.Dir(name)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("write --ready-file %s: %w: create the directory %s or choose another path", name, err, directory)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("write --ready-file %s: %w: let the agent's user write to %s or choose another path", name, err, directory)
+	}
+	return fmt.Errorf("write --ready-file %s: %w: choose another path", name, err)
 }

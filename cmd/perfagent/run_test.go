@@ -213,7 +213,7 @@ func TestRunEnds(t *testing.T) {
 			code := make(chan int, 1)
 			go func() { code <- execute(context.Background(), []string{"run"}, nil, &log, &log) }()
 			agent := within(t, starts, "the start")
-			eventually(t, "ready", func() bool { return strings.Contains(log.String(), "msg=ready") })
+			eventually(t, "ready", func() bool { return strings.Contains(log.String(), `msg="ready: fake backend"`) })
 			c.end(agent)
 			if got := within(t, code, "the end"); got != c.code || !strings.HasSuffix(log.String(), c.text) {
 				t.Errorf("exit code %d, log %s", got, log.String())
@@ -232,7 +232,8 @@ func TestRunStartFailures(t *testing.T) {
 	}
 	starts := useFakePipeline(t, nil)
 	log = logBuffer{}
-	if code := execute(context.Background(), []string{"--ready-file=/nowhere/x"}, nil, &log, &log); code != exitError || strings.Count(log.String(), "\n") != 1 {
+	if code := execute(context.Background(), []string{"--ready-file=/nowhere/x"}, nil, &log, &log); code != exitError || strings.Count(log.String(), "\n") != 1 ||
+		!strings.Contains(log.String(), "--ready-file /nowhere/x: no such file or directory: create the directory /nowhere") {
 		t.Errorf("exit code %d, log %q", code, log.String())
 	}
 	within(t, within(t, starts, "the start").closed, "Close")

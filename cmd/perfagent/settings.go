@@ -18,9 +18,9 @@ import (
 
 // Bounds of settings, with the reason where it is not the type's own.
 const (
-	headBytesMin     = 64   // a request line with a short path
-	headBytesMax     = 4096 // what the kernel side has room for
-	ringBytesMin     = 256 << 10
+	headBytesMin     = 64       // a request line with a short path
+	headBytesMax     = 4096     // what the kernel side has room for
+	ringBytesMin     = 64 << 10 // a few dozen exchanges
 	ringBytesMax     = 1 << 30
 	memoryBytesMin   = 32 << 20 // an idle agent needs about that
 	connectionsMax   = 1 << 22  // 4 million: more than a host's ports allow in practice
@@ -256,7 +256,7 @@ func parseRing(s string) (uint32, error) {
 		return 0, err
 	}
 	if n < ringBytesMin || n > ringBytesMax || bits.OnesCount64(uint64(n)) != 1 {
-		return 0, fmt.Errorf("%q is not a power of two between 256KiB and 1GiB", s)
+		return 0, fmt.Errorf("%q is not a power of two between 64KiB and 1GiB", s)
 	}
 	return uint32(n), nil
 }

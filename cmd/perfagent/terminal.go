@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 	"unicode"
 	"unicode/utf8"
 	"unsafe"
@@ -33,15 +32,6 @@ func printable(s string) string {
 	return b.String()
 }
 
-// shorten cuts a text to at most width characters, the last of which then is `…`. Zero means no bound.
-func shorten(s string, width int) string {
-	if width <= 0 || utf8.RuneCountInString(s) <= width {
-		return s
-	}
-	runes := []rune(s)
-	return string(runes[:width-1]) + "…"
-}
-
 // terminalWidth returns how many characters fit on a line of w, 0 where w is no terminal.
 func terminalWidth(w io.Writer) int {
 	f, ok := w.(*os.File)
@@ -54,31 +44,4 @@ func terminalWidth(w io.Writer) int {
 		return 0
 	}
 	return int(size.columns)
-}
-
-// showDuration writes nanoseconds with three digits: 842ns, 12.3us, 1.20ms, 4.05s. Negative is `-`, not known.
-func showDuration(ns int64) string {
-	if ns < 0 {
-		return "-"
-	}
-	units := []struct {
-		name string
-		ns   float64
-	}{{"us", 1e3}, {"ms", 1e6}, {"s", 1e9}}
-	if ns < 1000 {
-		return strconv.FormatInt(ns, 10) + "ns"
-	}
-	for i, unit := range units {
-		v := float64(ns) / unit.ns
-		if v < 999.5 || i == len(units)-1 {
-			decimals := 0
-			if v < 9.995 {
-				decimals = 2
-			} else if v < 99.95 {
-				decimals = 1
-			}
-			return strconv.FormatFloat(v, 'f', decimals, 64) + unit.name
-		}
-	}
-	return time.Duration(ns).String()
 }

@@ -14,16 +14,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-)
 
-// tracePath is where an agent's socket streams exchanges, one JSON object a line, for the filter in the query.
-const tracePath = "/trace"
+	"github.com/perfagent/perfagent/internal/export"
+)
 
 // traceLineBytesMax bounds one line of the stream: a path of 4 KiB, all of it escaped, is far below.
 const traceLineBytesMax = 1 << 20
@@ -32,7 +30,7 @@ const traceLineBytesMax = 1 << 20
 var errTraceDone = errors.New("all exchanges shown")
 
 type traceOptions struct {
-	filter traceFilter
+	query  export.TraceQuery
 	output string // text or json
 }
 
@@ -47,30 +45,22 @@ func newTraceCommand(environ []string) *cobra.Command {
 	}
 	flags := command.Flags()
 	source := addSettings(flags, environ, forTrace)
-	var slower, output string
-	var statuses, services []string
-	var limit int
-	flags.StringVar(&slower, "slower", "0s", "only exchanges of at least this `duration`")
-	flags.StringArrayVar(&statuses, "status", nil, "only these `statuses`: 404, 5xx, aborted, timeout; a comma or a repetition means or")
-	flags.StringArrayVar(&services, "service", nil, "only this `service`; repeatable")
-	flags.IntVar(&limit, "limit", 0, "end after this `count` of exchanges; 0 for no end")
-	flags.StringVarP(&output, "output", "o", "text", "`format`: text or json")
+	var options traceOptions
+	query := &options.query
+	var statuses []string
+	flags.DurationVar(&query.Slower, "slower", 0, "only exchanges of at least this `duration`")
+	flags.StringArrayVar(&statuses, "status", nil, "only these `statuses`: 404, 5xx, error, aborted, timeout; a comma or a repetition means or")
+	flags.StringArrayVar(&query.Services, "service", nil, "only `services` with this name or glob; repeatable")
+	flags.IntVar(&query.Limit, "limit", 0, "end after this `count` of exchanges; 0 for no end")
+	flags.StringVarP(&options.output, "output", "o", "text", "`format`: text or json")
 	command.RunE = func(cmd *cobra.Command, _ []string) error {
-		options := traceOptions{output: output}
-		var err error
-		if options.filter.Slower, err = parseSlower(slower); err != nil {
-			return usageError{fmt.Errorf("flag --slower: %w", err)}
+		query.Status = export.SplitStatus(statuses)
+		if err := query.Validate(); err != nil {
+			return usageError{fmt.Errorf("flag --%w", err)} // parameters and flags have the same names
 		}
-		if options.filter.Statuses, err = parseStatuses(statuses); err != nil {
-			return usageError{fmt.Errorf("flag --status: %w", err)}
+		if options.output != "text" && options.output != "json" {
+			return usageError{fmt.Errorf("flag --output: %q is not one of text, json", options.output)}
 		}
-		if options.filter.Limit = limit; limit < 0 {
-			return usageError{errors.New("flag --limit: must not be negative")}
-		}
-		if output != "text" && output != "json" {
-			return usageError{fmt.Errorf("flag --output: %q is not one of text, json", output)}
-		}
-		options.filter.Services = services
 		return trace(cmd.Context(), source, options, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return command
@@ -84,15 +74,17 @@ func trace(ctx context.Context, source *configSource, options traceOptions, stdo
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	options.query.RawPaths = config.Trace.RawPaths
+	query := options.query.Values()
 	printer := newTracePrinter(stdout, options)
 	if config.Web.Socket != "" && !source.captures() {
-		err := streamTrace(ctx, config.Web.Socket, options.filter.query(), printer)
+		err := streamTrace(ctx, config.Web.Socket, query, printer)
 		if !noAgent(err) {
 			return explainSocket(err, config.Web.Socket)
 		}
 		fmt.Fprintf(stderr, "no agent listens on %s: observing from here\n", printable(config.Web.Socket))
 	}
-	return traceAlone(ctx, config, options.filter, printer, stderr)
+	return traceAlone(ctx, config, query, printer, stderr)
 }
 
 // captures tells whether a flag says what to observe, which a running agent was told already.
@@ -118,7 +110,7 @@ func explainSocket(err error, socket string) error {
 
 // traceAlone runs a pipeline of its own that serves nothing but a private socket, and reads from that: one way for
 // both cases.
-func traceAlone(ctx context.Context, config *Config, filter traceFilter, printer *tracePrinter, stderr io.Writer) (err error) {
+func traceAlone(ctx context.Context, config *Config, query url.Values, printer *tracePrinter, stderr io.Writer) (err error) {
 	directory, err := os.MkdirTemp("", "perfagent-trace-*")
 	if err != nil {
 		return fmt.Errorf("make a place for the private socket: %w", err)
@@ -146,7 +138,7 @@ func traceAlone(ctx context.Context, config *Config, filter traceFilter, printer
 		case <-ctx.Done():
 		}
 	}()
-	if err := streamTrace(ctx, config.Web.Socket, filter.query(), printer); err != nil {
+	if err := streamTrace(ctx, config.Web.Socket, query, printer); err != nil {
 		return err
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -161,7 +153,7 @@ func streamTrace(ctx context.Context, socket string, query url.Values, printer *
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
 	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://unix"+tracePath+"?"+query.Encode(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://perfagent"+export.TracePath+"?"+query.Encode(), nil)
 	if err != nil {
 		return err
 	}
@@ -181,7 +173,7 @@ func streamTrace(ctx context.Context, socket string, query url.Values, printer *
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, traceLineBytesMax)
 	for lines.Scan() {
-		if err := printer.line(lines.Bytes()); errors.Is(err, errTraceDone) {
+		if err := printer.print(lines.Bytes()); errors.Is(err, errTraceDone) {
 			return nil
 		} else if err != nil {
 			return err
@@ -195,81 +187,59 @@ func streamTrace(ctx context.Context, socket string, query url.Values, printer *
 
 // tracePrinter writes exchanges as text or JSON lines.
 type tracePrinter struct {
-	w     io.Writer
-	json  bool
-	left  int // exchanges until the end; negative for no end
-	width int // characters of a line; 0 for no bound
+	w    io.Writer
+	json bool
+	left int // exchanges until the end; negative for no end
+	line export.LineOptions
+	out  []byte
 }
 
 func newTracePrinter(w io.Writer, options traceOptions) *tracePrinter {
-	p := &tracePrinter{w: w, json: options.output == "json", left: -1, width: terminalWidth(w)}
-	if options.filter.Limit > 0 {
-		p.left = options.filter.Limit
+	p := &tracePrinter{w: w, json: options.output == "json", left: -1}
+	p.line.Width = terminalWidth(w)
+	if options.query.Limit > 0 {
+		p.left = options.query.Limit
 	}
 	return p
 }
 
-// traceColumns lays a line out; with an 80-character terminal 23 are left for the path.
-const traceColumns = "%-12s %-6s %-14s %7s %8s %-7s "
-
 // begin writes what is measured, and the names of the columns.
 func (p *tracePrinter) begin(socket string) {
-	if p.json {
-		return
+	if !p.json {
+		title := []rune("HTTP exchanges as they end, observed by the agent at " + printable(socket))
+		fmt.Fprintf(p.w, "%s\n%s", string(title[:min(len(title), export.LineWidth)]), export.LineHeader())
 	}
-	fmt.Fprintf(p.w, "HTTP exchanges as they end, observed by the agent at %s\n", printable(socket))
-	fmt.Fprintf(p.w, traceColumns+"%s\n", "TIME", "ROLE", "SERVICE", "STATUS", "DURATION", "METHOD", "PATH")
 }
 
-// traceLine is what the text form shows of an exchange.
-type traceLine struct {
-	Time        time.Time `json:"time"`
-	Role        string    `json:"role"`
-	ServiceName string    `json:"service_name"`
-	Method      string    `json:"method"`
-	Path        string    `json:"path"`
-	StatusCode  int       `json:"status_code"`
-	ErrorType   string    `json:"error_type"`
-	DurationNS  *int64    `json:"duration_ns"`
-}
-
-// line writes one exchange; errTraceDone tells that it was the last one wanted.
-func (p *tracePrinter) line(data []byte) error {
+// print writes one line of the stream; errTraceDone tells that it was the last one wanted.
+func (p *tracePrinter) print(data []byte) error {
 	if len(data) == 0 {
-		return nil // keeps an idle stream alive
+		return nil
 	}
-	var err error
-	if p.json {
-		_, err = fmt.Fprintf(p.w, "%s\n", data)
-	} else {
-		err = p.text(data)
+	var line struct {
+		export.Object
+		export.Dropped
 	}
-	if err != nil {
-		return err
-	}
-	if p.left > 0 {
-		p.left--
-	}
-	if p.left == 0 {
-		return errTraceDone
-	}
-	return nil
-}
-
-func (p *tracePrinter) text(data []byte) error {
-	var e traceLine
-	if err := json.Unmarshal(data, &e); err != nil {
+	if err := json.Unmarshal(data, &line); err != nil {
 		return fmt.Errorf("the agent sent a line that is no exchange: %w", err)
 	}
-	status, duration := e.ErrorType, int64(-1)
-	if e.StatusCode != 0 {
-		status = strconv.Itoa(e.StatusCode)
+	left := line.Dropped.Dropped
+	switch {
+	case p.json:
+		p.out = append(append(p.out[:0], data...), '\n')
+	case left > 0:
+		p.out = fmt.Appendf(p.out[:0], "(%d exchanges left out: they came faster than they were read)\n", left)
+	default:
+		p.out = line.AppendLine(p.out[:0], p.line)
 	}
-	if e.DurationNS != nil {
-		duration = *e.DurationNS
+	if _, err := p.w.Write(p.out); err != nil {
+		return err
 	}
-	line := fmt.Sprintf(traceColumns, e.Time.Local().Format("15:04:05.000"), e.Role, shorten(printable(e.ServiceName), 14),
-		printable(status), showDuration(duration), shorten(printable(e.Method), 12)) + printable(e.Path)
-	_, err := fmt.Fprintln(p.w, shorten(line, p.width))
-	return err
+	if left > 0 || p.left < 0 {
+		return nil
+	}
+	if p.left--; p.left > 0 {
+		return nil
+	}
+	return errTraceDone
 }

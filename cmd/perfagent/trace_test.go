@@ -14,8 +14,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
-	"github.com/perfagent/perfagent/internal/wire"
+	"github.com/perfagent/perfagent/internal/export"
 )
 
 const traceSample = `{"time":"2030-01-02T03:04:05.678Z","role":"server","service_name":"shop","method":"GET","path":"/items/7","status_code":200,"duration_ns":12345678}`
@@ -30,7 +31,7 @@ func serveTrace(t *testing.T, socket string, lines ...string) <-chan url.Values 
 	queries := make(chan url.Values, 10)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		queries <- r.URL.Query()
-		if r.URL.Path != tracePath {
+		if r.URL.Path != export.TracePath {
 			http.NotFound(w, r)
 			return
 		}
@@ -69,12 +70,17 @@ func TestTraceBesideAnAgent(t *testing.T) {
 		t.Errorf("query %v, want %v", got, want)
 	}
 	lines := strings.Split(out, "\n")
-	if len(lines) != 5 || !strings.HasPrefix(lines[0], "HTTP exchanges as they end") {
+	if len(lines) != 5 || !strings.HasPrefix(lines[0], "HTTP exchanges as they end") || lines[1]+"\n" != export.LineHeader() {
 		t.Fatalf("output:\n%s", out)
 	}
-	for i, fields := range [][]string{2: {"server", "shop", "200", "12.3ms", "GET", "/items/7"}, 3: {"client", `a\x1b[31m`, "aborted", "-", "POST", `/\u202e\n`}} {
+	for i, fields := range [][]string{2: {"shop", "GET", "200", "12.3ms", "-", "/items/7"}, 3: {`>a\x1b[31m`, "POST", "aborted", "-", "-", `///\u202e\n`}} {
 		if fields != nil && !reflect.DeepEqual(strings.Fields(lines[i])[1:], fields) {
 			t.Errorf("line %q, want %q", lines[i], fields)
+		}
+	}
+	for _, line := range lines {
+		if utf8.RuneCountInString(line) > export.LineWidth {
+			t.Errorf("longer than %d: %s", export.LineWidth, line)
 		}
 	}
 	code, out, _ = runTrace("--web.socket", socket, "-o", "json", "--limit=1")
@@ -146,55 +152,31 @@ func useTracingPipeline(t *testing.T) <-chan string {
 	return sockets
 }
 
-// Shows which exchanges a filter chooses, and that it survives its way through a query.
-func TestTraceFilter(t *testing.T) {
-	exchange := func(status uint16, errorType, service string, took time.Duration) *wire.Exchange {
-		return &wire.Exchange{Status: status, ErrorType: errorType, Service: service, Arrived: 1, Finished: 1 + int64(took)}
-	}
-	ok, missing := exchange(200, "", "shop", time.Millisecond), exchange(404, "", "shop", time.Second)
-	broken, aborted := exchange(503, "503", "cart", time.Second), exchange(0, "aborted", "cart", time.Second)
-	for _, c := range []struct {
-		filter traceFilter
-		want   []bool // ok, missing, broken, aborted
-	}{
-		{traceFilter{}, []bool{true, true, true, true}},
-		{traceFilter{Slower: time.Second}, []bool{false, true, true, true}},
-		{traceFilter{Statuses: []string{"4xx", "5xx"}}, []bool{false, true, true, false}},
-		{traceFilter{Statuses: []string{"404", "aborted"}}, []bool{false, true, false, true}},
-		{traceFilter{Services: []string{"shop", "x,y"}, Limit: 3}, []bool{true, true, false, false}},
-		{traceFilter{Services: []string{"cart"}, Statuses: []string{"timeout", "503"}}, []bool{false, false, true, false}},
-	} {
-		parsed, err := parseTraceFilter(c.filter.query())
-		if err != nil || !reflect.DeepEqual(parsed, c.filter) {
-			t.Errorf("%+v came back as %+v, %v", c.filter, parsed, err)
-		}
-		for i, e := range []*wire.Exchange{ok, missing, broken, aborted} {
-			if got := parsed.match(e); got != c.want[i] {
-				t.Errorf("%+v on %d: %v, want %v", c.filter, i, got, c.want[i])
-			}
+// Shows that a filter that means nothing is a usage error that names the flag, and that the limit counts exchanges
+// alone, not the gaps between them.
+func TestTraceFlags(t *testing.T) {
+	for _, args := range [][]string{{"--slower=-1s"}, {"--status=5xx,6xx"}, {"--service=["}, {"--limit=-1"}, {"--output=xml"}} {
+		name, _, _ := strings.Cut(args[0], "=")
+		if code, _, errs := runTrace(args...); code != exitUsage || !strings.Contains(errs, "flag "+name+": ") {
+			t.Errorf("%v: exit code %d: %q", args, code, errs)
 		}
 	}
-	for _, query := range []string{"status=6xx", "status=99", "status=", "slower=x", "slower=-1s", "limit=-1", "colour=red"} {
-		values, _ := url.ParseQuery(query)
-		if _, err := parseTraceFilter(values); err == nil {
-			t.Errorf("%q was accepted", query)
-		}
+	socket := filepath.Join(t.TempDir(), "s")
+	queries := serveTrace(t, socket, traceSample, `{"dropped":7}`, traceSample)
+	code, out, errs := runTrace("--web.socket", socket, "--limit=2", "--trace.raw-paths")
+	if code != exitOK || strings.Count(out, "\n") != 5 || !strings.Contains(out, "\n(7 exchanges left out") {
+		t.Errorf("exit code %d, %s: %s", code, errs, out)
+	}
+	if got := within(t, queries, "the query"); got.Get("raw_paths") != "true" {
+		t.Errorf("query %v", got)
 	}
 }
 
-// Shows how texts and durations look on a terminal.
+// Shows how texts look on a terminal.
 func TestTerminal(t *testing.T) {
 	for in, want := range map[string]string{"a b é": "a b é", "\x1b]0;x\x07\n": `\x1b]0;x\a\n`, "\xff\u202e": `\xff\u202e`, "\u0085": `\u0085`} {
 		if got := printable(in); got != want {
 			t.Errorf("printable(%q) = %q, want %q", in, got, want)
 		}
-	}
-	for in, want := range map[int64]string{-1: "-", 0: "0ns", 999: "999ns", 1000: "1.00us", 12345: "12.3us", 999_499: "999us", 999_500: "1.00ms", 1_234_567: "1.23ms", 45_600_000_000: "45.6s", 3600e9: "3600s"} {
-		if got := showDuration(in); got != want {
-			t.Errorf("showDuration(%d) = %q, want %q", in, got, want)
-		}
-	}
-	if got := shorten("abcdé", 4); got != "abc…" {
-		t.Errorf("shorten: %q", got)
 	}
 }

@@ -32,7 +32,8 @@ type worker struct {
 	swept     http.Swept
 	finals    finals
 	router    *http.Router
-	routes    atomic.Pointer[http.Routes] // a newer routes file, to be taken over by the owner
+	routes    atomic.Pointer[http.Routes] // what the latest reading of the routes file found
+	inForce   *http.Routes                // of routes, taken over by the owner
 	engine    *analytics.Engine
 	hub       *export.TraceHub
 	timeout   time.Duration
@@ -108,7 +109,7 @@ func (w *worker) report(ex *wire.Exchange) {
 		return
 	}
 	if ex.Role == wire.RoleServer {
-		ex.Route = w.router.Route(ex.Service, ex.Method, ex.Path)
+		ex.Route = w.route(ex)
 	}
 	at := ex.Arrived
 	if at == 0 {
@@ -117,6 +118,15 @@ func (w *worker) report(ex *wire.Exchange) {
 	ex.Time = w.clock.Time(at)
 	w.engine.Add(ex)
 	w.hub.Publish(ex)
+}
+
+// route takes over newer routes before they are first needed, and only then: it empties the router's cache.
+func (w *worker) route(ex *wire.Exchange) string {
+	if routes := w.routes.Load(); routes != w.inForce {
+		w.router.SetRoutes(routes)
+		w.inForce = routes
+	}
+	return w.router.Route(ex.Service, ex.Method, ex.Path)
 }
 
 // notUnderstood counts an exchange whose bytes could not be parsed.
@@ -149,7 +159,6 @@ func (w *worker) Drained() {
 		return
 	}
 	w.housekeeping = now
-	w.router.SetRoutes(w.routes.Load())
 	w.streams.Sweep(host.Monotonic(), w.timeout, w.emit)
 	w.countLosses()
 	w.countActive(now)

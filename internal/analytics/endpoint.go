@@ -3,10 +3,8 @@ package analytics
 import (
 	"cmp"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/perfagent/perfagent/internal/wire"
 )
@@ -116,7 +114,7 @@ func findSeries(all []Series, ex *wire.Exchange) *Series {
 }
 
 func newSeries(all *[]Series, ex *wire.Exchange, now time.Time) *Series {
-	o := Outcome{Status: ex.Status, Protocol: clean(ex.Protocol), TLS: ex.TLS, ErrorType: clean(ex.ErrorType)}
+	o := Outcome{Status: ex.Status, Protocol: label(ex.Protocol), TLS: ex.TLS, ErrorType: label(ex.ErrorType)}
 	if len(*all) >= variantsMax-1 {
 		o = Outcome{ErrorType: Other}
 	}
@@ -203,30 +201,29 @@ func compareClients(a, b *target) int {
 		strings.Compare(x.Address, y.Address), cmp.Compare(x.Port, y.Port), strings.Compare(x.Method, y.Method))
 }
 
-// HostPort splits a Host header into its name and port (0 where there is none). The name is a part of host, without the
-// brackets of an IPv6 address. It is empty when host is not a plausible host: too long, or with a byte that host names
-// and addresses do not have. It allocates nothing.
-func HostPort(host []byte) (name []byte, port uint16) {
-	name = host
+// hostName returns the name in a Host header: a part of host, without the port and the brackets of an IPv6 address. It
+// is empty when host is not a plausible host: too long, or with a byte that host names and addresses do not have. It
+// allocates nothing.
+func hostName(host []byte) []byte {
+	name := host
 	if i := lastColon(host); i >= 0 {
-		n, ok := parsePort(host[i+1:])
-		if !ok {
-			return nil, 0
+		if !isPort(host[i+1:]) {
+			return nil
 		}
-		name, port = host[:i], n
+		name = host[:i]
 	}
 	if n := len(name); n > 2 && name[0] == '[' && name[n-1] == ']' {
 		name = name[1 : n-1]
 	}
 	if len(name) > 253 { // RFC 1035, section 2.3.4
-		return nil, 0
+		return nil
 	}
 	for _, c := range name {
 		if !isHostByte(c) {
-			return nil, 0
+			return nil
 		}
 	}
-	return name, port
+	return name
 }
 
 // lastColon returns the position of the colon before the port, or -1.
@@ -242,36 +239,33 @@ func lastColon(host []byte) int {
 	return -1
 }
 
-func parsePort(b []byte) (uint16, bool) {
+// isPort accepts no digits at all, too (RFC 3986, section 3.2.3).
+func isPort(b []byte) bool {
 	n := 0
 	for _, c := range b {
 		if c < '0' || c > '9' {
-			return 0, false
+			return false
 		}
 		if n = n*10 + int(c-'0'); n > 65535 {
-			return 0, false
+			return false
 		}
 	}
-	return uint16(n), true
+	return true
 }
 
 func isHostByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c == '.' || c == '-' || c == '_' || c == ':'
 }
 
-// ServerAddress returns the name under which the serving end of ex was addressed: the name of the Host header, else the
-// IP address; and the port, of the header or of the connection (0 for a Unix socket without one). The conventions call
-// them server.address and server.port.
+// ServerAddress returns the name under which the serving end of ex was addressed (that of the Host header, else the IP
+// address) and the port of its socket, whatever the header says of it (0 for a Unix socket). The conventions call them
+// server.address and server.port.
 func ServerAddress(ex *wire.Exchange) (string, uint16) {
-	name, port := HostPort(ex.Host)
 	server := ex.Server()
-	if port == 0 {
-		port = server.Port()
+	if name := hostName(ex.Host); len(name) > 0 {
+		return strings.ToLower(string(name)), server.Port()
 	}
-	if len(name) == 0 {
-		return addressText(server.Addr()), port
-	}
-	return strings.ToLower(string(name)), port
+	return addressText(server.Addr()), server.Port()
 }
 
 func addressText(a netip.Addr) string {
@@ -279,60 +273,4 @@ func addressText(a netip.Addr) string {
 		return ""
 	}
 	return a.Unmap().WithZone("").String()
-}
-
-// clean returns a copy of s that fits a label: valid UTF-8, with control characters and invalid bytes escaped, and not
-// longer than labelBytesMax. The copy also frees the label from whatever larger string s was cut from.
-func clean(s string) string {
-	if isClean(s) {
-		return strings.Clone(s)
-	}
-	var b strings.Builder
-	for i := 0; i < len(s) && b.Len() < labelBytesMax-utf8.UTFMax; {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && n == 1, r < ' ', r >= 0x7f && r < 0xa0:
-			b.WriteString(`\x`)
-			if r < 16 {
-				b.WriteByte('0')
-			}
-			b.WriteString(strconv.FormatUint(uint64(escapeCode(r, s[i])), 16))
-		default:
-			b.WriteRune(r)
-		}
-		i += n
-	}
-	return b.String()
-}
-
-// escapeCode is the rune, or the byte where there is no rune.
-func escapeCode(r rune, first byte) rune {
-	if r == utf8.RuneError {
-		return rune(first)
-	}
-	return r
-}
-
-func isClean(s string) bool {
-	if len(s) > labelBytesMax {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= 0x7f {
-			return isCleanUnicode(s)
-		}
-	}
-	return true
-}
-
-func isCleanUnicode(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return false
-		}
-	}
-	return true
 }

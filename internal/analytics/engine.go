@@ -126,7 +126,7 @@ func (e *Engine) countKind(ex *wire.Exchange) {
 			return
 		}
 	}
-	k := Kind{Protocol: clean(ex.Protocol), Role: ex.Role}
+	k := Kind{Protocol: label(ex.Protocol), Role: ex.Role}
 	if len(e.kinds) >= kindsMax {
 		k.Protocol = Other
 	}
@@ -155,7 +155,7 @@ func (e *Engine) endpoint(ex *wire.Exchange) *endpoint {
 
 // findEndpoint finds or makes the endpoint of a key that is not known as it stands.
 func (e *Engine) findEndpoint(ex *wire.Exchange) *endpoint {
-	k := ServerKey{clean(ex.Service), clean(ex.Namespace), clean(ex.Method), clean(ex.Route)}
+	k := ServerKey{label(ex.Service), label(ex.Namespace), label(ex.Method), routeLabel(ex.Route)}
 	if s := e.servers[k]; s != nil {
 		return s
 	}
@@ -195,10 +195,7 @@ func (e *Engine) addEndpoint(k ServerKey) *endpoint {
 
 func (e *Engine) target(ex *wire.Exchange) *target {
 	var lower [256]byte
-	name, port := HostPort(ex.Host)
-	if port == 0 {
-		port = ex.Remote.Port()
-	}
+	name, port := hostName(ex.Host), ex.Remote.Port()
 	if len(name) > 0 {
 		name = appendLower(lower[:0], name)
 	} else if a := ex.Remote.Addr(); a.IsValid() {
@@ -207,7 +204,7 @@ func (e *Engine) target(ex *wire.Exchange) *target {
 	if t := e.clients[ClientKey{ex.Service, ex.Namespace, ex.Method, string(name), port}]; t != nil {
 		return t
 	}
-	k := ClientKey{clean(ex.Service), clean(ex.Namespace), clean(ex.Method), string(name), port}
+	k := ClientKey{label(ex.Service), label(ex.Namespace), label(ex.Method), string(name), port}
 	if t := e.clients[k]; t != nil {
 		return t
 	}

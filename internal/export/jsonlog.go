@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/wire"
@@ -50,12 +48,13 @@ type Object struct {
 	ServerPort    uint16 `json:"server_port,omitempty"`
 }
 
-// NewObject describes ex. The path is masked where the route has a parameter, unless rawPath.
+// NewObject describes ex. All strings are printable (analytics.Printable, analytics.PrintablePath). The path is masked where the route has a parameter, unless rawPath.
 func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 	o := &Object{
-		Time: ex.Time.UTC(), Role: ex.Role.String(), Protocol: ex.Protocol, TLS: ex.TLS, Service: ex.Service, PID: ex.PID,
-		Comm: text(bytes.TrimRight(ex.Comm[:], "\x00")), Container: ex.ContainerID, Method: ex.Method, Route: ex.Route,
-		StatusCode: ex.Status, ErrorType: ex.ErrorType, UserAgent: text(ex.UserAgent), Path: text(ex.Path),
+		Time: ex.Time.UTC(), Role: ex.Role.String(), Protocol: ex.Protocol, TLS: ex.TLS, Service: analytics.Printable(ex.Service),
+		PID: ex.PID, Comm: text(bytes.TrimRight(ex.Comm[:], "\x00")), Container: analytics.Printable(ex.ContainerID), Method: ex.Method,
+		Path: analytics.PrintablePath(string(ex.Path)), Route: analytics.PrintablePath(ex.Route),
+		StatusCode: ex.Status, ErrorType: ex.ErrorType, UserAgent: text(ex.UserAgent),
 		Duration: known(ex.Duration()), Queue: known(ex.Queue()), Processing: known(ex.Processing()), Transfer: known(ex.Transfer()),
 		RequestSize: known(ex.RequestSize), ResponseSize: known(ex.ResponseSize),
 	}
@@ -63,7 +62,7 @@ func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 		o.Method = text(ex.MethodOriginal)
 	}
 	if !rawPath {
-		o.Path = maskPath(o.Path, ex.Route)
+		o.Path = maskPath(o.Path, o.Route)
 	}
 	o.TraceID, o.SpanID = parseTraceParent(ex.TraceParent)
 	o.RequestID = requestID(ex, o.TraceID)
@@ -79,8 +78,8 @@ func known(n int64) *int64 {
 	return &n
 }
 
-// text makes captured bytes a string; invalid UTF-8 becomes the replacement character.
-func text(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
+// text makes captured bytes a string that can be shown.
+func text(b []byte) string { return analytics.Printable(string(b)) }
 
 // maskPath replaces the segments of the path at which the route has a parameter. Where path and route do not have the
 // same segments (a parameter for the rest of the path), the route stands for the path.
@@ -154,35 +153,16 @@ func clientAddress(ex *wire.Exchange) (string, uint16) {
 	return peer.Addr().Unmap().WithZone("").String(), peer.Port()
 }
 
-// AppendJSON appends the object and a line feed. Everything that a terminal could take for a command is escaped.
+// AppendJSON appends the object and a line feed. What NewObject made holds nothing that a terminal could take for a
+// command, neither as JSON nor when it was decoded.
 func (o *Object) AppendJSON(dst []byte) ([]byte, error) {
-	var buffer bytes.Buffer
-	encoder := json.NewEncoder(&buffer)
+	buffer := bytes.NewBuffer(dst)
+	encoder := json.NewEncoder(buffer)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(o); err != nil {
 		return dst, fmt.Errorf("encoding an exchange: %w", err)
 	}
-	// Encode escapes the controls below space; DEL, the C1 controls and invisible format characters (which can reorder a
-	// line) only occur inside strings, where \u is right.
-	for b := buffer.Bytes(); len(b) > 0; {
-		r, n := utf8.DecodeRune(b)
-		if r < utf8.RuneSelf && r != 0x7f || unicode.IsPrint(r) {
-			dst = append(dst, b[:n]...)
-		} else {
-			dst = appendEscape(dst, r)
-		}
-		b = b[n:]
-	}
-	return dst, nil
-}
-
-// appendEscape appends a rune as JSON's \uXXXX, as two of them outside the basic plane.
-func appendEscape(dst []byte, r rune) []byte {
-	if r >= 0x10000 {
-		r -= 0x10000
-		return fmt.Appendf(dst, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-	}
-	return fmt.Appendf(dst, `\u%04x`, r)
+	return buffer.Bytes(), nil
 }
 
 // LineWidth is the default width of a text line, in columns.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/perfagent/perfagent/internal/wire"
@@ -167,9 +168,13 @@ func FuzzObject(f *testing.F) {
 		if err != nil || !json.Valid(line) || !utf8.Valid(line) {
 			t.Fatalf("%v: %q", err, line)
 		}
-		for _, c := range string(line[:len(line)-1]) {
-			if c < ' ' || c >= 0x7f && c < 0xa0 {
-				t.Fatalf("%q holds %U", line, c)
+		var back Object
+		if err := json.Unmarshal(line, &back); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []string{back.Path, back.Route, back.Method, back.UserAgent, back.RequestID, string(line[:len(line)-1])} {
+			if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Fatalf("%q is not printable", s)
 			}
 		}
 		if text := o.AppendLine(nil, LineOptions{}); len(text) > LineWidth+1 {

@@ -111,8 +111,7 @@ func filledEngine(c *clock) *analytics.Engine {
 }
 
 func collectorOptions(s Source) CollectorOptions {
-	reload := &ReloadStatus{}
-	reload.Succeeded(time.Unix(1_700_000_000, 500_000_000))
+	reload := func() (bool, time.Time) { return true, time.Unix(1_700_000_000, 500_000_000) }
 	return CollectorOptions{
 		Source: s, Build: BuildInfo{"1.2.3", "abcdef", "go1.26"}, Reload: reload,
 		Probes: ProbeStatus{
@@ -120,7 +119,9 @@ func collectorOptions(s Source) CollectorOptions {
 			Probes: func() []ProbeState {
 				return []ProbeState{{"tcp_sendmsg_locked", "tracepoint", true}, {"tcp_recvmsg", "kprobe", false}}
 			},
-			Maps:      func() []MapState { return []MapState{{"connections", 12, 65536, 8 << 20}} },
+			Maps: func() []MapState {
+				return []MapState{{"connections", 12, false, 65536, 8 << 20}, {"counters", 0, true, 16, 4096}}
+			},
 			Undecoded: func() []Undecoded { return []Undecoded{{"shop", "tls_library_unknown", 4}} },
 		},
 	}

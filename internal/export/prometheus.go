@@ -5,7 +5,6 @@ package export
 import (
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,9 +40,11 @@ type ProbeState struct {
 
 // MapState is the use of one BPF map.
 type MapState struct {
-	Name                string
-	Entries, MaxEntries uint64
-	Bytes               uint64 // kernel memory
+	Name           string
+	Entries        uint64
+	EntriesUnknown bool // the kernel does not count this map's entries
+	MaxEntries     uint64
+	Bytes          uint64 // kernel memory
 }
 
 // Undecoded is how many connections of a service cannot be understood, and why.
@@ -52,29 +53,14 @@ type Undecoded struct {
 	Connections     uint64
 }
 
-// ReloadStatus remembers the latest attempt to load the configuration. The zero value says that none has failed or
-// succeeded yet; start by calling Succeeded. It is safe for concurrent use.
-type ReloadStatus struct {
-	ok atomic.Bool
-	at atomic.Int64 // Unix ns of the latest success
-}
-
-// Succeeded notes that the configuration was applied.
-func (r *ReloadStatus) Succeeded(at time.Time) {
-	r.at.Store(at.UnixNano())
-	r.ok.Store(true)
-}
-
-// Failed notes that a new configuration was not applied.
-func (r *ReloadStatus) Failed() { r.ok.Store(false) }
-
 // CollectorOptions configures a Collector.
 type CollectorOptions struct {
 	Source Source
 	Build  BuildInfo
 	Probes ProbeStatus
-	// Reload is exported where it is not nil.
-	Reload *ReloadStatus
+	// Reload tells whether the configuration was last loaded with success, and when it was the last time. It is exported
+	// where it is not nil.
+	Reload func() (successful bool, last time.Time)
 }
 
 // Collector exports snapshots as constant metrics. It is the union of its two halves: the agent's own few metrics, and
@@ -170,8 +156,9 @@ func (c agentCollector) collectStatus(gauge func(*prometheus.Desc, float64, ...s
 	}
 	gauge(descBuildInfo, 1, c.Build.Version, c.Build.Revision, c.Build.GoVersion, backend)
 	if c.Reload != nil {
-		gauge(descReloadOK, oneIf(c.Reload.ok.Load()))
-		gauge(descReloadAt, float64(c.Reload.at.Load())/1e9)
+		successful, last := c.Reload()
+		gauge(descReloadOK, oneIf(successful))
+		gauge(descReloadAt, float64(last.UnixNano())/1e9)
 	}
 	if c.Probes.Probes != nil {
 		for _, p := range c.Probes.Probes() {
@@ -180,7 +167,9 @@ func (c agentCollector) collectStatus(gauge func(*prometheus.Desc, float64, ...s
 	}
 	if c.Probes.Maps != nil {
 		for _, m := range c.Probes.Maps() {
-			gauge(descMapEntries, float64(m.Entries), m.Name)
+			if !m.EntriesUnknown {
+				gauge(descMapEntries, float64(m.Entries), m.Name)
+			}
 			gauge(descMapMax, float64(m.MaxEntries), m.Name)
 			gauge(descMapBytes, float64(m.Bytes), m.Name)
 		}

@@ -276,7 +276,7 @@ func TestMetricsHandler(t *testing.T) {
 // A configuration that was not applied shows, with the time of the last one that was.
 func TestReloadStatus(t *testing.T) {
 	o := collectorOptions(filledEngine(newClock()))
-	o.Reload.Failed()
+	o.Reload = func() (bool, time.Time) { return false, time.Unix(1_700_000_000, 500_000_000) }
 	h, err := NewMetricsHandler(MetricsOptions{CollectorOptions: o, WithoutRuntime: true})
 	if err != nil {
 		t.Fatal(err)

@@ -159,7 +159,7 @@ func ServeTrace(ctx context.Context, l net.Listener, hub *TraceHub, log *slog.Lo
 		log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/trace", hub.TraceHandler())
+	mux.Handle(TracePath, hub.TraceHandler())
 	server := newHTTPServer(mux, log)
 	// Streams have no end, and a read deadline would cancel them, too. The hub bounds their number, and drops exchanges
 	// for who does not read.
@@ -193,7 +193,7 @@ func serveAll(ctx context.Context, all []served, webConfig string, log *slog.Log
 		running.Go(func() {
 			defer cancel() // one that fails takes the others with it
 			defer s.listener.Close()
-			err := web.Serve(s.listener, s.server, &web.FlagConfig{WebConfigFile: &webConfig}, log)
+			err := web.Serve(s.listener, s.server, &web.FlagConfig{WebConfigFile: &webConfig}, slog.New(chatter{log.Handler()}))
 			if !errors.Is(err, http.ErrServerClosed) {
 				errs[i] = fmt.Errorf("serving on %s: %w", s.listener.Addr(), err)
 			}
@@ -210,6 +210,31 @@ func serveAll(ctx context.Context, all []served, webConfig string, log *slog.Log
 	running.Wait()
 	return errors.Join(errs...)
 }
+
+// chatter makes debug of what the toolkit informs about: each address that it listens on, and that it is without TLS.
+// The agent says so itself, in one line.
+type chatter struct{ slog.Handler }
+
+func (c chatter) lower(level slog.Level) slog.Level {
+	if level < slog.LevelWarn {
+		return slog.LevelDebug
+	}
+	return level
+}
+
+func (c chatter) Enabled(ctx context.Context, level slog.Level) bool {
+	return c.Handler.Enabled(ctx, c.lower(level))
+}
+
+func (c chatter) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = c.lower(r.Level)
+	return c.Handler.Handle(ctx, r)
+}
+
+func (c chatter) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return chatter{c.Handler.WithAttrs(attrs)}
+}
+func (c chatter) WithGroup(name string) slog.Handler { return chatter{c.Handler.WithGroup(name)} }
 
 // secureHeaders keeps browsers from guessing types and from framing or scripting the pages.
 func secureHeaders(next http.Handler) http.Handler {

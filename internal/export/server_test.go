@@ -1,11 +1,13 @@
 package export
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -219,6 +221,22 @@ func TestServerListenErrors(t *testing.T) {
 		}
 		if s.Close() != nil {
 			t.Error("closing again fails")
+		}
+	}
+}
+
+// A start is quiet: what the toolkit says of each address is for debugging, its warnings are not.
+func TestServerLog(t *testing.T) {
+	for level, want := range map[slog.Level]bool{slog.LevelInfo: false, slog.LevelDebug: true} {
+		var out bytes.Buffer
+		log := slog.New(chatter{slog.NewTextHandler(&out, &slog.HandlerOptions{Level: level})})
+		log.With("a", 1).WithGroup("g").Info("Listening on")
+		if got := strings.Contains(out.String(), "level=DEBUG msg=\"Listening on\" a=1"); got != want || !want && out.Len() > 0 {
+			t.Errorf("at %v: %q", level, out.String())
+		}
+		log.Warn("trouble")
+		if !strings.Contains(out.String(), "level=WARN msg=trouble") {
+			t.Errorf("at %v: %q", level, out.String())
 		}
 	}
 }

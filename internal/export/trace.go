@@ -30,14 +30,19 @@ const (
 	// socketMode lets the owner and group trace: exchanges hold more than metrics do.
 	socketMode = 0o660
 
-	// traceBufferDefault is how many exchanges wait for a subscriber; at about 1 KiB each, 1 MiB.
-	traceBufferDefault = 1024
+	// traceBufferDefault is how many exchanges wait for a subscriber. The worker delivers what the kernel side saw in a
+	// tenth of a second at once, so this bears 160,000 exchanges/s. One takes about 0.6 KiB, 1.5 KiB with the longest
+	// heads: a subscriber that does not read holds 24 MiB at most, and all of them together four times that.
+	traceBufferDefault = 16384
 
 	// noticeEvery is after how many lines, at the latest, a subscriber hears of what it missed.
 	noticeEvery = 256
 
 	// subscribersMax bounds the subscribers, and with them memory and the cost of each exchange.
-	subscribersMax = 8
+	subscribersMax = 4
+
+	// drainTimeout is how long a stream may take, once its server ends, to hand out what was published before.
+	drainTimeout = time.Second
 )
 
 // Filter chooses exchanges. The zero value chooses all.
@@ -45,23 +50,26 @@ type Filter struct {
 	// Slower chooses exchanges of at least this duration; one without a known duration only when it is 0.
 	Slower time.Duration
 	// Status chooses codes ("404"), classes ("5xx") and error types ("aborted", "timeout"); "error" stands for every
-	// exchange with an error type or a status of 400 and above. Empty means all.
+	// exchange with an error type or a status of 400 and above. One match is enough; empty means all.
 	Status []string
-	// Service chooses by name, or by glob (path.Match). Empty means all.
-	Service string
+	// Services chooses by names or globs (path.Match). One match is enough; empty means all.
+	Services []string
 }
 
-// Validate reports what is wrong with the filter.
+// Validate reports what is wrong with the filter. The error begins with the name of the query parameter, which is that
+// of the flag, too.
 func (f *Filter) Validate() error {
 	if f.Slower < 0 {
 		return fmt.Errorf("slower: %v is negative", f.Slower)
 	}
-	if _, err := path.Match(f.Service, ""); err != nil {
-		return fmt.Errorf("service: %q: %w", f.Service, err)
+	for _, s := range f.Services {
+		if _, err := path.Match(s, ""); err != nil {
+			return fmt.Errorf("service: %q is not a name or a glob such as shop-*", s)
+		}
 	}
 	for _, s := range f.Status {
 		if !validStatus(s) {
-			return fmt.Errorf("status: %q is not a code (404), a class (5xx), error, aborted or timeout", s)
+			return fmt.Errorf("status: %q is not a status such as 404, 5xx, error, aborted or timeout", s)
 		}
 	}
 	return nil
@@ -74,8 +82,18 @@ func validStatus(s string) bool {
 	if len(s) != 3 || s[0] < '1' || s[0] > '9' {
 		return false
 	}
-	_, err := strconv.Atoi(s)
-	return err == nil || s[1:] == "xx"
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil || s[0] <= '5' && s[1:] == "xx"
+}
+
+// SplitStatus returns the single values of lists such as "5xx, aborted", in lower case.
+func SplitStatus(lists []string) (all []string) {
+	for _, list := range lists {
+		for s := range strings.SplitSeq(list, ",") {
+			all = append(all, strings.ToLower(strings.TrimSpace(s)))
+		}
+	}
+	return all
 }
 
 // Match reports whether the filter chooses ex. It allocates nothing.
@@ -83,12 +101,15 @@ func (f *Filter) Match(ex *wire.Exchange) bool {
 	if f.Slower > 0 && ex.Duration() < int64(f.Slower) {
 		return false
 	}
-	if f.Service != "" && f.Service != ex.Service {
-		if ok, err := path.Match(f.Service, ex.Service); !ok || err != nil {
-			return false
-		}
+	if len(f.Services) > 0 && !slices.ContainsFunc(f.Services, func(s string) bool { return matchName(s, ex.Service) }) {
+		return false
 	}
 	return len(f.Status) == 0 || slices.ContainsFunc(f.Status, func(s string) bool { return matchStatus(s, ex) })
+}
+
+func matchName(glob, name string) bool {
+	matches, err := path.Match(glob, name)
+	return glob == name || matches && err == nil
 }
 
 func matchStatus(s string, ex *wire.Exchange) bool {
@@ -111,9 +132,13 @@ var ErrTooManySubscribers = errors.New("too many traces at once")
 // TraceHub hands single exchanges to whoever is watching. Its zero value is ready to use. One goroutine publishes; all
 // else may be called from any goroutine.
 type TraceHub struct {
-	mu   sync.Mutex // serialises changes of subs
-	subs atomic.Pointer[[]*Subscription]
+	mu       sync.Mutex // serialises changes of subs
+	subs     atomic.Pointer[[]*Subscription]
+	rawPaths atomic.Bool
 }
+
+// SetRawPaths says whether streams show paths unmasked without being asked to.
+func (h *TraceHub) SetRawPaths(raw bool) { h.rawPaths.Store(raw) }
 
 // Subscription is one watcher's bounded queue.
 type Subscription struct {
@@ -126,7 +151,7 @@ type Subscription struct {
 	hub     *TraceHub
 }
 
-// Subscribe starts a subscription with room for buffer exchanges (0: 1,024). The caller must Close it.
+// Subscribe starts a subscription with room for buffer exchanges (0: 16,384). The caller must Close it.
 func (h *TraceHub) Subscribe(f Filter, buffer int) (*Subscription, error) {
 	if err := f.Validate(); err != nil {
 		return nil, err
@@ -204,12 +229,23 @@ type Dropped struct {
 	Dropped uint64 `json:"dropped"`
 }
 
+// TracePath is where a hub's handler is served.
+const TracePath = "/trace"
+
 // TraceQuery is what a trace asks for, as query parameters of GET /trace: slower (a duration), status (repeatable, or
-// separated by commas), service, limit, raw_paths.
+// separated by commas), service (repeatable), limit, raw_paths.
 type TraceQuery struct {
 	Filter
 	Limit    int // the stream ends after so many exchanges; 0: never
 	RawPaths bool
+}
+
+// Validate reports what is wrong with the query, as Filter's does.
+func (q *TraceQuery) Validate() error {
+	if q.Limit < 0 {
+		return fmt.Errorf("limit: %d is negative", q.Limit)
+	}
+	return q.Filter.Validate()
 }
 
 // Values returns the query parameters.
@@ -221,8 +257,8 @@ func (q *TraceQuery) Values() url.Values {
 	if len(q.Status) > 0 {
 		v.Set("status", strings.Join(q.Status, ","))
 	}
-	if q.Service != "" {
-		v.Set("service", q.Service)
+	for _, s := range q.Services {
+		v.Add("service", s)
 	}
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
@@ -241,14 +277,11 @@ func ParseTraceQuery(v url.Values) (q TraceQuery, err error) {
 		case "slower":
 			q.Slower, err = time.ParseDuration(value)
 		case "status":
-			q.Status = strings.FieldsFunc(strings.Join(values, ","), func(r rune) bool { return r == ',' })
+			q.Status = SplitStatus(values)
 		case "service":
-			q.Service = value
+			q.Services = values
 		case "limit":
 			q.Limit, err = strconv.Atoi(value)
-			if q.Limit < 0 {
-				err = fmt.Errorf("%d is negative", q.Limit)
-			}
 		case "raw_paths":
 			q.RawPaths, err = strconv.ParseBool(value)
 		default:
@@ -262,7 +295,8 @@ func ParseTraceQuery(v url.Values) (q TraceQuery, err error) {
 }
 
 // TraceHandler serves GET /trace: a stream of JSON objects, one a line, as the exchanges happen. The response's head is
-// sent at once: what happens after it has arrived is in the stream.
+// sent at once: what happens after it has arrived is in the stream. When the request's context ends, what was published
+// before is still sent, for a second at most.
 func (h *TraceHub) TraceHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !allowMethods(w, r, http.MethodGet) {
@@ -273,6 +307,7 @@ func (h *TraceHub) TraceHandler() http.Handler {
 			problem(w, http.StatusBadRequest, err.Error())
 			return
 		}
+		q.RawPaths = q.RawPaths || h.rawPaths.Load()
 		s, err := h.Subscribe(q.Filter, 0)
 		if err != nil {
 			problem(w, http.StatusServiceUnavailable, err.Error())
@@ -282,26 +317,28 @@ func (h *TraceHub) TraceHandler() http.Handler {
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.WriteHeader(http.StatusOK)
-		_ = stream(r.Context(), w, s, q) // an error means that the client is gone
+		_ = stream(r.Context(), w, s, q) // an error means that the client is gone, or does not read
 	})
 }
 
-// stream writes until the limit, the context's end, or a write error.
+// stream writes until the limit, the end of the context and of what came before it, or a write error.
 func stream(ctx context.Context, w http.ResponseWriter, s *Subscription, q TraceQuery) error {
 	control := http.NewResponseController(w)
 	if err := control.Flush(); err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() {
+		_ = control.SetWriteDeadline(time.Now().Add(drainTimeout)) // a connection of net/http has deadlines
+	})()
 	var line []byte
 	for sent := 0; q.Limit == 0 || sent < q.Limit; sent++ {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case ex := <-s.C:
-			var err error
-			if line, err = NewObject(ex, q.RawPaths).AppendJSON(line[:0]); err != nil {
-				return err
-			}
+		ex := s.next(ctx)
+		if ex == nil {
+			break
+		}
+		var err error
+		if line, err = NewObject(ex, q.RawPaths).AppendJSON(line[:0]); err != nil {
+			return err
 		}
 		if _, err := w.Write(line); err != nil {
 			return err
@@ -317,6 +354,21 @@ func stream(ctx context.Context, w http.ResponseWriter, s *Subscription, q Trace
 		}
 	}
 	return writeDropped(w, s)
+}
+
+// next waits for the next exchange. After the end of ctx it returns those that are queued, then nil.
+func (s *Subscription) next(ctx context.Context) *wire.Exchange {
+	select {
+	case ex := <-s.C:
+		return ex
+	case <-ctx.Done():
+	}
+	select {
+	case ex := <-s.C:
+		return ex
+	default:
+		return nil
+	}
 }
 
 // writeDropped tells the gap, once the queue is drained or noticeEvery lines after the last time.

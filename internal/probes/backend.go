@@ -9,6 +9,9 @@ const (
 	BackendSyscall    = "syscall"
 )
 
+// backendAny marks a fallback that belongs to no backend: it comes last for all of them.
+const backendAny = "any"
+
 // Backends lists every backend in the order in which auto tries them.
 var Backends = []string{BackendTracepoint, BackendFentry, BackendKprobe, BackendSyscall}
 
@@ -90,7 +93,7 @@ var duties = []choice{
 	{duty: dutyArrival, backend: BackendFentry, hooks: tracing(trafficProgFentryTcpDataReady)},
 	{duty: dutyArrival, backend: BackendTracepoint, hooks: tracing(trafficProgTpSkDataReady)},
 	{duty: dutyArrival, backend: BackendKprobe, hooks: []hook{{program: trafficProgKprobeTcpDataReady, symbol: "tcp_data_ready"}}},
-	{duty: dutyArrival, backend: BackendSyscall, hooks: tracing(trafficProgTpTcpProbe)},
+	{duty: dutyArrival, backend: backendAny, hooks: tracing(trafficProgTpTcpProbe)},
 
 	{duty: dutyUnix, backend: BackendFentry, hooks: tracing(trafficProgFentryUnixStreamSendmsg,
 		trafficProgFexitUnixStreamSendmsg, trafficProgFexitUnixStreamRecvmsg, trafficProgFentryUnixReleaseSock)},

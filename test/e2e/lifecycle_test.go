@@ -29,8 +29,9 @@ func TestE2ELateServer(t *testing.T) {
 			a := startAgent(t, agent.Options{Ports: []int{port}})
 			s := startServer(t, servers.Options{Kind: kind, Port: port})
 			b := newBook(t, a)
-			b.fast(s, 1)
-			b.fast(s, 7)
+			for range 7 { // a connection each: gunicorn's workers close it behind a response
+				b.fast(s, 1)
+			}
 			b.check()
 			b.settle(s)
 			balance(t, a, b)
@@ -365,6 +366,21 @@ func TestE2EStopUnderLoad(t *testing.T) {
 			b.fast(s, 101)
 			b.check()
 		})
+	}
+}
+
+// What happened before SIGTERM is in the trace, complete, when the agent has ended.
+func TestE2EStopHandsOut(t *testing.T) {
+	s := startServer(t, servers.Options{Kind: servers.Nginx})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
+	b := newBook(t, a)
+	b.fast(s, 5003)
+	if err := a.Process.Stop(); err != nil { // the trace's reader goes on
+		t.Fatal(err)
+	}
+	b.check()
+	if a.ExitCode() != 0 {
+		t.Errorf("exit code %d after SIGTERM: expected 0; %s", a.ExitCode(), a.Log())
 	}
 }
 
