@@ -44,7 +44,8 @@ provision: ## install what building, testing and measuring need (Debian)
 # Every step is one argument: tally runs them in turn, shows what failed, and ends with the counts.
 .PHONY: test
 test: provision build ## install what is needed and run every test: unit, fuzz, end-to-end, virtual machines
-	$(GO) run ./test/tally \
+	@$(GO) build -o bin/tally ./test/tally
+	bin/tally \
 		"$(STEP) format-check" \
 		"$(GO) vet ./..." \
 		$(foreach check,$(CHECKS),"$(STEP) $(check)") \

@@ -127,7 +127,8 @@ static __always_inline bool response_complete(const struct conn *c, __u32 oversh
 static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bool complete)
 {
 	if (!s) {
-		count(C_LOST_EVICTED);
+		if (!(flags & F_SWEPT)) /* which comes again */
+			count(C_LOST_EVICTED);
 		return;
 	}
 	__u32 len = (__u32)c->rec.request_len + c->rec.response_len;
@@ -147,10 +148,12 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 	asm volatile("" : "+r"(len));
 	if (len > CFG.head_max + RESPONSE_MAX)
 		len = CFG.head_max + RESPONSE_MAX;
-	if (bpf_ringbuf_output(&ring, s, sizeof(s->rec) + len, wakeup()))
+	if (!bpf_ringbuf_output(&ring, s, sizeof(s->rec) + len, wakeup()))
+		count(C_EMITTED);
+	else if (!(flags & F_SWEPT))
 		count(C_LOST_RING_FULL);
 	else
-		count(C_EMITTED);
+		c->swept = 0; /* once more */
 }
 
 /* emit, and ready for the next exchange. A prediction of what a send would take that did not come true is taken back. */

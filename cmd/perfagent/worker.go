@@ -38,11 +38,11 @@ type worker struct {
 	hub       *export.TraceHub
 	timeout   time.Duration
 
-	unreadable, desync uint64 // lost in user space, beside what the kernel side counts under the same name
-	emit               func(*wire.Exchange)
-	ex                 wire.Exchange
-	housekeeping       time.Time
-	activeAt           time.Time
+	unreadable, desync, unparsed uint64 // lost in user space, beside what the kernel side counts under the same name
+	emit                         func(*wire.Exchange)
+	ex                           wire.Exchange
+	housekeeping                 time.Time
+	activeAt                     time.Time
 }
 
 func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub *export.TraceHub) *worker {
@@ -133,7 +133,7 @@ func (w *worker) route(ex *wire.Exchange) string {
 func (w *worker) notUnderstood(err error) {
 	parse, ok := err.(*http.ParseError)
 	if !ok || parse.Reason() != "unreadable" {
-		w.engine.Lose(wire.LostParse, 1)
+		w.unparsed++
 	} else {
 		w.unreadable++
 	}
@@ -145,11 +145,14 @@ func (w *worker) notUnderstood(err error) {
 func (w *worker) parseError(err *http.ParseError) { w.engine.ParseError("http", err.Reason(), 1) }
 
 func (w *worker) lose(loss wire.Loss, n int) {
-	if loss == wire.LostDesync {
+	switch loss {
+	case wire.LostDesync:
 		w.desync += uint64(n)
-		return
+	case wire.LostParse:
+		w.unparsed += uint64(n)
+	default:
+		w.engine.Lose(loss, uint64(n))
 	}
-	w.engine.Lose(loss, uint64(n))
 }
 
 // Drained implements probes.Handler.
@@ -175,6 +178,7 @@ func (w *worker) countLosses() {
 	w.engine.SetLost(wire.LostEvicted, c.Evicted)
 	w.engine.SetLost(wire.LostUnreadable, c.Unreadable+w.unreadable)
 	w.engine.SetLost(wire.LostDesync, c.Unpaired+w.desync)
+	w.engine.SetLost(wire.LostParse, c.MalformedSample+w.unparsed)
 	w.engine.SetLost(wire.LostQueueFull, c.QueueFull)
 }
 

@@ -48,6 +48,7 @@ const (
 
 // direction follows the bytes of one direction.
 type direction struct {
+	next   uint64 // position of the next fragment
 	state  dirState
 	eol    uint8    // in a head: 1 behind a line's end, 2 behind a CR after it, else 0
 	long   bool     // the head is longer than what is kept of it

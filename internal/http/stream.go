@@ -111,6 +111,7 @@ func (s *Streams) Fragment(f *wire.Fragment, emit func(*wire.Exchange)) {
 		}
 	}
 	st.last = f.At
+	s.missed(st, f)
 	switch {
 	case st.state == streamIgnored:
 	case st.state == streamDropped:
@@ -124,6 +125,25 @@ func (s *Streams) Fragment(f *wire.Fragment, emit func(*wire.Exchange)) {
 	if f.Flags&wire.FlagClosed != 0 {
 		s.close(st, f.At)
 	}
+}
+
+// missed makes up for fragments that were lost on the way: bytes of unknown content, in front of f.
+func (s *Streams) missed(st *stream, f *wire.Fragment) {
+	d := &st.responses
+	if f.Flags&wire.FlagRequestDirection != 0 {
+		d = &st.requests
+	}
+	gap := f.Position - d.next
+	if f.Position > d.next && d.next > 0 && st.state == streamFollowed {
+		hole := *f
+		hole.Data, hole.Length, hole.Flags = nil, gap, f.Flags&^wire.FlagClosed
+		if d == &st.requests {
+			s.requestFragment(st, &hole)
+		} else {
+			s.responseFragment(st, &hole)
+		}
+	}
+	d.next = max(d.next, f.Position) + f.Length
 }
 
 // Sweep does what only the passing of time tells, at the monotonic instant now: it emits, once, requests without

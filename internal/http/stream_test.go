@@ -630,3 +630,30 @@ func TestStreamOddities(t *testing.T) {
 		})
 	}
 }
+
+// A fragment that was lost on its way is noticed by the position of the next: the requests in it are lost, not made up,
+// and those behind it are reported.
+func TestStreamLostFragment(t *testing.T) {
+	lost := 0
+	s := NewStreams(StreamOptions{Lost: func(_ wire.Loss, n int) { lost += n }})
+	var got []string
+	emit := func(ex *wire.Exchange) { got = append(got, string(ex.Path)) }
+	request, response := "GET /%d HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+	at := [2]uint64{}
+	for i := range 5 {
+		for direction, text := range []string{fmt.Sprintf(request, i), response} {
+			f := wire.Fragment{Conn: 1, Role: wire.RoleServer, At: int64(10*i + direction + 1), Data: []byte(text),
+				Length: uint64(len(text)), Position: at[direction]}
+			if direction == 0 {
+				f.Flags = wire.FlagRequestDirection
+			}
+			at[direction] += f.Length
+			if i != 2 {
+				s.Fragment(&f, emit)
+			}
+		}
+	}
+	if len(got) != 4 || got[2] != "/3" || lost != 1 {
+		t.Errorf("reported %v, lost %d: expected /0 /1 /3 /4 and 1", got, lost)
+	}
+}

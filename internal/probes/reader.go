@@ -32,7 +32,7 @@ type Handler interface {
 // batch is a run of samples, each behind its length as four bytes.
 type batch struct {
 	buf     []byte
-	records int
+	records int // exchanges that are lost with it
 }
 
 // Run reads until the context ends, then hands over what is left, and returns. It calls h from one goroutine.
@@ -104,8 +104,17 @@ func (p *Probe) drain(queue chan<- *batch, pool *sync.Pool, now bool) error {
 		}
 		b.buf = b.buf[:n+4+len(rec.RawSample)]
 		binary.NativeEndian.PutUint32(b.buf[n:], uint32(len(rec.RawSample)))
-		b.records++
+		if isExchange(rec.RawSample) {
+			b.records++
+		}
 	}
+}
+
+// isExchange tells whether losing the sample loses an exchange: fragments are missed by their position, and a swept copy
+// comes again.
+func isExchange(sample []byte) bool {
+	return len(sample) >= recordBytes && sample[atKind] == KindExchange &&
+		wire.Flags(binary.NativeEndian.Uint16(sample[atFlags:]))&wire.FlagSwept == 0
 }
 
 // enqueue hands a batch to the worker. Where the queue is full it waits as long as the ring buffer has room to spare for

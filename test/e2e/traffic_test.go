@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"net"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,13 +22,21 @@ type trafficCase struct {
 }
 
 var (
-	everyKind = []servers.Kind{servers.Nginx, servers.Go, servers.Node, servers.Uvicorn, servers.Gunicorn,
-		servers.HTTPServer, servers.HTTPServerFork, servers.Uring, servers.Raw, servers.RawPrefork}
-	keepAliveKinds = []servers.Kind{servers.Nginx, servers.Go, servers.Node, servers.Uvicorn, servers.HTTPServer,
-		servers.HTTPServerFork, servers.Uring, servers.Raw, servers.RawPrefork}
+	everyKind = visible(servers.Nginx, servers.Go, servers.Node, servers.Uvicorn, servers.Gunicorn,
+		servers.HTTPServer, servers.HTTPServerFork, servers.Uring, servers.Raw, servers.RawPrefork)
+	keepAliveKinds = visible(servers.Nginx, servers.Go, servers.Node, servers.Uvicorn, servers.HTTPServer,
+		servers.HTTPServerFork, servers.Uring, servers.Raw, servers.RawPrefork)
 	fullKinds = []servers.Kind{servers.Go, servers.Node, servers.Uvicorn, servers.HTTPServer, servers.Raw}
 	rawOnly   = []servers.Kind{servers.Raw}
 )
+
+// visible leaves out what the forced backend cannot see: io_uring makes no system call for a read or a write
+// (KNOWN_ISSUES.md).
+func visible(kinds ...servers.Kind) []servers.Kind {
+	return slices.DeleteFunc(kinds, func(k servers.Kind) bool {
+		return k == servers.Uring && os.Getenv("PERFAGENT_BACKEND") == "syscall"
+	})
+}
 
 var trafficCases = []trafficCase{
 	{"keep-alive", keepAliveKinds, func(b *book, s *servers.Server) { b.fast(s, 101) }},
@@ -305,13 +316,35 @@ func serverAborts(b *book, s *servers.Server) {
 	}
 	conn := b.dial(s, client.Options{})
 	r := client.Request{ID: b.id(), Target: "/cut/100003"}
-	if _, err := conn.Do(r); err == nil {
+	result, err := conn.Do(r)
+	if err == nil {
 		b.t.Error("the cut response arrived whole")
 	}
 	conn.Close()
 	b.expectUnanswered(r, s, "")
-	for i := len(b.want) - 2; i < len(b.want); i++ {
-		b.want[i].status, b.want[i].anyError = 200, true
+	server, ours := &b.want[len(b.want)-2], &b.want[len(b.want)-1]
+	server.status, server.anyError = 200, true
+	ours.status, ours.anyError = result.Status, true // 0 where the reset was faster than the reader: it takes the head away
+}
+
+// awaitRead returns when the server has read all that conn sent: a reset takes away what is unread.
+func awaitRead(t *testing.T, conn *client.Conn, s *servers.Server) {
+	t.Helper()
+	ours := conn.LocalAddr().(*net.TCPAddr).Port
+	ends := fmt.Sprintf("0100007F:%04X 0100007F:%04X ", s.Port, ours)
+	var line string
+	read := until(visibleTimeout, func() bool {
+		table, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(table), ends)
+		line, _, _ = strings.Cut(after, "\n")
+		// State, and bytes to send and to read.
+		return strings.HasPrefix(line, "01 00000000:00000000 ")
+	})
+	if !read {
+		t.Fatalf("the server has not read the request: %s", line)
 	}
 }
 
@@ -323,6 +356,7 @@ func clientAborts(b *book, s *servers.Server) {
 		if _, err := conn.Write(r.Head()); err != nil {
 			b.t.Fatal(err)
 		}
+		awaitRead(b.t, conn, s)
 		if i%2 == 0 {
 			conn.Abort()
 		} else {
@@ -341,6 +375,7 @@ func descriptorReuse(b *book, s *servers.Server) {
 		if _, err := conn.Write(r.Head()); err != nil {
 			b.t.Fatal(err)
 		}
+		awaitRead(b.t, conn, s)
 		conn.Abort()
 		b.expectUnanswered(r, s, "aborted")
 		b.fast(s, 1) // its duration is compared with the client's clock

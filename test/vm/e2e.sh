@@ -3,8 +3,8 @@
 #
 #   e2e.sh [KERNEL...]      default: 5.10 6.1 6.12
 #
-# The whole suite runs with the best backend of a kernel, the part of it that depends on the hooks with the others.
-# E2E_RUN takes the place of either choice (a pattern of go test), E2E_BACKENDS that of the kernel's own backends.
+# What runs is the part of the suite that depends on hooks; the host runs all of it.
+# E2E_RUN takes the place of that choice (a pattern of go test), E2E_BACKENDS that of the kernel's own backends.
 # Prints what go test -v prints, and a summary. Exits with 1 where a test failed, or with the status of a machine that
 # could not be run.
 set -euo pipefail
@@ -26,7 +26,7 @@ go build -o "$dir/run" ./test/vm/run
 status=0
 for kernel in "$@"; do
 	echo "=== Linux $kernel"
-	"$dir/run" -kernel "$kernel" -timeout 15m -dir "$PWD/test/e2e" \
+	"$dir/run" -kernel "$kernel" -mem 3072 -timeout 15m -dir "$PWD/test/e2e" \
 		-env "E2E_RUN=${E2E_RUN:-}" -env "E2E_BACKENDS=${E2E_BACKENDS:-}" \
 		-env PERFAGENT_BINARY="$dir/bin/perfagent" -env PERFAGENT_TEST_BIN="$dir/bin" \
 		-env PERFAGENT_TEST_PARTIAL=1 -env PERFAGENT_TEST_SLOW=4 \
