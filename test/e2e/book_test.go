@@ -100,6 +100,9 @@ func (b *book) id() string {
 	return fmt.Sprintf("%s-%d", b.prefix, b.next)
 }
 
+// lastID returns the id that was given out last.
+func (b *book) lastID() string { return fmt.Sprintf("%s-%d", b.prefix, b.next) }
+
 func (b *book) dial(s *servers.Server, options client.Options) *client.Conn {
 	b.t.Helper()
 	options.Network, options.Address = s.Network, s.Address

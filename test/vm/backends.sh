@@ -1,36 +1,41 @@
 #!/usr/bin/env bash
 # Runs inside a virtual machine: the end-to-end tests with each backend of this kernel. e2e.sh starts it.
 #
-#   backends.sh E2E_TEST_BINARY
+#   backends.sh E2E_TEST_BINARY OUT       OUT: a directory of the host, which shows how far the tests are
 #
-# The backends run beside each other, each with servers and an agent of its own: tests mostly wait. Their output comes
-# one after the other.
+# Of the suite runs what depends on how the kernel shows bytes and connections, on one server of each sort; the host runs all
+# of it. Backends run beside each other, since tests mostly wait, but not fentry
+# and kprobe: 6.1 was once seen to jump to nowhere in emulation while both changed the entry of one function. The output
+# of one backend comes after that of the other.
 set -euo pipefail
 
-# What depends on how the kernel shows bytes and connections. The rest of the suite depends on user space alone, and
-# the host runs it.
-readonly hooks='^TestE2E(Traffic|OlderConnections|SilentConnection|Timeout|NotHTTP|IPv6|Proxy|UnixSocket|TwoAgents|Loss.*|StopUnderLoad)$'
+readonly core='^TestE2E(Traffic|OlderConnections|SilentConnection|NotHTTP|UnixSocket)$'
 
-available() {
-	"$PERFAGENT_BINARY" check -o json | python3 -c '
-import json, sys
-print(*(b["name"] for b in json.load(sys.stdin)["backends"] if b["available"]))' || true
+test_binary=$1
+out=$2
+
+# suite BACKEND: runs the tests; OUT/BACKEND takes their output, OUT/BACKEND.status their status.
+suite() {
+	local status=0
+	export PERFAGENT_BACKEND=$1
+	{
+		echo "=== backend $1"
+		if [[ -n ${E2E_RUN:-} ]]; then
+			"$test_binary" -test.v -test.timeout 10m -test.run "$E2E_RUN" || status=$?
+		else
+			"$test_binary" -test.v -test.short -test.timeout 6m -test.run "$core" || status=$?
+		fi
+		((status == 0)) || echo "backend $1: the tests ended with status $status"
+	} >"$out/$1" 2>&1
+	echo $status >"$out/$1.status"
 }
 
-read -ra backends <<<"${E2E_BACKENDS:-$(available)}"
-((${#backends[@]})) || { echo "no backend is available: $("$PERFAGENT_BINARY" check)"; exit 1; }
-out=$(mktemp -d)
-declare -A pid
+read -ra backends <<<"${E2E_BACKENDS:-fentry kprobe syscall}"
 for backend in "${backends[@]}"; do
-	PERFAGENT_BACKEND=$backend "$1" -test.v -test.short -test.timeout 10m -test.run "${E2E_RUN:-$hooks}" >"$out/$backend" 2>&1 &
-	pid[$backend]=$!
+	[[ $backend == kprobe ]] || suite "$backend" &
 done
-status=0
-for backend in "${backends[@]}"; do
-	result=0
-	wait "${pid[$backend]}" || result=$?
-	echo "=== backend $backend"
-	cat "$out/$backend"
-	((result == 0)) || { status=1; echo "backend $backend: the tests ended with status $result"; }
-done
-exit "$status"
+wait
+[[ " ${backends[*]} " != *" kprobe "* ]] || suite kprobe
+cd "$out"
+cat "${backends[@]}"
+[[ $(cat "${backends[@]/%/.status}" | sort -u) == 0 ]]

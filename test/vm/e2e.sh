@@ -26,11 +26,12 @@ go build -o "$dir/run" ./test/vm/run
 status=0
 for kernel in "$@"; do
 	echo "=== Linux $kernel"
+	mkdir "$dir/out-$kernel"
 	"$dir/run" -kernel "$kernel" -mem 3072 -timeout 15m -dir "$PWD/test/e2e" \
 		-env "E2E_RUN=${E2E_RUN:-}" -env "E2E_BACKENDS=${E2E_BACKENDS:-}" \
 		-env PERFAGENT_BINARY="$dir/bin/perfagent" -env PERFAGENT_TEST_BIN="$dir/bin" \
 		-env PERFAGENT_TEST_PARTIAL=1 -env PERFAGENT_TEST_SLOW=4 \
-		-- "$PWD/test/vm/backends.sh" "$dir/bin/e2e.test" 2>&1 | tee "$dir/log-$kernel" || status=$?
+		-share "$dir/out-$kernel" -- "$PWD/test/vm/backends.sh" "$dir/bin/e2e.test" "$dir/out-$kernel" 2>&1 | tee "$dir/log-$kernel" || status=$?
 done
 
 echo
