@@ -136,3 +136,18 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// Kernels older than those that were shown to bear the programs are refused, with the remedy.
+func TestRefuseOld(t *testing.T) {
+	for release, old := range map[string]bool{
+		"5.10.0-46-amd64": true, "4.19.0": true, "6.0.12": true, "5.15.0-generic": true,
+		"6.1.0-50-amd64": false, "6.12.117+deb13-amd64": false, "7.0": false, "10.2.1": false,
+	} {
+		if err := refuseOld(release); errors.Is(err, ErrOldKernel) != old {
+			t.Errorf("%s: %v", release, err)
+		}
+	}
+	if refuseOld("unknown") == nil {
+		t.Error("a release without numbers was accepted")
+	}
+}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests in virtual machines: on each kernel, once with each backend that it offers.
 #
-#   e2e.sh [KERNEL...]      default: 5.10 6.1 6.12
+#   e2e.sh [KERNEL...]      default: 6.1 6.12
 #
 # What runs is the part of the suite that depends on hooks; the host runs all of it.
 # E2E_RUN takes the place of that choice (a pattern of go test), E2E_BACKENDS that of the kernel's own backends.
@@ -10,7 +10,7 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
-(($#)) || set -- 5.10 6.1 6.12
+(($#)) || set -- 6.1 6.12
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
