@@ -13,6 +13,8 @@ struct config {
 	__u32 ports_len;     /* 0: every port */
 	__u32 head_max;      /* captured bytes of a request head */
 	__u32 wake_bytes;    /* queued bytes that wake the reader at once */
+	__u32 slots;         /* entries of `heads` */
+	__u32 slots_each;    /* and each processor's share of them */
 	__u16 ports[PORTS_MAX];
 	__u8 filter_pids; /* only processes in the map `pids` */
 	__u8 empty;       /* do nothing: the floor that benchmarks compare with */

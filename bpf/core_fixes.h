@@ -56,6 +56,27 @@ static __always_inline const struct iovec *iter_iov(const struct iov_iter *it, c
 	return typed ? it->__iov : BPF_CORE_READ(it, __iov);
 }
 
+/*
+ * The base and length of the vector's piece at hand, of an iterator of a known type. From 6.4 on the pointer stands in a
+ * union whose first member hides its type from the verifier.
+ */
+static __always_inline bool iter_piece(const struct iov_iter *it, __u64 *base, __u64 *len)
+{
+	const struct iov_iter___iov *old = (const struct iov_iter___iov *)it;
+	struct { __u64 base, len; } v;
+
+	if (bpf_core_field_exists(old->iov)) {
+		*base = (__u64)old->iov->iov_base;
+		*len = old->iov->iov_len;
+		return true;
+	}
+	if (bpf_probe_read_kernel(&v, sizeof(v), it->__iov))
+		return false;
+	*base = v.base;
+	*len = v.len;
+	return true;
+}
+
 /* Registers of a system call: x86-64 and arm64 name them differently, and arm64 keeps the first argument apart. */
 #if defined(__TARGET_ARCH_x86)
 static __always_inline void syscall_args(struct pt_regs *r, long *nr, __u64 *fd, __u64 *arg1, __u64 *arg2)

@@ -139,9 +139,9 @@ static __always_inline int scan_word(const struct slot *s, struct work *w, __u32
 }
 
 /* Some words a call of a global function: the verifier sees one block once, and not each of many (bpf_loop needs 5.17). */
-__noinline int scan_block(__u64 key, __u32 word)
+__noinline int scan_block(__u32 slot, __u32 word)
 {
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct slot *s = slot_at(slot);
 	struct work *w = work();
 
 	if (!s || !w)
@@ -157,9 +157,9 @@ __noinline int scan_block(__u64 key, __u32 word)
  * word without a carriage return costs a dozen instructions. Offsets in the result count from `from`; what the head says
  * of its body's length is left in the work area.
  */
-__noinline __u64 scan_head(__u64 key, __u32 from, __u32 len)
+__noinline __u64 scan_head(__u32 slot, __u32 from, __u32 len)
 {
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct slot *s = slot_at(slot);
 	struct work *w = work();
 
 	if (!s || !w)
@@ -169,7 +169,7 @@ __noinline __u64 scan_head(__u64 key, __u32 from, __u32 len)
 	w->from = from;
 	w->len = len;
 	for (__u32 i = 0; i < (HEAD_MAX + RESPONSE_MAX) / 8; i += BLOCK_WORDS)
-		if (scan_block(key, i))
+		if (scan_block(slot, i))
 			break;
 	if (SCAN_LENGTH_AT(w->result))
 		w->body = body_length(s, from + SCAN_LENGTH_AT(w->result));

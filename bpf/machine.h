@@ -17,6 +17,7 @@
 
 #define MISSES_MAX 16
 #define SEGMENT_GAP_MAX (1 << 30)
+#define SLOT_TRIES 32
 /* A quarter less than the delayed-ACK timer, which refreshes tcp_mstamp without new data (TCP_DELACK_MIN, 40 ms). */
 #define MSTAMP_TRUST_NS (30 * 1000000ULL)
 
@@ -97,21 +98,48 @@ static __always_inline struct conn *conn_add(const struct sockinfo *si, __u8 rol
 	return c;
 }
 
-static __always_inline void conn_remove(__u64 key)
+static __always_inline void conn_remove(struct conn *c, __u64 key)
 {
+	struct slot *s = slot_of(c);
+
+	if (s)
+		s->owner = s->busy = 0;
 	if (!bpf_map_delete_elem(&conns, &key))
 		count(C_CONNECTIONS_REMOVED);
-	bpf_map_delete_elem(&heads, &key);
 }
 
-static __always_inline struct slot *slot_add(__u64 key)
+/*
+ * Which slot to take: one that holds no exchange under way. Each processor looks in its own share first, in turn, so that
+ * two never take the same one; then anywhere, and where all that it looked at are busy it displaces the one of its share
+ * that was taken longest ago.
+ */
+__noinline __u32 slot_choose(void)
 {
-	__u32 zero = 0;
-	struct slot *s = bpf_map_lookup_elem(&blank_slot, &zero);
+	__u32 base = bpf_get_smp_processor_id() * CFG.slots_each, at = base;
+	struct work *w = work();
 
-	if (!s || bpf_map_update_elem(&heads, &key, s, BPF_ANY))
-		return NULL;
-	return bpf_map_lookup_elem(&heads, &key);
+	if (!w || !CFG.slots_each)
+		return 0;
+	for (int i = 0; i < SLOT_TRIES; i++) {
+		at = i < SLOT_TRIES / 2 ? base + (__u32)w->slots++ % CFG.slots_each
+					: bpf_get_prandom_u32() % CFG.slots;
+		struct slot *s = slot_at(at);
+
+		if (s && !s->busy)
+			return at;
+	}
+	return base + (__u32)w->slots++ % CFG.slots_each;
+}
+
+static __always_inline struct slot *slot_add(struct conn *c)
+{
+	struct slot *s;
+
+	c->slot = slot_choose();
+	s = slot_at(c->slot);
+	if (s)
+		s->owner = c->rec.conn;
+	return s;
 }
 
 static __always_inline bool response_complete(const struct conn *c, __u32 overshoot)
@@ -148,7 +176,7 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 	asm volatile("" : "+r"(len));
 	if (len > CFG.head_max + RESPONSE_MAX)
 		len = CFG.head_max + RESPONSE_MAX;
-	if (!bpf_ringbuf_output(&ring, s, sizeof(s->rec) + len, wakeup()))
+	if (!bpf_ringbuf_output(&ring, &s->rec, sizeof(s->rec) + len, wakeup()))
 		count(C_EMITTED);
 	else if (!(flags & F_SWEPT))
 		count(C_LOST_RING_FULL);
@@ -167,6 +195,8 @@ static __always_inline void finish(struct conn *c, struct slot *s, __u32 oversho
 
 	c->state = S_IDLE;
 	emit(c, s, flags, complete);
+	if (s)
+		s->busy = 0;
 	c->rec.seq++;
 	c->older = 0;
 }
@@ -283,10 +313,10 @@ static __always_inline void stream_captured(struct conn *c, struct slot *s, bool
 __noinline int stream_begin(__u64 key)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
 
 	if (!c)
 		return 0;
+	struct slot *s = slot_of(c);
 	bool response = c->state == S_RESPONSE || c->state == S_RESPONSE_HEAD;
 
 	count(C_STREAMS);
@@ -346,6 +376,34 @@ static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, _
 	return true;
 }
 
+/* The request's instants and counters, for an exchange of n bytes so far. */
+static __always_inline void exchange_reset(struct conn *c, const bool receive, __u64 now, __u64 mstamp_ns, __u64 n)
+{
+	__u16 flags = (c->rec.flags & F_UNIX) | (c->older ? F_OLDER : 0);
+	__u64 arrival = c->arrival;
+
+	c->rec.responded = c->rec.finished = 0;
+	c->rec.request_bytes = n;
+	c->rec.response_bytes = 0;
+	c->rec.response_len = 0;
+	c->chunked = c->chunk_end = c->swept = c->head_open = 0;
+	c->tail = 0;
+	c->response_want = UNKNOWN;
+	if (!receive) {
+		c->rec.flags = flags;
+		c->rec.arrived = now;
+		c->rec.read = 0;
+		return;
+	}
+	if (!arrival && mstamp_ns && now - mstamp_ns < MSTAMP_TRUST_NS)
+		arrival = mstamp_ns;
+	if (!arrival)
+		flags |= F_NO_ARRIVAL;
+	c->rec.flags = flags;
+	c->rec.arrived = arrival;
+	c->rec.read = now;
+}
+
 static __always_inline void exchange_begin(struct conn *c, const struct work *w)
 {
 	if (c->rec.role == ROLE_UNKNOWN)
@@ -356,27 +414,10 @@ static __always_inline void exchange_begin(struct conn *c, const struct work *w)
 		c->state = S_OTHER;
 		return;
 	}
-	c->rec.flags = (c->rec.flags & F_UNIX) | (c->older ? F_OLDER : 0);
-	c->rec.responded = c->rec.finished = 0;
-	c->rec.request_bytes = w->total;
-	c->rec.response_bytes = 0;
-	c->rec.response_len = 0;
-	c->chunked = c->chunk_end = c->swept = c->head_open = 0;
-	c->tail = 0;
-	c->response_want = UNKNOWN;
-	if (!w->receive) {
-		c->rec.arrived = w->now;
-		c->rec.read = 0;
-		return;
-	}
-	__u64 arrival = c->arrival;
-
-	if (!arrival && w->si.mstamp_ns && w->now - w->si.mstamp_ns < MSTAMP_TRUST_NS)
-		arrival = w->si.mstamp_ns;
-	if (!arrival)
-		c->rec.flags |= F_NO_ARRIVAL;
-	c->rec.arrived = arrival;
-	c->rec.read = w->now;
+	if (w->receive)
+		exchange_reset(c, true, w->now, w->si.mstamp_ns, w->total);
+	else
+		exchange_reset(c, false, w->now, 0, w->total);
 }
 
 static __always_inline void remember_start(struct conn *c, __u64 first8)
@@ -392,12 +433,12 @@ static __always_inline void remember_start(struct conn *c, __u64 first8)
 __noinline int request_parse(__u64 key, __u32 n)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
 	struct work *w = work();
+	struct slot *s = c ? slot_of(c) : NULL;
 
-	if (!c || !s || !w)
+	if (!s || !w)
 		return 0;
-	__u64 first8 = load8(s, 0), r = scan_head(key, 0, n);
+	__u64 first8 = load8(s, 0), r = scan_head(c->slot, 0, n);
 
 	if ((first8 & 0xffff) == 0x0a0d) {
 		/* An empty line in front, which a server ignores. With more behind it user space finds the request. */
@@ -427,12 +468,12 @@ __noinline int request_parse(__u64 key, __u32 n)
 __noinline int request_parse_more(__u64 key, __u32 n, __u32 before)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
 	struct work *w = work();
+	struct slot *s = c ? slot_of(c) : NULL;
 
-	if (!c || !s || !w)
+	if (!s || !w)
 		return 0;
-	__u64 r = scan_head(key, 0, n);
+	__u64 r = scan_head(c->slot, 0, n);
 
 	if (before < 8)
 		remember_start(c, load8(s, 0));
@@ -470,9 +511,10 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 	__u32 total = src->len;
 
 	if (!s)
-		s = slot_add(w->si.key);
+		s = slot_add(c);
 	if (!s)
 		return false;
+	s->busy = 1;
 	__u32 n = source_read(s->data, CFG.head_max, src, kind);
 
 	if (!n) {
@@ -490,7 +532,7 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 		return false;
 	}
 	if (n < total && n < CFG.head_max)
-		n = source_append(s, w->si.key, n, CFG.head_max, src, kind);
+		n = source_append(s, c->slot, n, CFG.head_max, src, kind);
 	bool stream = request_parse(w->si.key, n);
 
 	if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST) {
@@ -527,10 +569,10 @@ static __always_inline void frame_response(struct conn *c, __u32 have, __u32 sta
 __noinline int response_parse(__u64 key, __u32 have)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
 	struct work *w = work();
+	struct slot *s = c ? slot_of(c) : NULL;
 
-	if (!c || !s || !w)
+	if (!s || !w)
 		return 0;
 	__u32 at = c->rec.request_len, digits = load4(s, at + 9);
 	__u32 status = ((digits & 0xff) - '0') * 100 + ((digits >> 8 & 0xff) - '0') * 10 + ((digits >> 16 & 0xff) - '0');
@@ -544,7 +586,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 			not_http(c);
 		return 0;
 	}
-	__u64 r = scan_head(key, at, have);
+	__u64 r = scan_head(c->slot, at, have);
 
 	if (status < 200 && status != 101) {
 		if (SCAN_END(r) && SCAN_END(r) == c->rec.response_bytes) {
@@ -567,12 +609,22 @@ __noinline int response_parse(__u64 key, __u32 have)
 	return c->head_open;
 }
 
+/* The bytes that a hint tells of in a response's head are where and what they were in the last one. */
+static __always_inline bool like_last_response(const struct conn *c, const struct slot *s, __u64 at)
+{
+	__u64 hint = c->hint_response;
+
+	return (load4(s, at + 9) & 0xff) == '2' && (load8(s, at) & W_7) == W_HTTP1 && load4(s, at + hint - 4) == CRLFCRLF &&
+	       (load8(s, at + c->hint_length) | LOWER) == W_CONTENT &&
+	       load8(s, at + c->hint_length + 16) == c->hint_digits && c->first8 != W_CONNECT;
+}
+
 /* Bytes of the response's head: its first ones, or more of a head that came in pieces. */
 static __always_inline void on_response_head(struct conn *c, struct work *w, struct source *src,
 					     const enum source_kind kind)
 {
 	__u64 key = w->si.key;
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct slot *s = slot_of(c);
 	__u32 at = c->rec.request_len, had = c->rec.response_len, n;
 	bool first = c->state == S_REQUEST || c->state == S_REQUEST_HEAD;
 
@@ -602,10 +654,7 @@ static __always_inline void on_response_head(struct conn *c, struct work *w, str
 		c->state = S_RESPONSE_HEAD;
 		return;
 	}
-	if (!had && hint >= 24 && hint <= have && !c->bodyless && (load4(s, at + 9) & 0xff) == '2' &&
-	    (load8(s, at) & W_7) == W_HTTP1 && load4(s, at + hint - 4) == CRLFCRLF &&
-	    (load8(s, at + c->hint_length) | LOWER) == W_CONTENT &&
-	    load8(s, at + c->hint_length + 16) == c->hint_digits && load8(s, 0) != W_CONNECT) {
+	if (!had && hint >= 24 && hint <= have && !c->bodyless && like_last_response(c, s, at)) {
 		/* Framed like the last one of this connection. */
 		c->rec.response_len = hint;
 		c->response_want = c->hint_want;
@@ -613,7 +662,7 @@ static __always_inline void on_response_head(struct conn *c, struct work *w, str
 		return;
 	}
 	if (response_parse(key, have) && src->len) {
-		have = source_append(s, key, at + have, at + RESPONSE_MAX, src, kind) - at;
+		have = source_append(s, c->slot, at + have, at + RESPONSE_MAX, src, kind) - at;
 		response_parse(key, have);
 	}
 }
@@ -669,7 +718,7 @@ static __always_inline bool on_request_more(struct conn *c, struct work *w, stru
 			c->rec.request_bytes += n;
 			return false;
 		}
-		return request_parse_more(key, source_append(s, key, before, CFG.head_max, src, kind), before);
+		return request_parse_more(key, source_append(s, c->slot, before, CFG.head_max, src, kind), before);
 	}
 	if (c->request_left == UNKNOWN || n <= c->request_left) {
 		c->rec.request_bytes += n;
@@ -707,7 +756,7 @@ static __always_inline void end_exchange(struct conn *c, __u64 key, __u32 oversh
 	default:
 		return;
 	}
-	finish(c, bpf_map_lookup_elem(&heads, &key), overshoot, F_CLOSED);
+	finish(c, slot_of(c), overshoot, F_CLOSED);
 }
 
 /* The connection's state, made when a data hook is the first to see it. */
@@ -722,7 +771,7 @@ static __always_inline struct conn *conn_of(const struct sockinfo *si, __u32 sta
 		return c;
 	if (c) {
 		end_exchange(c, key, 0, c->active);
-		conn_remove(key);
+		conn_remove(c, key);
 	}
 	c = si->local_port || si->family == AF_UNIX ? conn_add(si, ROLE_UNKNOWN) : NULL;
 	if (!c)
@@ -758,6 +807,108 @@ static __always_inline void count_untracked(struct source *src, const enum sourc
 		if (!is_token_char(b))
 			return;
 	}
+}
+
+/*
+ * The usual operation, in a fraction of the general way's instructions: bytes that follow the ones before without a gap,
+ * in one buffer (ptr, piece; or a socket buffer), that look like the last ones of this connection. Returns false, with
+ * nothing done that the general way would not do first, where anything is otherwise; that one then decides.
+ */
+static __always_inline bool usual_request(struct conn *c, const struct step *o, const bool receive,
+					  const enum source_kind kind)
+{
+	struct slot *s = slot_of(c);
+	__u64 n = o->n;
+
+	if (n != c->hint_request)
+		return false;
+	if (c->state == S_RESPONSE) {
+		__s32 over = receive ? c->wseq - o->write_seq : 0;
+		__u32 overshoot = over > 0 ? over : 0;
+
+		if (!next_request(c, overshoot))
+			return false;
+		finish(c, s, overshoot, 0);
+	}
+	if (c->state != S_IDLE || !s)
+		return false;
+	if (n < 16)
+		return false;
+	asm volatile("" : "+r"(n)); /* or two comparisons become one that the verifier does not understand */
+	if (n > (__u64)CFG.head_max || !step_read(s->data, n, o, kind))
+		return false;
+	if (load8(s, 0) != c->first8 || load4(s, n - 4) != CRLFCRLF)
+		return false;
+	identify(c);
+	if (c->rec.pid == CFG.self_pid)
+		return false;
+	s->busy = 1;
+	exchange_reset(c, receive, o->now, o->mstamp_ns, n);
+	c->rec.request_len = n;
+	c->request_left = 0;
+	c->state = S_REQUEST;
+	return true;
+}
+
+static __always_inline bool usual_response(struct conn *c, const struct step *o, const bool receive,
+					   const enum source_kind kind)
+{
+	if (c->state == S_RESPONSE) {
+		if (c->head_open || c->chunked || response_complete(c, 0))
+			return false;
+		c->rec.response_bytes += o->n;
+		c->rec.finished = o->now;
+		c->swept = 0;
+		return true;
+	}
+	__u64 hint = c->hint_response, at = c->rec.request_len, n = o->piece;
+
+	if (c->state != S_REQUEST || c->bodyless || hint < 24 || n < hint)
+		return false;
+	struct slot *s = slot_of(c);
+
+	if (!s)
+		return false;
+	if (n > PIECE_MAX)
+		n = PIECE_MAX;
+	if (n < hint)
+		return false;
+	asm volatile("" : "+r"(n), "+r"(at));
+	if (at > (__u64)CFG.head_max + RESPONSE_MAX - PIECE_MAX || n == 0)
+		return false;
+	asm volatile("" : "+r"(n));
+	if (n > PIECE_MAX || !step_read(s->data + at, n, o, kind))
+		return false;
+	if (!like_last_response(c, s, at))
+		return false;
+	c->rec.responded = receive && c->arrival ? c->arrival : o->now;
+	c->rec.response_bytes = o->n;
+	c->rec.finished = o->now;
+	c->rec.response_len = c->hint_response;
+	c->response_want = c->hint_want;
+	c->state = S_RESPONSE;
+	c->swept = 0;
+	return true;
+}
+
+static __always_inline bool usual(struct conn *c, const struct step *o, const bool receive, const enum source_kind kind)
+{
+	__u32 *end = receive ? &c->rseq : &c->wseq;
+	__u8 role = c->rec.role;
+
+	if (*end != o->start || !o->n)
+		return false;
+	if (role == (receive ? ROLE_SERVER : ROLE_CLIENT)) {
+		if (!usual_request(c, o, receive, kind))
+			return false;
+	} else if (role == ROLE_UNKNOWN || !usual_response(c, o, receive, kind)) {
+		return false;
+	}
+	*end = o->start + o->n;
+	c->active = o->now;
+	if (receive && *end == o->rcv_nxt)
+		c->arrival = 0;
+	return true;
 }
 
 /*
@@ -820,8 +971,7 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		on_response(c, w, src, kind);
 	} else {
 		w->saved = *src;
-		__u64 key = w->si.key;
-		struct slot *s = bpf_map_lookup_elem(&heads, &key);
+		struct slot *s = slot_of(c);
 
 		if (next_request(c, overshoot))
 			finish(c, s, overshoot, 0);
@@ -856,12 +1006,20 @@ static __always_inline void on_sent(__u64 key)
 	}
 }
 
-/* Bytes arrived. The first that is unread gives the instant. */
-static __always_inline void on_ready(__u64 key, __u64 at)
+/* The connection, where bytes that arrive now are its first that are unread. */
+static __always_inline struct conn *unready(__u64 key)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
-	if (c && !c->arrival && c->state != S_OTHER)
+	return c && !c->arrival && c->state != S_OTHER ? c : NULL;
+}
+
+/* Bytes arrived. The first that is unread gives the instant. */
+static __always_inline void on_ready(__u64 key, __u64 at)
+{
+	struct conn *c = unready(key);
+
+	if (c)
 		c->arrival = at;
 }
 
@@ -874,7 +1032,7 @@ static __always_inline void on_established(const struct sockinfo *si, __u8 role)
 		return;
 	if (c) {
 		end_exchange(c, key, 0, c->active);
-		conn_remove(key);
+		conn_remove(c, key);
 	}
 	c = conn_add(si, role);
 	if (c)
@@ -919,5 +1077,5 @@ static __always_inline void on_close(const struct sockinfo *si, bool gone, bool 
 		if (f)
 			send_fragment(c, f, false, now, 0, 0, 0, F_CLOSED);
 	}
-	conn_remove(key);
+	conn_remove(c, key);
 }

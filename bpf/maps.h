@@ -30,6 +30,7 @@ struct conn {
 	__u64 hint_digits;   /* the last response's Content-Length, its first digits */
 	__u64 hint_want;     /* and the response_want that followed */
 	__u64 tail;          /* last bytes of a chunked response */
+	__u64 number;        /* a pointer on its way to become one: what is read from here has no type for the verifier */
 	__u64 tx_total, rx_total; /* stream mode: bytes of each direction so far */
 	__u32 rseq, wseq;    /* ends of what was seen of the byte streams, as TCP sequence numbers */
 	__u32 wact;          /* Unix: end of what was really sent */
@@ -45,11 +46,14 @@ struct conn {
 	__u8 older;  /* joined in the middle */
 	__u8 head_open; /* the response's head is incomplete */
 	__u8 closing;   /* reset by the peer while bytes were unread: they may still be read */
-	__u8 pad[5];
+	__u8 pad;
+	__u32 slot;     /* where its heads are, unless that was taken by another connection */
 };
 
 /* A captured request head and behind it the response's, ready to be sent. */
 struct slot {
+	__u64 owner; /* the connection (rec.conn) that it belongs to; 0: none */
+	__u64 busy;  /* it holds an exchange under way */
 	struct record rec;
 	__u8 data[HEAD_MAX + RESPONSE_MAX];
 };
@@ -97,6 +101,7 @@ struct work {
 	__u32 from, len; /* scan_head: where */
 	__u32 receive;   /* read by the application, or handed over by it */
 	__u32 total;     /* its bytes */
+	__u64 slots;     /* taken so far: where this processor looks next */
 };
 
 struct {
@@ -106,10 +111,14 @@ struct {
 	__type(value, struct conn);
 } conns SEC(".maps");
 
+/*
+ * An array and not a hash: its look-up is a handful of instructions instead of more than a hundred. Who takes which slot is
+ * decided by slot_add.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 8192);
-	__type(key, __u64);
+	__type(key, __u32);
 	__type(value, struct slot);
 } heads SEC(".maps");
 
@@ -125,20 +134,13 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-/* Never written: new elements start as copies of these. */
+/* Never written: new elements start as copies of it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct conn);
 } blank_conn SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct slot);
-} blank_slot SEC(".maps");
 
 /* Index 0 for process context, 1 for softirq, which may interrupt it. */
 struct {
@@ -186,6 +188,20 @@ static __always_inline struct work *work(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&works, &zero);
+}
+
+/* The slot at a place; NULL beyond the last. */
+static __always_inline struct slot *slot_at(__u32 at)
+{
+	return bpf_map_lookup_elem(&heads, &at);
+}
+
+/* The connection's slot; NULL where it has none, or lost it to another. */
+static __always_inline struct slot *slot_of(const struct conn *c)
+{
+	struct slot *s = slot_at(c->slot);
+
+	return s && s->owner == c->rec.conn ? s : NULL;
 }
 
 static __always_inline void count(enum counter which)

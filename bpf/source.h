@@ -15,6 +15,25 @@ enum source_kind {
 extern int bpf_dynptr_from_skb(struct __sk_buff *s, __u64 flags, struct bpf_dynptr *ptr) __ksym __weak;
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
+/* An operation whose bytes are in one buffer, as far as `piece` goes. */
+struct step {
+	__u64 ptr;   /* in user memory */
+	void *skb;   /* or a dynptr, */
+	__u32 skb_at; /* and where in it */
+	__u32 start; /* position in the byte stream */
+	__u32 n;     /* bytes of the operation */
+	__u32 write_seq, rcv_nxt;
+	__u64 piece; /* bytes at ptr, at most n */
+	__u64 mstamp_ns;
+	__u64 now;
+};
+
+/* Copies its first n bytes, which the caller has bounded. */
+static __always_inline bool step_read(void *dst, __u64 n, const struct step *o, const enum source_kind kind)
+{
+	return kind == SRC_SKB ? !bpf_dynptr_read(dst, n, o->skb, o->skb_at, 0) : !bpf_probe_read_user(dst, n, (void *)o->ptr);
+}
+
 /* Moves to the next piece of a vector. */
 static __always_inline void source_next(struct source *src)
 {
@@ -128,9 +147,9 @@ static __always_inline __u32 append_step(struct slot *s, __u32 at, __u32 limit, 
 }
 
 /* Appends from the source in the work area until the limit, its end, or an unreadable piece; returns the new end. */
-__noinline __u32 append_user(__u64 key, __u32 at, __u32 limit)
+__noinline __u32 append_user(__u32 slot, __u32 at, __u32 limit)
 {
-	struct slot *s = bpf_map_lookup_elem(&heads, &key);
+	struct slot *s = slot_at(slot);
 	struct work *w = work();
 
 	if (!s || !w)
@@ -146,11 +165,11 @@ __noinline __u32 append_user(__u64 key, __u32 at, __u32 limit)
 }
 
 /* Appends all of the source's pieces, up to the limit; returns the new end. User memory's source is the work area's. */
-static __always_inline __u32 source_append(struct slot *s, __u64 key, __u32 at, __u32 limit, struct source *src,
+static __always_inline __u32 source_append(struct slot *s, __u32 slot, __u32 at, __u32 limit, struct source *src,
 					   const enum source_kind kind)
 {
 	if (kind == SRC_USER)
-		return append_user(key, at, limit);
+		return append_user(slot, at, limit);
 	for (int i = 0; i < 2; i++) {
 		__u32 n = append_step(s, at, limit, src, kind);
 

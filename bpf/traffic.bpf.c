@@ -177,7 +177,105 @@ static __always_inline void from_passed_iter(const struct iov_iter *it, __u64 n,
 	src->segments = 0;
 }
 
+/* The first buffer that an iterator of a known type is about to move over; false where there is none to speak of. */
+static __always_inline bool next_buffer(const struct iov_iter *it, struct step *o, struct conn *c)
+{
+	enum iter_shape shape = iter_shape(it, true);
+	__u64 skip = it->iov_offset;
+
+	if (shape == ITER_BUFFER) {
+		*(volatile __u64 *)&c->number = (__u64)it->ubuf;
+		o->ptr = *(volatile __u64 *)&c->number + skip;
+		o->piece = o->n;
+		return true;
+	}
+	if (shape != ITER_VECTOR)
+		return false;
+	if (!iter_piece(it, &o->ptr, &o->piece))
+		return false;
+	o->ptr += skip;
+	o->piece -= skip;
+	if (o->piece > o->n)
+		o->piece = o->n;
+	return o->piece > 0;
+}
+
+/* The buffer that holds all of the bytes that it has just moved past. */
+static __always_inline bool passed_buffer(const struct iov_iter *it, struct step *o, struct conn *c)
+{
+	enum iter_shape shape = iter_shape(it, true);
+	__u64 at = it->iov_offset;
+
+	if (at < o->n)
+		return false;
+	if (shape == ITER_BUFFER) {
+		*(volatile __u64 *)&c->number = (__u64)it->ubuf;
+		o->ptr = *(volatile __u64 *)&c->number;
+	} else if (shape != ITER_VECTOR || !iter_piece(it, &o->ptr, &o->piece)) {
+		return false;
+	}
+	o->ptr += at - o->n;
+	o->piece = o->n;
+	return true;
+}
+
 /* ---- handlers ---- */
+
+/*
+ * A TCP operation on a connection that is known. Positions come from the socket, the buffer from the caller, which is why
+ * this only prepares: NULL tells that the general way is needed, or (*done) that there is no more to do.
+ */
+static __always_inline struct conn *known(const struct sock *sk, bool *done)
+{
+	__u64 key = (__u64)sk;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	*done = c && (c->state == S_OTHER || !process_wanted());
+	return c && c->state <= S_RESPONSE && !*done ? c : NULL;
+}
+
+static __always_inline void step_positions(struct step *o, const struct tcp_sock *tp, const bool receive, __u32 n)
+{
+	o->n = n;
+	o->start = receive ? tp->copied_seq - n : tp->write_seq;
+	o->write_seq = tp->write_seq;
+	o->rcv_nxt = tp->rcv_nxt;
+	o->mstamp_ns = tp->tcp_mstamp * 1000;
+	o->now = bpf_ktime_get_ns();
+}
+
+/* true: the operation needs no more. */
+static __always_inline bool usual_send(struct sock *sk, const struct msghdr *msg, __u32 n)
+{
+	struct step o = {};
+	bool done;
+	struct conn *c = known(sk, &done);
+
+	if (!c)
+		return done;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tp)
+		return false;
+	step_positions(&o, tp, false, n);
+	return next_buffer(&msg->msg_iter, &o, c) && usual(c, &o, false, SRC_USER);
+}
+
+static __always_inline bool usual_receive(struct sock *sk, const struct msghdr *msg, __u32 n)
+{
+	struct step o = {};
+	bool done;
+	struct conn *c = known(sk, &done);
+
+	if (!c)
+		return done;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tp)
+		return false;
+	step_positions(&o, tp, true, n);
+	return passed_buffer(&msg->msg_iter, &o, c) && usual(c, &o, true, SRC_USER);
+}
 
 /* The work area, reset for an operation of n bytes; NULL when the process is not to be looked at. */
 static __always_inline struct work *begin(const void *sk, bool receive, __u64 n)
@@ -212,6 +310,17 @@ static __always_inline struct work *begin_tcp(struct sock *sk, bool receive, __u
 	return w;
 }
 
+/* Bytes arrived: TCP has just taken the time. */
+static __always_inline int handle_ready(struct sock *sk)
+{
+	struct conn *c = unready((__u64)sk);
+	struct tcp_sock *tp = c ? bpf_skc_to_tcp_sock(sk) : NULL;
+
+	if (tp)
+		c->arrival = tp->tcp_mstamp * 1000;
+	return 0;
+}
+
 static __always_inline int handle_send(struct work *w, const struct msghdr *msg, const bool typed)
 {
 	from_iter(&msg->msg_iter, &w->src, typed);
@@ -238,7 +347,7 @@ static __always_inline void unix_peer_ready(const struct sock *sk, __u64 now)
 	if (!c || (c->generation && c->generation != si.generation)) {
 		if (c) {
 			end_exchange(c, si.key, 0, c->active);
-			conn_remove(si.key);
+			conn_remove(c, si.key);
 		}
 		c = conn_add(&si, ROLE_UNKNOWN);
 		if (!c)
@@ -363,7 +472,7 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		return 0; /* reset with bytes unread, and the application still has it open */
 	if (c->closing || (is_unix && c->generation && unix_generation(sk) != c->generation)) {
 		end_exchange(c, key, 0, active);
-		conn_remove(key);
+		conn_remove(c, key);
 		return 0;
 	}
 	if (c->state == S_RESPONSE && !c->swept) {
@@ -373,7 +482,7 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		c->swept = 1;
 		/* Bytes that were predicted but not taken: the send is under way, and so is the exchange. */
 		if (c->rec.role == ROLE_CLIENT || over <= 0)
-			emit(c, bpf_map_lookup_elem(&heads, &key), F_SWEPT, response_complete(c, 0));
+			emit(c, slot_of(c), F_SWEPT, response_complete(c, 0));
 		return 0;
 	}
 	if (c->state == S_REQUEST || c->state == S_REQUEST_HEAD) {
@@ -381,7 +490,7 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 
 		if (now > since && now - since > CFG.deadline_ns) {
 			c->rec.finished = now;
-			finish(c, bpf_map_lookup_elem(&heads, &key), 0, F_TIMEOUT);
+			finish(c, slot_of(c), 0, F_TIMEOUT);
 			return 0;
 		}
 	}
@@ -392,7 +501,7 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 
 		if (state == TCP_CLOSE || state > TCP_CLOSING || port != c->rec.remote_port) {
 			end_exchange(c, key, 0, active);
-			conn_remove(key);
+			conn_remove(c, key);
 		}
 	}
 	return 0;
@@ -406,12 +515,31 @@ int BPF_PROG(tp_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
 	struct sock *sk = skb->sk;
 	struct bpf_dynptr data;
 	struct source src = {};
+	struct step o = {};
 	struct work *w;
+	bool done;
 
-	if (CFG.empty || !sk || len <= 0)
+	if (CFG.empty || !sk || len <= 0 || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	struct conn *c = known(sk, &done);
+
+	if (done)
+		return 0;
+	if (c) {
+		const struct tcp_sock *tp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
+
+		step_positions(&o, tp, true, len);
+		o.start += len; /* not yet counted as copied */
+		o.skb = &data;
+		o.skb_at = o.start - *(__u32 *)skb->cb;
+		o.piece = len;
+		if (bpf_dynptr_from_skb((struct __sk_buff *)skb, 0, &data))
+			return 0; /* never: a socket buffer that is being copied is readable */
+		if (usual(c, &o, true, SRC_SKB))
+			return 0;
+	}
 	w = work();
-	if (!w || !inet_ports(sk, &w->si) || sk->sk_protocol != IPPROTO_TCP)
+	if (!w || !inet_ports(sk, &w->si))
 		return 0;
 	w = begin(sk, true, len);
 	if (!w)
@@ -428,23 +556,19 @@ int BPF_PROG(tp_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
 SEC("tp_btf/tcp_sendmsg_locked")
 int BPF_PROG(tp_tcp_sendmsg_locked, struct sock *sk, struct msghdr *msg)
 {
-	struct work *w = CFG.empty ? NULL : begin_tcp(sk, false, msg->msg_iter.count);
+	__u64 n = CFG.empty ? 0 : msg->msg_iter.count;
+	struct work *w;
 
+	if (!n || usual_send(sk, msg, n))
+		return 0;
+	w = begin_tcp(sk, false, n);
 	return w ? handle_send(w, msg, true) : 0;
 }
 
 SEC("tp_btf/sk_data_ready")
 int BPF_PROG(tp_sk_data_ready, struct sock *sk)
 {
-	struct sockinfo si = {};
-
-	if (CFG.empty || sk->sk_protocol != IPPROTO_TCP || !inet_ports(sk, &si))
-		return 0;
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-
-	if (tp)
-		on_ready((__u64)sk, tp->tcp_mstamp * 1000);
-	return 0;
+	return CFG.empty || sk->sk_protocol != IPPROTO_TCP ? 0 : handle_ready(sk);
 }
 
 /* Where the bytes of the system call under way are. */
@@ -525,8 +649,11 @@ int BPF_PROG(tp_sock_recv_length, struct sock *sk, int ret, int flags)
 SEC("fentry/tcp_sendmsg")
 int BPF_PROG(fentry_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
-	struct work *w = CFG.empty || !size ? NULL : begin_tcp(sk, false, size);
+	struct work *w;
 
+	if (CFG.empty || !size || usual_send(sk, msg, size))
+		return 0;
+	w = begin_tcp(sk, false, size);
 	return w ? handle_send(w, msg, true) : 0;
 }
 
@@ -540,8 +667,11 @@ int BPF_PROG(fexit_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size
 
 static __always_inline int fexit_received(struct sock *sk, struct msghdr *msg, int flags, int ret)
 {
-	struct work *w = CFG.empty || ret <= 0 || (flags & MSG_PEEK) ? NULL : begin_tcp(sk, true, ret);
+	struct work *w;
 
+	if (CFG.empty || ret <= 0 || (flags & MSG_PEEK) || usual_receive(sk, msg, ret))
+		return 0;
+	w = begin_tcp(sk, true, ret);
 	return w ? handle_received(w, msg, ret, true) : 0;
 }
 
@@ -571,15 +701,7 @@ int BPF_PROG(fentry_tcp_sendpage, struct sock *sk, struct page *page, int offset
 SEC("fentry/tcp_data_ready")
 int BPF_PROG(fentry_tcp_data_ready, struct sock *sk)
 {
-	struct sockinfo si = {};
-
-	if (CFG.empty || !inet_ports(sk, &si))
-		return 0;
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-
-	if (tp)
-		on_ready((__u64)sk, tp->tcp_mstamp * 1000);
-	return 0;
+	return CFG.empty ? 0 : handle_ready(sk);
 }
 
 SEC("fentry/unix_stream_sendmsg")

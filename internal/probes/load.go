@@ -25,6 +25,7 @@ const (
 	HeadBytesMin   = 64
 	HeadBytesMax   = 4096
 	responseMax    = 1024
+	slotBytes      = 16 // of a slot in front of its record
 	recordBytes    = 128
 	portsMax       = 32
 	pidsMax        = 8192
@@ -178,13 +179,14 @@ func (p *Probe) spec() (*ebpf.CollectionSpec, error) {
 		return nil, fmt.Errorf("read the embedded BPF object: %w", err)
 	}
 	o := &p.opts
-	slotBytes := uint32(recordBytes + o.HeadBytes + responseMax)
-	for _, name := range []string{trafficMapHeads, trafficMapBlankSlot} {
-		m := spec.Maps[name]
-		// The size differs from the declared type's, which the kernel would compare.
-		m.ValueSize, m.Key, m.Value = slotBytes, nil, nil
+	heads := spec.Maps[trafficMapHeads]
+	// The size differs from the declared type's, which the kernel would compare.
+	heads.ValueSize, heads.Key, heads.Value = uint32(slotBytes+recordBytes+o.HeadBytes+responseMax), nil, nil
+	heads.MaxEntries = uint32(o.Heads)
+	processors, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count the processors: %w", err)
 	}
-	spec.Maps[trafficMapHeads].MaxEntries = uint32(o.Heads)
 	spec.Maps[trafficMapConns].MaxEntries = uint32(o.Connections)
 	spec.Maps[trafficMapRing].MaxEntries = uint32(o.RingBytes)
 	if len(o.PIDs) == 0 {
@@ -200,6 +202,8 @@ func (p *Probe) spec() (*ebpf.CollectionSpec, error) {
 		PortsLen:    uint32(len(o.Ports)),
 		HeadMax:     uint32(o.HeadBytes),
 		WakeBytes:   uint32(min(wakeBytes, o.RingBytes/4)),
+		Slots:       uint32(o.Heads),
+		SlotsEach:   uint32(max(1, o.Heads/processors)),
 	}
 	copy(cfg.Ports[:], o.Ports)
 	if len(o.PIDs) > 0 {

@@ -21,6 +21,8 @@ type trafficConfig struct {
 	PortsLen    uint32
 	HeadMax     uint32
 	WakeBytes   uint32
+	Slots       uint32
+	SlotsEach   uint32
 	Ports       [32]uint16
 	FilterPids  uint8
 	Empty       uint8
@@ -39,6 +41,7 @@ type trafficConn struct {
 	HintDigits   uint64
 	HintWant     uint64
 	Tail         uint64
+	Number       uint64
 	TxTotal      uint64
 	RxTotal      uint64
 	Rseq         uint32
@@ -56,7 +59,8 @@ type trafficConn struct {
 	Older        uint8
 	HeadOpen     uint8
 	Closing      uint8
-	Pad          [5]uint8
+	Pad          uint8
+	Slot         uint32
 }
 
 type trafficCounter uint32
@@ -107,7 +111,6 @@ type trafficRecord struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	trafficMapBlankConn                   = "blank_conn"
-	trafficMapBlankSlot                   = "blank_slot"
 	trafficMapCalls                       = "calls"
 	trafficMapConns                       = "conns"
 	trafficMapCounters                    = "counters"
@@ -233,7 +236,6 @@ type trafficProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficMapSpecs struct {
 	BlankConn *ebpf.MapSpec `ebpf:"blank_conn"`
-	BlankSlot *ebpf.MapSpec `ebpf:"blank_slot"`
 	Calls     *ebpf.MapSpec `ebpf:"calls"`
 	Conns     *ebpf.MapSpec `ebpf:"conns"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
@@ -273,7 +275,6 @@ func (o *trafficObjects) Close() error {
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficMaps struct {
 	BlankConn *ebpf.Map `ebpf:"blank_conn"`
-	BlankSlot *ebpf.Map `ebpf:"blank_slot"`
 	Calls     *ebpf.Map `ebpf:"calls"`
 	Conns     *ebpf.Map `ebpf:"conns"`
 	Counters  *ebpf.Map `ebpf:"counters"`
@@ -287,7 +288,6 @@ type trafficMaps struct {
 func (m *trafficMaps) Close() error {
 	return _TrafficClose(
 		m.BlankConn,
-		m.BlankSlot,
 		m.Calls,
 		m.Conns,
 		m.Counters,
