@@ -159,7 +159,7 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 			count(C_LOST_EVICTED);
 		return;
 	}
-	__u32 len = (__u32)c->rec.request_len + c->rec.response_len;
+	__u64 len = (__u64)c->rec.request_len + c->rec.response_len;
 
 	copy_record(&s->rec, &c->rec);
 	s->rec.flags |= flags;
@@ -170,13 +170,16 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 		s->rec.flags |= F_FRAMED;
 		s->rec.response_head = c->rec.response_len;
 		s->rec.response_len = STATUS_LINE;
-		len = (__u32)c->rec.request_len + STATUS_LINE;
+		len = (__u64)c->rec.request_len + STATUS_LINE;
 	}
 
+	__u64 wake = wakeup();
+
+	/* Last, so that the bounded value goes to the helper and not a copy from before. */
 	asm volatile("" : "+r"(len));
-	if (len > CFG.head_max + RESPONSE_MAX)
+	if (len > (__u64)CFG.head_max + RESPONSE_MAX)
 		len = CFG.head_max + RESPONSE_MAX;
-	if (!bpf_ringbuf_output(&ring, &s->rec, sizeof(s->rec) + len, wakeup()))
+	if (!bpf_ringbuf_output(&ring, &s->rec, sizeof(s->rec) + len, wake))
 		count(C_EMITTED);
 	else if (!(flags & F_SWEPT))
 		count(C_LOST_RING_FULL);
@@ -832,10 +835,10 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 	}
 	if (c->state != S_IDLE || !s)
 		return false;
-	if (n < 16)
+	if (n < 16 || n > CFG.head_max)
 		return false;
-	asm volatile("" : "+r"(n)); /* or two comparisons become one that the verifier does not understand */
-	if (n > (__u64)CFG.head_max || !step_read(s->data, n, o, kind))
+	BOUND(n, CFG.head_max);
+	if (!n || !step_read(s->data, n, o, kind))
 		return false;
 	if (load8(s, 0) != c->first8 || load4(s, n - 4) != CRLFCRLF)
 		return false;
@@ -871,13 +874,11 @@ static __always_inline bool usual_response(struct conn *c, const struct step *o,
 		return false;
 	if (n > PIECE_MAX)
 		n = PIECE_MAX;
-	if (n < hint)
+	if (n < hint || at > (__u64)CFG.head_max + RESPONSE_MAX - PIECE_MAX)
 		return false;
-	asm volatile("" : "+r"(n), "+r"(at));
-	if (at > (__u64)CFG.head_max + RESPONSE_MAX - PIECE_MAX || n == 0)
-		return false;
-	asm volatile("" : "+r"(n));
-	if (n > PIECE_MAX || !step_read(s->data + at, n, o, kind))
+	BOUND(n, PIECE_MAX);
+	BOUND(at, (__u64)CFG.head_max + RESPONSE_MAX - PIECE_MAX);
+	if (!n || !step_read(s->data + at, n, o, kind))
 		return false;
 	if (!like_last_response(c, s, at))
 		return false;

@@ -34,6 +34,13 @@ static __always_inline bool step_read(void *dst, __u64 n, const struct step *o, 
 	return kind == SRC_SKB ? !bpf_dynptr_read(dst, n, o->skb, o->skb_at, 0) : !bpf_probe_read_user(dst, n, (void *)o->ptr);
 }
 
+/*
+ * What a comparison has shown already, shown to the verifier as well: it is done on the very register that is used next,
+ * where the compiler would compare one copy and use another.
+ */
+#define BOUND(v, max) \
+	asm volatile("if %[value] <= %[bound] goto +1\n\t%[value] = 0" : [value] "+r"(v) : [bound] "r"((__u64)(max)))
+
 /* Moves to the next piece of a vector. */
 static __always_inline void source_next(struct source *src)
 {

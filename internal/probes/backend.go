@@ -52,6 +52,8 @@ type choice struct {
 	// function, if set, must have exactly params parameters for the programs to fit.
 	function string
 	params   int
+	// tracepoint, if set, must exist: kernels that have it have what else the programs use.
+	tracepoint string
 }
 
 func tracing(programs ...string) []hook {
@@ -64,7 +66,7 @@ func tracing(programs ...string) []hook {
 
 // The traffic choices: what makes a backend.
 var traffic = []choice{
-	{duty: dutyTraffic, backend: BackendTracepoint, hooks: tracing(trafficProgTpSkbCopyDatagramIovec, trafficProgTpTcpSendmsgLocked)},
+	{duty: dutyTraffic, backend: BackendTracepoint, tracepoint: "tcp_sendmsg_locked", hooks: tracing(trafficProgTpSkbCopyDatagramIovec, trafficProgTpTcpSendmsgLocked)},
 	{duty: dutyTraffic, backend: BackendFentry, function: "tcp_recvmsg", params: 5,
 		hooks: tracing(trafficProgFentryTcpSendmsg, trafficProgFexitTcpSendmsg, trafficProgFexitTcpRecvmsg)},
 	{duty: dutyTraffic, backend: BackendFentry, function: "tcp_recvmsg", params: 6,

@@ -66,6 +66,25 @@ func (k *kernel) params(function string) int {
 	return len(proto.Params)
 }
 
+// hasTracepoint tells whether the kernel has a tracepoint of that name.
+func (k *kernel) hasTracepoint(name string) bool {
+	var t *btf.Typedef
+	return k.types.TypeByName("btf_trace_"+name, &t) == nil
+}
+
+// misfit returns why a choice cannot work on this kernel, or nil where it may.
+func (k *kernel) misfit(c *choice) error {
+	switch {
+	case c.function != "" && k.params(c.function) < 0:
+		return fmt.Errorf("this kernel does not tell of the function %s", c.function)
+	case c.function != "" && k.params(c.function) != c.params:
+		return fmt.Errorf("this kernel's %s has an unknown number of parameters", c.function)
+	case c.tracepoint != "" && !k.hasTracepoint(c.tracepoint):
+		return fmt.Errorf("this kernel does not have the tracepoint %s", c.tracepoint)
+	}
+	return nil
+}
+
 // after returns what follows the first occurrence of marker, or "".
 func after(s, marker string) string {
 	_, rest, _ := strings.Cut(s, marker)

@@ -257,27 +257,40 @@ func (p *Probe) AddPIDs(pids []uint32) error {
 // attachTraffic takes the best backend, or the one that was asked for.
 func (p *Probe) attachTraffic(spec *ebpf.CollectionSpec, kernel *kernel) error {
 	var reasons []error
-	for _, c := range traffic {
-		if p.opts.Backend != BackendAuto && p.opts.Backend != c.backend {
+	for _, name := range Backends {
+		if p.opts.Backend != BackendAuto && p.opts.Backend != name {
 			continue
 		}
-		if c.function != "" && kernel.params(c.function) != c.params {
+		err := p.attachBackend(spec, kernel, name)
+		if err == nil {
+			p.Backend = name
+			return nil
+		}
+		reasons = append(reasons, fmt.Errorf("%s: %w", name, err))
+	}
+	return fmt.Errorf("%w: %w", ErrUnsupported, errors.Join(reasons...))
+}
+
+// attachBackend attaches the first of a backend's traffic choices that fits this kernel.
+func (p *Probe) attachBackend(spec *ebpf.CollectionSpec, kernel *kernel, name string) error {
+	var misfit error
+	var unfit choice
+	for _, c := range traffic {
+		if c.backend != name {
+			continue
+		}
+		if misfit = kernel.misfit(&c); misfit != nil {
+			unfit = c
 			continue
 		}
 		err := p.attach(spec, c)
-		if err == nil {
-			p.Backend = c.backend
-			return nil
+		if err != nil && !unsupported(err) {
+			p.log.Warn("backend failed", "backend", name, "err", err)
 		}
-		if !unsupported(err) {
-			p.log.Warn("backend failed", "backend", c.backend, "err", err)
-		}
-		reasons = append(reasons, fmt.Errorf("%s: %w", c.backend, err))
+		return err
 	}
-	if len(reasons) == 0 {
-		return fmt.Errorf("backend %q: %w: its functions have an unknown shape", p.opts.Backend, ErrUnsupported)
-	}
-	return fmt.Errorf("%w: %w", ErrUnsupported, errors.Join(reasons...))
+	p.note(unfit, misfit)
+	return misfit
 }
 
 // attachDuty fulfils a duty with the first choice that works; none is not an error, but it is told.
@@ -393,10 +406,10 @@ func (p *Probe) Sweep() error {
 }
 
 // unsupported tells whether err means that the kernel lacks something, after the state hook has shown that privileges
-// suffice: then EPERM comes from lockdown, which forbids trampolines.
+// suffice: then EPERM comes from lockdown, which forbids trampolines. EACCES is the verifier's: a bug of ours.
 func unsupported(err error) bool {
 	return errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, btf.ErrNotFound) || errors.Is(err, os.ErrNotExist) ||
-		errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EBUSY)
+		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EBUSY)
 }
 
 // reason is the short form of why a hook is missing.
