@@ -54,7 +54,7 @@ func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub
 		hub:       hub,
 		timeout:   config.Capture.Timeout,
 	}
-	w.streams = http.NewStreams(http.StreamOptions{Lost: w.lose, Failed: w.parseError})
+	w.streams = http.NewStreams(http.StreamOptions{MaxStreams: config.Limits.Streams, Lost: w.lose, Failed: w.parseError})
 	w.emit = w.report
 	return w
 }
