@@ -27,13 +27,14 @@ type worker struct {
 	probe     *probes.Probe
 	clock     *host.Clock
 	processes *host.Processes
-	decoder   http.Decoder
+	memo      *http.Memo[known]
 	streams   *http.Streams
 	swept     http.Swept
 	finals    finals
 	router    *http.Router
 	routes    atomic.Pointer[http.Routes] // what the latest reading of the routes file found
 	inForce   *http.Routes                // of routes, taken over by the owner
+	reloaded  int                         // how often that happened
 	engine    *analytics.Engine
 	hub       *export.TraceHub
 	timeout   time.Duration
@@ -42,7 +43,6 @@ type worker struct {
 	unreadable, desync, unparsed, dropped uint64
 
 	emit         func(*wire.Exchange)
-	ex           wire.Exchange
 	housekeeping time.Time
 	streamsSwept time.Time
 	activeAt     time.Time
@@ -53,6 +53,7 @@ func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub
 		clock:     host.NewClock(host.ClockOptions{}),
 		processes: host.NewProcesses(host.ProcessOptions{Filter: filter}),
 		router:    http.NewRouter(),
+		memo:      http.NewMemo[known](),
 		engine:    engine,
 		hub:       hub,
 		timeout:   config.Capture.Timeout,
@@ -88,7 +89,7 @@ func (w *worker) Record(rec *wire.Record) {
 	if !swept && w.decided(rec.Conn, rec.Seq) {
 		return
 	}
-	final, err := w.decoder.Exchange(rec, &w.ex)
+	k, final, err := w.memo.Exchange(rec)
 	switch {
 	case swept && rec.Flags&wire.FlagFramed == 0 && (err != nil || !final):
 		return // it comes again
@@ -97,7 +98,7 @@ func (w *worker) Record(rec *wire.Record) {
 	case err != nil:
 		w.notUnderstood(err)
 	default:
-		w.report(&w.ex)
+		w.report(&k.Exchange, &k.Value)
 	}
 }
 
@@ -126,34 +127,44 @@ func (w *worker) decided(conn uint64, seq uint32) bool {
 // before it became irregular.
 func (w *worker) reportIrregular(ex *wire.Exchange) {
 	if w.swept.Len() == 0 || !w.swept.Seen(ex.Conn, ex.Seq) {
-		w.report(ex)
+		w.report(ex, new(known))
 	}
 }
 
-// report completes an exchange and hands it on.
-func (w *worker) report(ex *wire.Exchange) {
-	if !w.processes.IdentifyExchange(ex, ex.Finished) {
+// known is what follows from a request head and who sent or read it, and what that rests on.
+type known struct {
+	identity *host.Identity
+	reloaded int
+	handle   analytics.Handle
+}
+
+// report completes an exchange and hands it on. k is what was known of the same request before.
+func (w *worker) report(ex *wire.Exchange, k *known) {
+	identity := w.processes.Identify(ex.PID, &ex.Comm, ex.Finished)
+	if !identity.Chosen {
 		return
 	}
-	if ex.Role == wire.RoleServer {
-		ex.Route = w.route(ex)
-	}
-	at := ex.Arrived
-	if at == 0 {
-		at = ex.Read
-	}
-	ex.Time = w.clock.Time(at)
-	w.engine.Add(ex)
-	w.hub.Publish(ex)
-}
-
-// route takes over newer routes before they are first needed, and only then: it empties the router's cache.
-func (w *worker) route(ex *wire.Exchange) string {
 	if routes := w.routes.Load(); routes != w.inForce {
 		w.router.SetRoutes(routes)
 		w.inForce = routes
+		w.reloaded++
 	}
-	return w.router.Route(ex.Service, ex.Method, ex.Path)
+	if k.identity != identity || k.reloaded != w.reloaded {
+		*k = known{identity: identity, reloaded: w.reloaded}
+		ex.Service, ex.Namespace, ex.ContainerID = identity.Service, identity.Namespace, identity.ContainerID
+		if ex.Role == wire.RoleServer {
+			ex.Route = w.router.Route(ex.Service, ex.Method, ex.Path)
+		}
+	}
+	w.engine.AddTo(&k.handle, ex)
+	if w.hub.Wanted() {
+		at := ex.Arrived
+		if at == 0 {
+			at = ex.Read
+		}
+		ex.Time = w.clock.Time(at)
+		w.hub.Publish(ex)
+	}
 }
 
 // notUnderstood counts an exchange whose bytes could not be parsed.
@@ -222,7 +233,7 @@ func (w *worker) countActive(now time.Time) {
 	if err == nil {
 		active := make(map[string]int64)
 		for pid, n := range byPID {
-			active[w.processes.Identify(pid, [16]byte{}, host.Monotonic()).Service] += n
+			active[w.processes.Identify(pid, new([16]byte), host.Monotonic()).Service] += n
 		}
 		w.engine.SetActive(active)
 	}

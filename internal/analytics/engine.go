@@ -62,8 +62,8 @@ type Engine struct {
 	clientList  []*target
 	listChanged bool
 
-	// The endpoint of the latest exchange, which is often that of the next, too.
-	latest *endpoint
+	// epoch changes when an entry is forgotten: a Handle of before may lead to it.
+	epoch uint64
 
 	// How many of the entries are overflow endpoints and targets.
 	otherServers, otherClients int
@@ -90,6 +90,7 @@ func NewEngine(o Options) *Engine {
 	return &Engine{
 		limits:  o.Limits,
 		now:     o.Now,
+		epoch:   1,
 		servers: map[ServerKey]*endpoint{},
 		clients: map[ClientKey]*target{},
 		// Present from the start, so that the first exchange is an increase.
@@ -101,17 +102,35 @@ func NewEngine(o Options) *Engine {
 // change it afterwards.
 func (e *Engine) SetActive(byService map[string]int64) { e.active.Store(&byService) }
 
+// A Handle remembers where an engine counts the exchanges of one service, namespace, method, and route or target, so that
+// these are not looked up for each. Its zero value is ready. It is used with one engine, by the caller of AddTo.
+type Handle struct {
+	endpoint *endpoint
+	target   *target
+	epoch    uint64
+	kind     int
+}
+
 // Add counts one exchange. Phases, sizes and durations of -1 (not seen) enter no histogram; the exchange is counted all
 // the same. It keeps nothing of ex, and allocates only for what it meets first.
 func (e *Engine) Add(ex *wire.Exchange) {
+	var h Handle
+	e.AddTo(&h, ex)
+}
+
+// AddTo is Add for an exchange with the role, protocol, service, namespace, method, and route or target (host and
+// server's address) of all others that are counted with the same handle.
+func (e *Engine) AddTo(h *Handle, ex *wire.Exchange) {
 	e.mu.Lock()
-	e.countKind(ex)
-	if ex.Role == wire.RoleClient {
-		t := e.target(ex)
+	if h.epoch != e.epoch {
+		e.find(h, ex)
+	}
+	e.kinds[h.kind].Count++
+	if t := h.target; t != nil {
 		t.touched, t.changed = true, true
 		addSeries(&t.live.Series, ex, e.now)
 	} else {
-		s := e.endpoint(ex)
+		s := h.endpoint
 		s.touched, s.changed = true, true
 		addSeries(&s.live.Series, ex, e.now)
 		s.live.Phases.add(ex)
@@ -119,11 +138,25 @@ func (e *Engine) Add(ex *wire.Exchange) {
 	e.mu.Unlock()
 }
 
-func (e *Engine) countKind(ex *wire.Exchange) {
+// find fills a handle. What is beyond the limits is looked up each time, since it is counted each time.
+func (e *Engine) find(h *Handle, ex *wire.Exchange) {
+	*h = Handle{kind: e.kind(ex)}
+	overflowed := e.overflowed
+	if ex.Role == wire.RoleClient {
+		h.target = e.target(ex)
+	} else {
+		h.endpoint = e.endpoint(ex)
+	}
+	if e.overflowed == overflowed {
+		h.epoch = e.epoch
+	}
+}
+
+// kind returns which of kinds the exchange counts to.
+func (e *Engine) kind(ex *wire.Exchange) int {
 	for i := range e.kinds {
 		if k := &e.kinds[i]; k.Role == ex.Role && k.Protocol == ex.Protocol {
-			k.Count++
-			return
+			return i
 		}
 	}
 	k := Kind{Protocol: label(ex.Protocol), Role: ex.Role}
@@ -132,25 +165,18 @@ func (e *Engine) countKind(ex *wire.Exchange) {
 	}
 	for i := range e.kinds {
 		if e.kinds[i].Protocol == k.Protocol && e.kinds[i].Role == k.Role {
-			e.kinds[i].Count++
-			return
+			return i
 		}
 	}
-	k.Count = 1
 	e.kinds = append(e.kinds, k)
+	return len(e.kinds) - 1
 }
 
 func (e *Engine) endpoint(ex *wire.Exchange) *endpoint {
-	k := ServerKey{ex.Service, ex.Namespace, ex.Method, ex.Route}
-	if e.latest != nil && e.latest.live.ServerKey == k {
-		return e.latest
+	if s := e.servers[ServerKey{ex.Service, ex.Namespace, ex.Method, ex.Route}]; s != nil {
+		return s
 	}
-	s := e.servers[k]
-	if s == nil {
-		s = e.findEndpoint(ex)
-	}
-	e.latest = s
-	return s
+	return e.findEndpoint(ex)
 }
 
 // findEndpoint finds or makes the endpoint of a key that is not known as it stands.
@@ -267,7 +293,7 @@ func (e *Engine) makeRoom() bool {
 // to the distance between two sweeps, which costs Add no clock.
 func (e *Engine) sweep(now time.Time) {
 	e.lastSweep = now
-	e.latest = nil // it may be forgotten now
+	e.epoch++
 	if e.limits.Idle < 0 {
 		return
 	}

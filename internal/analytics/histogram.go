@@ -86,13 +86,11 @@ func NewHistogram(u Unit) Histogram { return Histogram{unit: u} }
 // Add counts one value; a negative one counts as 0.
 func (h *Histogram) Add(value int64) {
 	n := uint64(max(value, 0))
-	if h.count == 0 {
-		h.min = n
+	if n < h.min || n > h.max {
+		h.widen(n)
 	}
 	h.count++
 	h.sum += n
-	h.min = min(h.min, n)
-	h.max = max(h.max, n)
 	if n == 0 {
 		h.zeros++
 		return
@@ -107,6 +105,15 @@ func (h *Histogram) Add(value int64) {
 	if h.low[i] == 0 {
 		h.carry(i, 1)
 	}
+}
+
+// widen takes n for the smallest or the largest value, or both. It is a function of its own because it is seldom called.
+func (h *Histogram) widen(n uint64) {
+	if h.count == 0 {
+		h.min = n
+	}
+	h.min = min(h.min, n)
+	h.max = max(h.max, n)
 }
 
 // Merge adds all values of o, which must have the same unit. The result is the same as if every value had been added

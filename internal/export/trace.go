@@ -197,6 +197,12 @@ func (h *TraceHub) store(all []*Subscription) {
 	h.subs.Store(&all)
 }
 
+// Wanted tells whether anybody subscribed: what only Publish needs can be left out otherwise.
+func (h *TraceHub) Wanted() bool {
+	all := h.subs.Load()
+	return all != nil && len(*all) > 0
+}
+
 // Publish gives a copy of ex to every subscriber that wants it and has room; it never waits. Without a subscriber it
 // costs one load.
 func (h *TraceHub) Publish(ex *wire.Exchange) {

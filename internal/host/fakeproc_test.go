@@ -82,7 +82,8 @@ func terminated(words []string) string {
 }
 
 // comm returns a task name as the kernel side hands it over.
-func comm(name string) (c [16]byte) {
+func comm(name string) *[16]byte {
+	c := new([16]byte)
 	copy(c[:15], name)
 	return c
 }

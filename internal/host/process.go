@@ -4,8 +4,6 @@ package host
 
 import (
 	"time"
-
-	"github.com/perfagent/perfagent/internal/wire"
 )
 
 const (
@@ -60,7 +58,7 @@ type process struct {
 	checkedNS      int64 // when the identity was last compared with the process
 	touchedNS      int64 // when the entry was last moved to the front
 	startTicks     uint64
-	identity       Identity
+	identity       *Identity // never changed, only replaced
 }
 
 // NewProcesses returns an empty cache.
@@ -84,7 +82,9 @@ func NewProcesses(options ProcessOptions) *Processes {
 // Identify returns who a process is. Comm is its task name, the fallback where the process has ended. NowNS is any
 // monotonic time in nanoseconds that never goes far back, such as the latest instant of the batch being handled: it
 // decides when a remembered identity is checked against the process's start time, and spares a clock reading.
-func (p *Processes) Identify(pid uint32, comm [16]byte, nowNS int64) Identity {
+//
+// The same pointer means that nothing has changed; what it points to is not to be written to.
+func (p *Processes) Identify(pid uint32, comm *[16]byte, nowNS int64) *Identity {
 	entry := p.slots[pid%processSlots]
 	if entry == nil || entry.pid != pid {
 		if entry = p.entries[pid]; entry == nil {
@@ -95,7 +95,7 @@ func (p *Processes) Identify(pid uint32, comm [16]byte, nowNS int64) Identity {
 	if nowNS-entry.touchedNS >= processTouch {
 		p.touch(entry, nowNS)
 	}
-	if nowNS-entry.checkedNS >= p.recheck || !entry.known && entry.comm != comm {
+	if nowNS-entry.checkedNS >= p.recheck || !entry.known && entry.comm != *comm {
 		p.check(entry, comm, nowNS)
 	}
 	return entry.identity
@@ -112,7 +112,7 @@ func (p *Processes) Forget(pid uint32) {
 func (p *Processes) Len() int { return len(p.entries) }
 
 // add reads a process that is not remembered, making room by dropping the one that was used longest ago.
-func (p *Processes) add(pid uint32, comm [16]byte, nowNS int64) *process {
+func (p *Processes) add(pid uint32, comm *[16]byte, nowNS int64) *process {
 	if len(p.entries) >= p.limit {
 		p.remove(p.recent.previous)
 	}
@@ -126,7 +126,7 @@ func (p *Processes) add(pid uint32, comm [16]byte, nowNS int64) *process {
 
 // check makes sure that an entry still describes the process of its pid. A process that ended keeps its identity:
 // records of its last exchanges arrive late. An exec keeps the start time, so the executable is compared too.
-func (p *Processes) check(entry *process, comm [16]byte, nowNS int64) {
+func (p *Processes) check(entry *process, comm *[16]byte, nowNS int64) {
 	entry.checkedNS = nowNS
 	stat, err := p.reader.proc.stat(entry.pid)
 	if err != nil && entry.known {
@@ -142,13 +142,13 @@ func (p *Processes) check(entry *process, comm [16]byte, nowNS int64) {
 }
 
 // fill reads an entry's process.
-func (p *Processes) fill(entry *process, comm [16]byte, nowNS int64) {
+func (p *Processes) fill(entry *process, comm *[16]byte, nowNS int64) {
 	identity, ticks, err := p.reader.identify(entry.pid, p.isChosenDescendant)
 	entry.known = err == nil
 	if err != nil {
-		identity.Service = cleanName(commText(comm))
+		identity.Service = cleanName(commText(*comm))
 	}
-	entry.identity, entry.startTicks, entry.comm, entry.checkedNS = identity, ticks, comm, nowNS
+	entry.identity, entry.startTicks, entry.comm, entry.checkedNS = &identity, ticks, *comm, nowNS
 }
 
 // isChosenDescendant tells whether a process was found before to descend from one of the filter's, so that its
@@ -176,12 +176,4 @@ func (p *Processes) remove(entry *process) {
 	if slot := &p.slots[entry.pid%processSlots]; *slot == entry {
 		*slot = nil
 	}
-}
-
-// IdentifyExchange sets the fields of an exchange that follow from its process, and returns whether the filter admits
-// it.
-func (p *Processes) IdentifyExchange(e *wire.Exchange, nowNS int64) bool {
-	identity := p.Identify(e.PID, e.Comm, nowNS)
-	e.Service, e.Namespace, e.ContainerID = identity.Service, identity.Namespace, identity.ContainerID
-	return identity.Chosen
 }

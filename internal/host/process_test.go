@@ -131,7 +131,7 @@ func TestIdentity(t *testing.T) {
 		pid: 9, started: 12345, comm: "a) S (b", executable: "/usr/sbin/nginx",
 		cgroup: "0::/docker/" + containerA + "\n", env: []string{"OTEL_RESOURCE_ATTRIBUTES=service.namespace=eu"},
 	})
-	got := host.NewProcesses(host.ProcessOptions{Root: h.root}).Identify(9, comm("nginx"), second)
+	got := *host.NewProcesses(host.ProcessOptions{Root: h.root}).Identify(9, comm("nginx"), second)
 	want := host.Identity{
 		Service: containerA[:12], Namespace: "eu", ContainerID: containerA, Executable: "/usr/sbin/nginx",
 		Started: 123450 * time.Millisecond, Chosen: true,
@@ -282,7 +282,7 @@ func TestLiveProcess(t *testing.T) {
 	defer command.Wait()
 	defer input.Close()
 	pid := uint32(command.Process.Pid)
-	got := host.NewProcesses(host.ProcessOptions{}).Identify(pid, comm("sh"), second)
+	got := *host.NewProcesses(host.ProcessOptions{}).Identify(pid, comm("sh"), second)
 	if got.Service != "live test" || got.Started == 0 || got.Executable == "" {
 		t.Errorf("got %+v", got)
 	}
@@ -302,14 +302,14 @@ func BenchmarkIdentifyHit(b *testing.B) {
 	b.Run("same", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			processes.Identify(5, [16]byte{}, second)
+			processes.Identify(5, new([16]byte), second)
 		}
 	})
 	b.Run("spread", func(b *testing.B) {
 		b.ReportAllocs()
 		pid := uint32(0)
 		for b.Loop() {
-			processes.Identify(pid%8, [16]byte{}, second)
+			processes.Identify(pid%8, new([16]byte), second)
 			pid++
 		}
 	})
@@ -320,6 +320,6 @@ func BenchmarkIdentifyMiss(b *testing.B) {
 	pid := uint32(os.Getpid())
 	for b.Loop() {
 		processes.Forget(pid)
-		processes.Identify(pid, [16]byte{}, second)
+		processes.Identify(pid, new([16]byte), second)
 	}
 }

@@ -31,19 +31,21 @@ func (d *Decoder) Exchange(rec *wire.Record, ex *wire.Exchange) (final bool, err
 	}
 	*ex = wire.Exchange{
 		Conn: rec.Conn, Seq: rec.Seq, PID: rec.PID, Role: rec.Role, Flags: rec.Flags, Comm: rec.Comm,
-		Local: rec.Local, Remote: rec.Remote,
+		Local: rec.Local(), Remote: rec.Remote(),
 		Arrived: rec.Arrived, Read: rec.Read, Responded: rec.Responded, Finished: rec.Finished,
-		ResponseSize: -1,
 	}
 	describe(&d.request, ex)
-	ex.RequestSize = bodySize(rec.RequestBytes, d.request.HeadLen, &d.request.Framing)
-	if rec.Flags&wire.FlagHeadAll != 0 {
-		ex.RequestSize = 0
-	}
+	size := requestSize{d.request.HeadLen, d.request.Framing}
+	ex.RequestSize = size.size(rec)
+	return d.respond(rec, ex, final)
+}
 
+// respond completes an exchange, whose request is understood, by what the record says of the response.
+func (d *Decoder) respond(rec *wire.Record, ex *wire.Exchange, final bool) (bool, error) {
 	if rec.Flags&wire.FlagFramed != 0 {
 		return framed(rec, ex)
 	}
+	ex.Status, ex.ErrorType, ex.ResponseSize = 0, "", -1
 	heads, err := finalHead(rec.Response, &d.response)
 	if err != nil {
 		return final, err

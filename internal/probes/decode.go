@@ -3,9 +3,6 @@ package probes
 import (
 	"encoding/binary"
 	"errors"
-	"net/netip"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/perfagent/perfagent/internal/wire"
 )
@@ -63,6 +60,7 @@ func (Decoder) Record(b []byte, r *wire.Record) error {
 	if len(b) < recordBytes {
 		return ErrSample
 	}
+	_ = b[recordBytes-1]
 	e := binary.NativeEndian
 	req, resp := int(e.Uint16(b[atRequestLen:])), int(e.Uint16(b[atResponseLen:]))
 	if recordBytes+req+resp > len(b) {
@@ -80,8 +78,8 @@ func (Decoder) Record(b []byte, r *wire.Record) error {
 	r.Flags = wire.Flags(e.Uint16(b[atFlags:]))
 	r.Role = wire.Role(b[atRole])
 	r.ResponseHead = int(e.Uint16(b[atResponseHead:]))
-	copy(r.Comm[:], b[atComm:atComm+16])
-	r.Local, r.Remote = address(b, atLocalAddr, atLocalPort), address(b, atRemoteAddr, atRemotePort)
+	r.Comm = [16]byte(b[atComm:])
+	addresses(b, &r.Addresses)
 	r.Request = b[recordBytes : recordBytes+req : recordBytes+req]
 	r.Response = b[recordBytes+req : recordBytes+req+resp : recordBytes+req+resp]
 	return nil
@@ -107,7 +105,9 @@ func (Decoder) Fragment(b []byte, f *wire.Fragment) error {
 	f.Flags = wire.Flags(e.Uint16(b[atFlags:]))
 	f.Role = wire.Role(b[atRole])
 	copy(f.Comm[:], b[atComm:atComm+16])
-	f.Local, f.Remote = address(b, atLocalAddr, atLocalPort), address(b, atRemoteAddr, atRemotePort)
+	var ends wire.Addresses
+	addresses(b, &ends)
+	f.Local, f.Remote = ends.Local(), ends.Remote()
 	f.Data = b[recordBytes : recordBytes+n : recordBytes+n]
 	if uint64(n) > f.Length {
 		return ErrSample
@@ -115,14 +115,9 @@ func (Decoder) Fragment(b []byte, f *wire.Fragment) error {
 	return nil
 }
 
-func address(b []byte, addr, port int) netip.AddrPort {
-	p := binary.NativeEndian.Uint16(b[port:])
-	switch b[atFamily] {
-	case unix.AF_INET:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[addr:addr+4])), p)
-	case unix.AF_INET6:
-		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[addr:addr+16])).Unmap(), p)
-	default:
-		return netip.AddrPort{}
-	}
+func addresses(b []byte, a *wire.Addresses) {
+	e := binary.NativeEndian
+	a.LocalAddr, a.RemoteAddr = [16]byte(b[atLocalAddr:]), [16]byte(b[atRemoteAddr:])
+	a.LocalPort, a.RemotePort = e.Uint16(b[atLocalPort:]), e.Uint16(b[atRemotePort:])
+	a.Family = b[atFamily]
 }

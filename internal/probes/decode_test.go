@@ -66,7 +66,7 @@ func TestDecode(t *testing.T) {
 	if err := d.Record(b, &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Conn != 7 || r.Role != wire.RoleServer || r.Local != netip.MustParseAddrPort("127.0.0.1:8080") ||
+	if r.Conn != 7 || r.Role != wire.RoleServer || r.Local() != netip.MustParseAddrPort("127.0.0.1:8080") ||
 		string(r.Request) != "GET / HTTP/1.1\r\n\r\n" || string(r.Response) != "HTTP/1.1 200 OK" {
 		t.Errorf("decoded %+v", r)
 	}

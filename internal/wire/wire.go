@@ -67,7 +67,7 @@ type Record struct {
 	Flags Flags
 	Comm  [16]byte // NUL-padded task name at the time of the request
 
-	Local, Remote netip.AddrPort // zero for Unix sockets
+	Addresses // zero for Unix sockets
 
 	Arrived, Read, Responded, Finished int64
 
@@ -77,6 +77,42 @@ type Record struct {
 	Response []byte // the captured first bytes of the response (final head, or what preceded it)
 	// ResponseHead is the length of the response's head, with FlagFramed.
 	ResponseHead int
+}
+
+// Addresses are both ends of a connection as the kernel side copies them. They are comparable, and cheaper to copy than
+// what Local and Remote make of them.
+type Addresses struct {
+	LocalAddr, RemoteAddr [16]byte // network byte order; the first four bytes of IPv4
+	LocalPort, RemotePort uint16
+	Family                uint8 // FamilyIPv4, FamilyIPv6; anything else has no addresses
+}
+
+// The kernel's address families.
+const (
+	FamilyIPv4 = 2
+	FamilyIPv6 = 10
+)
+
+// Local returns the observed process's end; the zero value where there are no addresses.
+func (a *Addresses) Local() netip.AddrPort { return a.addrPort(&a.LocalAddr, a.LocalPort) }
+
+// Remote returns the other end.
+func (a *Addresses) Remote() netip.AddrPort { return a.addrPort(&a.RemoteAddr, a.RemotePort) }
+
+// SameRemote tells whether b has the same other end.
+func (a *Addresses) SameRemote(b *Addresses) bool {
+	return a.RemotePort == b.RemotePort && a.Family == b.Family && a.RemoteAddr == b.RemoteAddr
+}
+
+func (a *Addresses) addrPort(addr *[16]byte, port uint16) netip.AddrPort {
+	switch a.Family {
+	case FamilyIPv4:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(addr[:4])), port)
+	case FamilyIPv6:
+		return netip.AddrPortFrom(netip.AddrFrom16(*addr).Unmap(), port)
+	default:
+		return netip.AddrPort{}
+	}
 }
 
 // Fragment is one socket operation of a connection that the kernel side follows byte by byte, because requests are

@@ -1,0 +1,118 @@
+package http
+
+import (
+	"hash/maphash"
+
+	"github.com/perfagent/perfagent/internal/wire"
+)
+
+const (
+	// memoSlots is how many requests a Memo remembers: as many as a busy host has endpoints. A power of two.
+	memoSlots = 1 << 11
+	// memoHeadMax is the longest request head worth remembering; at worst 2048 x (512 + ~700) B = 2.4 MiB.
+	memoHeadMax = 512
+)
+
+// Memo turns records into exchanges as Decoder does, and remembers what the latest request heads meant: clients repeat
+// themselves, and a head that is byte for byte one of before is neither parsed nor looked up again. The caller keeps what
+// he knows of the exchanges that a head leads to in Known.Value. One goroutine uses it; NewMemo makes one.
+type Memo[T any] struct {
+	decoder Decoder
+	seed    maphash.Seed
+	slots   [memoSlots]*Known[T]
+	spare   Known[T] // for heads that are not remembered
+}
+
+// Known is an exchange, and what is remembered of its request. It is valid until the next call of the Memo.
+type Known[T any] struct {
+	wire.Exchange
+	// Value is the caller's: the zero value when the request is new, else what he left there.
+	Value T
+
+	head    []byte // the request's captured bytes; the exchange's slices point into it
+	request requestSize
+	raw     wire.Addresses
+}
+
+// requestSize is what a request's head says of its body.
+type requestSize struct {
+	headLen int
+	framing Framing
+}
+
+// NewMemo returns an empty Memo.
+func NewMemo[T any]() *Memo[T] { return &Memo[T]{seed: maphash.MakeSeed()} }
+
+// Exchange is Decoder.Exchange. It returns nil with an error.
+func (m *Memo[T]) Exchange(rec *wire.Record) (k *Known[T], final bool, err error) {
+	final = rec.Flags&wire.FlagSwept == 0 || rec.Flags&(wire.FlagClosed|wire.FlagTimeout) != 0
+	if len(rec.Request) == 0 && rec.Flags&wire.FlagUnreadable != 0 {
+		return nil, final, ErrUnreadable
+	}
+	if k, err = m.find(rec); err != nil {
+		return nil, final, err
+	}
+	k.witness(rec)
+	k.RequestSize = k.request.size(rec)
+	if final, err = m.decoder.respond(rec, &k.Exchange, final); err != nil {
+		return nil, final, err
+	}
+	return k, final, nil
+}
+
+// find returns the entry of rec's request, parsed now or before.
+func (m *Memo[T]) find(rec *wire.Record) (*Known[T], error) {
+	if len(rec.Request) > memoHeadMax {
+		k := &m.spare
+		k.head = rec.Request
+		return k, k.parse(rec, &m.decoder)
+	}
+	slot := &m.slots[(maphash.Bytes(m.seed, rec.Request)^uint64(rec.PID)*0x9e3779b97f4a7c15^uint64(rec.Role))%memoSlots]
+	k := *slot
+	if k == nil {
+		k = new(Known[T])
+		*slot = k
+	}
+	if k.PID == rec.PID && k.Role == rec.Role && string(k.head) == string(rec.Request) &&
+		(rec.Role == wire.RoleServer || k.raw.SameRemote(&rec.Addresses)) {
+		return k, nil
+	}
+	k.head = append(k.head[:0], rec.Request...)
+	err := k.parse(rec, &m.decoder)
+	if err != nil {
+		k.PID, k.head = 0, k.head[:0] // so that nothing is found here
+		k.Role = 0
+	}
+	return k, err
+}
+
+// parse makes the entry one of a request that is new.
+func (k *Known[T]) parse(rec *wire.Record, d *Decoder) error {
+	var none T
+	if err := ParseRequest(k.head, &d.request); err != nil {
+		return err
+	}
+	k.Value = none
+	k.Exchange = wire.Exchange{PID: rec.PID, Role: rec.Role, Local: rec.Local(), Remote: rec.Remote()}
+	k.raw = rec.Addresses
+	describe(&d.request, &k.Exchange)
+	k.request = requestSize{d.request.HeadLen, d.request.Framing}
+	return nil
+}
+
+// witness sets what is another for each exchange.
+func (k *Known[T]) witness(rec *wire.Record) {
+	k.Conn, k.Seq, k.Flags, k.Comm = rec.Conn, rec.Seq, rec.Flags, rec.Comm
+	if k.raw != rec.Addresses {
+		k.raw, k.Local, k.Remote = rec.Addresses, rec.Local(), rec.Remote()
+	}
+	k.Arrived, k.Read, k.Responded, k.Finished = rec.Arrived, rec.Read, rec.Responded, rec.Finished
+}
+
+// size returns the bytes of the request's body, or -1.
+func (r *requestSize) size(rec *wire.Record) int64 {
+	if rec.Flags&wire.FlagHeadAll != 0 {
+		return 0
+	}
+	return bodySize(rec.RequestBytes, r.headLen, &r.framing)
+}
