@@ -69,7 +69,6 @@ _Static_assert(sizeof(struct record) == 128, "a record carries 128 bytes beside 
 
 /* Indexes of the per-processor counters. */
 enum counter {
-	C_EMITTED,
 	C_LOST_RING_FULL,
 	C_LOST_MAP_FULL,
 	C_LOST_EVICTED,

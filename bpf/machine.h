@@ -178,14 +178,14 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 		len = (__u64)c->rec.request_len + STATUS_LINE;
 	}
 
-	__u64 wake = wakeup();
+	/* One record in eight looks whether it is time to wake the reader; connections differ in which. */
+	__u64 wake = (c->rec.seq + (c->rec.conn >> 8)) & 7 ? BPF_RB_NO_WAKEUP : wakeup();
 
 	/* Last, so that the bounded value goes to the helper and not a copy from before. */
 	asm volatile("" : "+r"(len));
 	if (len > (__u64)CFG.head_max + RESPONSE_MAX)
 		len = CFG.head_max + RESPONSE_MAX;
 	if (!bpf_ringbuf_output(&ring, &s->rec, sizeof(s->rec) + len, wake)) {
-		count(C_EMITTED);
 		if (framed)
 			s->busy = 0; /* also of a swept copy: what comes again is to spare */
 	} else if (!spare) {
@@ -388,16 +388,15 @@ static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, _
 }
 
 /* The request's instants and counters, for an exchange of n bytes so far. */
-static __always_inline void exchange_reset(struct conn *c, const bool receive, __u64 now, __u64 mstamp_ns, __u64 n)
+static __always_inline void exchange_reset(struct conn *c, const bool receive, __u64 now, __u64 arrival, __u64 n)
 {
 	__u16 flags = (c->rec.flags & F_UNIX) | (c->older ? F_OLDER : 0);
-	__u64 arrival = c->arrival;
 
 	c->rec.responded = c->rec.finished = 0;
 	c->rec.request_bytes = n;
 	c->rec.response_bytes = 0;
 	c->rec.response_len = 0;
-	c->chunked = c->chunk_end = c->swept = c->head_open = 0;
+	*(__u32 *)&c->chunked = 0;
 	c->tail = 0;
 	c->response_want = UNKNOWN;
 	if (!receive) {
@@ -406,13 +405,17 @@ static __always_inline void exchange_reset(struct conn *c, const bool receive, _
 		c->rec.read = 0;
 		return;
 	}
-	if (!arrival && mstamp_ns && now - mstamp_ns < MSTAMP_TRUST_NS)
-		arrival = mstamp_ns;
 	if (!arrival)
 		flags |= F_NO_ARRIVAL;
 	c->rec.flags = flags;
 	c->rec.arrived = arrival;
 	c->rec.read = now;
+}
+
+/* TCP's own stamp of the latest arrival, where it can be no other; 0 where it can. */
+static __always_inline __u64 trusted_stamp(__u64 mstamp_ns, __u64 now)
+{
+	return mstamp_ns && now - mstamp_ns < MSTAMP_TRUST_NS ? mstamp_ns : 0;
 }
 
 static __always_inline void exchange_begin(struct conn *c, const struct work *w)
@@ -426,7 +429,7 @@ static __always_inline void exchange_begin(struct conn *c, const struct work *w)
 		return;
 	}
 	if (w->receive)
-		exchange_reset(c, true, w->now, w->si.mstamp_ns, w->total);
+		exchange_reset(c, true, w->now, c->arrival ? c->arrival : trusted_stamp(w->si.mstamp_ns, w->now), w->total);
 	else
 		exchange_reset(c, false, w->now, 0, w->total);
 }
@@ -828,7 +831,7 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 	if (n != c->hint_request)
 		return false;
 	if (c->state == S_RESPONSE) {
-		__s32 over = receive ? c->wseq - o->write_seq : 0;
+		__s32 over = receive ? c->wseq - o->tp->write_seq : 0;
 		__u32 overshoot = over > 0 ? over : 0;
 
 		if (!next_request(c, overshoot))
@@ -848,7 +851,8 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 	if (c->rec.pid == CFG.self_pid)
 		return false;
 	s->busy = 1;
-	exchange_reset(c, receive, o->now, o->mstamp_ns, n);
+	exchange_reset(c, receive, o->now,
+		       !receive || c->arrival ? c->arrival : trusted_stamp(o->tp->tcp_mstamp * 1000, o->now), n);
 	c->rec.request_len = n;
 	c->request_left = 0;
 	c->state = S_REQUEST;
@@ -909,7 +913,7 @@ static __always_inline bool usual(struct conn *c, const struct step *o, const bo
 	}
 	*end = o->start + o->n;
 	c->active = o->now;
-	if (receive && *end == o->rcv_nxt)
+	if (receive && *end == o->tp->rcv_nxt)
 		c->arrival = 0;
 	return true;
 }

@@ -38,17 +38,20 @@ struct conn {
 	__u16 hint_response; /* length of the last response head */
 	__u16 hint_length;   /* where in it Content-Length stood */
 	__u8 state;
-	__u8 chunked;      /* the response under way is chunked */
-	__u8 chunk_end;    /* its final chunk was seen */
 	__u8 bodyless;     /* the request under way is HEAD */
+	__u8 chunked;      /* the response under way is chunked; this and the next three are reset as one word */
+	__u8 chunk_end;    /* its final chunk was seen */
 	__u8 swept;
+	__u8 head_open; /* the response's head is incomplete */
 	__u8 misses; /* starts of an older connection that were no request */
 	__u8 older;  /* joined in the middle */
-	__u8 head_open; /* the response's head is incomplete */
 	__u8 closing;   /* reset by the peer while bytes were unread: they may still be read */
 	__u8 pad;
 	__u32 slot;     /* where its heads are, unless that was taken by another connection */
 };
+
+_Static_assert(offsetof(struct conn, chunked) % 4 == 0 && offsetof(struct conn, head_open) == offsetof(struct conn, chunked) + 3,
+	       "four marks in one word");
 
 /* A captured request head and behind it the response's, ready to be sent. */
 struct slot {
@@ -181,7 +184,7 @@ struct {
 } calls SEC(".maps");
 
 /* Names the enumeration in the object's type information, for the Go side. */
-const enum counter counter_type __attribute__((unused)) = C_EMITTED;
+const enum counter counter_type __attribute__((unused)) = C_LOST_RING_FULL;
 
 static __always_inline struct work *work(void)
 {

@@ -22,10 +22,9 @@ struct step {
 	__u32 skb_at; /* and where in it */
 	__u32 start; /* position in the byte stream */
 	__u32 n;     /* bytes of the operation */
-	__u32 write_seq, rcv_nxt;
 	__u64 piece; /* bytes at ptr, at most n */
-	__u64 mstamp_ns;
 	__u64 now;
+	const struct tcp_sock *tp;
 };
 
 /* Copies its first n bytes, which the caller has bounded. */

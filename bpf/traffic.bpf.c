@@ -238,16 +238,14 @@ static __always_inline void step_positions(struct step *o, const struct tcp_sock
 {
 	o->n = n;
 	o->start = receive ? tp->copied_seq - n : tp->write_seq;
-	o->write_seq = tp->write_seq;
-	o->rcv_nxt = tp->rcv_nxt;
-	o->mstamp_ns = tp->tcp_mstamp * 1000;
+	o->tp = tp;
 	o->now = bpf_ktime_get_ns();
 }
 
 /* true: the operation needs no more. */
 static __always_inline bool usual_send(struct sock *sk, const struct msghdr *msg, __u32 n)
 {
-	struct step o = {};
+	struct step o;
 	bool done;
 	struct conn *c = known(sk, &done);
 
@@ -263,7 +261,7 @@ static __always_inline bool usual_send(struct sock *sk, const struct msghdr *msg
 
 static __always_inline bool usual_receive(struct sock *sk, const struct msghdr *msg, __u32 n)
 {
-	struct step o = {};
+	struct step o;
 	bool done;
 	struct conn *c = known(sk, &done);
 
@@ -516,7 +514,7 @@ int BPF_PROG(tp_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
 	struct sock *sk = skb->sk;
 	struct bpf_dynptr data;
 	struct source src = {};
-	struct step o = {};
+	struct step o;
 	struct work *w;
 	bool done;
 

@@ -8,7 +8,6 @@ import (
 
 // Counters are the kernel side's own, summed over processors, and what was dropped between ring buffer and worker.
 type Counters struct {
-	Emitted         uint64 // exchange records that fit into the ring buffer
 	RingFull        uint64 // exchanges lost: no room in the ring buffer
 	MapFull         uint64 // exchanges lost: no room for the connection's state
 	Evicted         uint64 // exchanges lost: the captured head was displaced
@@ -35,7 +34,6 @@ func (p *Probe) Counters() (Counters, error) {
 		}
 	}
 	c := Counters{
-		Emitted:         v[trafficCounterC_EMITTED],
 		RingFull:        v[trafficCounterC_LOST_RING_FULL],
 		MapFull:         v[trafficCounterC_LOST_MAP_FULL],
 		Evicted:         v[trafficCounterC_LOST_EVICTED],

@@ -51,13 +51,13 @@ type trafficConn struct {
 	HintResponse uint16
 	HintLength   uint16
 	State        uint8
+	Bodyless     uint8
 	Chunked      uint8
 	ChunkEnd     uint8
-	Bodyless     uint8
 	Swept        uint8
+	HeadOpen     uint8
 	Misses       uint8
 	Older        uint8
-	HeadOpen     uint8
 	Closing      uint8
 	Pad          uint8
 	Slot         uint32
@@ -66,18 +66,17 @@ type trafficConn struct {
 type trafficCounter uint32
 
 const (
-	trafficCounterC_EMITTED             trafficCounter = 0
-	trafficCounterC_LOST_RING_FULL      trafficCounter = 1
-	trafficCounterC_LOST_MAP_FULL       trafficCounter = 2
-	trafficCounterC_LOST_EVICTED        trafficCounter = 3
-	trafficCounterC_LOST_UNREADABLE     trafficCounter = 4
-	trafficCounterC_LOST_UNPAIRED       trafficCounter = 5
-	trafficCounterC_CONNECTIONS_ADDED   trafficCounter = 6
-	trafficCounterC_CONNECTIONS_REMOVED trafficCounter = 7
-	trafficCounterC_NOT_HTTP            trafficCounter = 8
-	trafficCounterC_STREAMS             trafficCounter = 9
-	trafficCounterC_FRAGMENTS_LOST      trafficCounter = 10
-	trafficCounterC_MAX                 trafficCounter = 11
+	trafficCounterC_LOST_RING_FULL      trafficCounter = 0
+	trafficCounterC_LOST_MAP_FULL       trafficCounter = 1
+	trafficCounterC_LOST_EVICTED        trafficCounter = 2
+	trafficCounterC_LOST_UNREADABLE     trafficCounter = 3
+	trafficCounterC_LOST_UNPAIRED       trafficCounter = 4
+	trafficCounterC_CONNECTIONS_ADDED   trafficCounter = 5
+	trafficCounterC_CONNECTIONS_REMOVED trafficCounter = 6
+	trafficCounterC_NOT_HTTP            trafficCounter = 7
+	trafficCounterC_STREAMS             trafficCounter = 8
+	trafficCounterC_FRAGMENTS_LOST      trafficCounter = 9
+	trafficCounterC_MAX                 trafficCounter = 10
 )
 
 type trafficRecord struct {
