@@ -98,7 +98,11 @@ func (w *worker) Record(rec *wire.Record) {
 	case err != nil:
 		w.notUnderstood(err)
 	default:
-		w.report(&k.Exchange, &k.Value)
+		wanted := w.hub.Wanted()
+		if wanted {
+			k.Locate()
+		}
+		w.report(&k.Exchange, &k.Value, wanted)
 	}
 }
 
@@ -127,7 +131,7 @@ func (w *worker) decided(conn uint64, seq uint32) bool {
 // before it became irregular.
 func (w *worker) reportIrregular(ex *wire.Exchange) {
 	if w.swept.Len() == 0 || !w.swept.Seen(ex.Conn, ex.Seq) {
-		w.report(ex, new(known))
+		w.report(ex, new(known), w.hub.Wanted())
 	}
 }
 
@@ -138,8 +142,9 @@ type known struct {
 	handle   analytics.Handle
 }
 
-// report completes an exchange and hands it on. k is what was known of the same request before.
-func (w *worker) report(ex *wire.Exchange, k *known) {
+// report completes an exchange and hands it on, also to who traces, where any does (wanted). k is what was known of the
+// same request before.
+func (w *worker) report(ex *wire.Exchange, k *known, wanted bool) {
 	identity := w.processes.Identify(ex.PID, &ex.Comm, ex.Finished)
 	if !identity.Chosen {
 		return
@@ -157,7 +162,7 @@ func (w *worker) report(ex *wire.Exchange, k *known) {
 		}
 	}
 	w.engine.AddTo(&k.handle, ex)
-	if w.hub.Wanted() {
+	if wanted {
 		at := ex.Arrived
 		if at == 0 {
 			at = ex.Read

@@ -90,41 +90,50 @@ type target struct {
 	view *Target
 }
 
-// addSeries counts ex under its outcome.
-func addSeries(all *[]Series, ex *wire.Exchange, now func() time.Time) {
-	s := findSeries(*all, ex)
-	if s == nil {
-		s = newSeries(all, ex, now())
+// addSeries counts ex under its outcome and returns that series' place. guess is the place of the latest exchange with the
+// same protocol, if there was one.
+func addSeries(all *[]Series, guess int, ex *wire.Exchange, now func() time.Time) int {
+	i := guess
+	if uint(i) >= uint(len(*all)) || !(*all)[i].counts(ex) {
+		if i = findSeries(*all, ex); i < 0 {
+			i = newSeries(all, ex, now())
+		}
 	}
+	s := &(*all)[i]
 	if d := ex.Duration(); d >= 0 {
 		s.Duration.Add(d)
 	} else {
 		s.Untimed++
 	}
+	return i
 }
 
-func findSeries(all []Series, ex *wire.Exchange) *Series {
+// counts tells whether the series is that of ex.
+func (s *Series) counts(ex *wire.Exchange) bool {
+	return s.Status == ex.Status && s.TLS == ex.TLS && s.ErrorType == ex.ErrorType && s.Protocol == ex.Protocol
+}
+
+func findSeries(all []Series, ex *wire.Exchange) int {
 	for i := range all {
-		s := &all[i]
-		if s.Status == ex.Status && s.TLS == ex.TLS && s.ErrorType == ex.ErrorType && s.Protocol == ex.Protocol {
-			return s
+		if all[i].counts(ex) {
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
-func newSeries(all *[]Series, ex *wire.Exchange, now time.Time) *Series {
+func newSeries(all *[]Series, ex *wire.Exchange, now time.Time) int {
 	o := Outcome{Status: ex.Status, Protocol: label(ex.Protocol), TLS: ex.TLS, ErrorType: label(ex.ErrorType)}
 	if len(*all) >= variantsMax-1 {
 		o = Outcome{ErrorType: Other}
 	}
 	for i := range *all {
 		if (*all)[i].Outcome == o {
-			return &(*all)[i]
+			return i
 		}
 	}
 	*all = append(*all, Series{Outcome: o, Created: now})
-	return &(*all)[len(*all)-1]
+	return len(*all) - 1
 }
 
 func (p *Phases) add(ex *wire.Exchange) {

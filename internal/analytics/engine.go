@@ -109,6 +109,7 @@ type Handle struct {
 	target   *target
 	epoch    uint64
 	kind     int
+	series   int // the latest exchange's
 }
 
 // Add counts one exchange. Phases, sizes and durations of -1 (not seen) enter no histogram; the exchange is counted all
@@ -128,11 +129,11 @@ func (e *Engine) AddTo(h *Handle, ex *wire.Exchange) {
 	e.kinds[h.kind].Count++
 	if t := h.target; t != nil {
 		t.touched, t.changed = true, true
-		addSeries(&t.live.Series, ex, e.now)
+		h.series = addSeries(&t.live.Series, h.series, ex, e.now)
 	} else {
 		s := h.endpoint
 		s.touched, s.changed = true, true
-		addSeries(&s.live.Series, ex, e.now)
+		h.series = addSeries(&s.live.Series, h.series, ex, e.now)
 		s.live.Phases.add(ex)
 	}
 	e.mu.Unlock()

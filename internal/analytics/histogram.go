@@ -21,6 +21,9 @@ const (
 	// cellsMax bounds the cells of a scale: 63 octaves of 32 buckets, the rounding at both ends, and the classic bounds.
 	cellsMax = 2080
 
+	// limits is the size of the table of cells, a power of two so that its index needs no check.
+	limits = 4096
+
 	// windowStep is how many cells a histogram's window grows at a time, a compromise between reallocations and
 	// unused room: 16 cells are half an octave and 32 bytes.
 	windowStep = 16
@@ -309,10 +312,10 @@ func (h *Histogram) middle(cell int) float64 {
 // scale holds the tables that turn integers of one unit into cells.
 //
 // limit[c] is the largest integer of cell c. segment gives, for the 64 equal parts of each power of two, the cell of the
-// part's smallest integer; two comparisons with limit find the rest. 16 + 8 KiB, of which the values of one octave touch
+// part's smallest integer; two comparisons with limit find the rest. 32 + 8 KiB, of which the values of one octave touch
 // less than 1 KiB.
 type scale struct {
-	limit   [cellsMax]uint64
+	limit   [limits]uint64                 // beyond the cells: no integer is larger
 	segment [64 * segmentsPerOctave]uint16 // by leading zeros and the bits behind the leading one
 	native  [cellsMax]int16                // the native bucket of a cell
 
@@ -330,14 +333,14 @@ var scales = func() (s [2]scale) {
 // cell returns the cell of n > 0.
 func (s *scale) cell(n uint64) int {
 	lz := uint(bits.LeadingZeros64(n)) & 63
-	c := int(s.segment[lz<<segmentBits|uint(n<<lz>>(63-segmentBits))&(segmentsPerOctave-1)])
-	if c < cellsMax && n > s.limit[c] {
+	c := uint(s.segment[lz<<segmentBits|uint(n<<lz>>(63-segmentBits))&(segmentsPerOctave-1)])
+	if n > s.limit[c%limits] {
 		c++
 	}
-	if c < cellsMax && n > s.limit[c] {
+	if n > s.limit[c%limits] {
 		c++
 	}
-	return c
+	return int(c)
 }
 
 // init computes the tables. It takes about a tenth of a millisecond.
@@ -359,7 +362,7 @@ func (s *scale) init(perUnit float64, classic []float64) {
 			break
 		}
 	}
-	for ; c < cellsMax; c++ {
+	for ; c < limits; c++ {
 		s.limit[c] = math.MaxUint64
 	}
 	s.initSegments()

@@ -43,7 +43,7 @@ type requestSize struct {
 // NewMemo returns an empty Memo.
 func NewMemo[T any]() *Memo[T] { return &Memo[T]{seed: maphash.MakeSeed()} }
 
-// Exchange is Decoder.Exchange. It returns nil with an error.
+// Exchange is Decoder.Exchange, except that addresses may wait for Known.Locate. It returns nil with an error.
 func (m *Memo[T]) Exchange(rec *wire.Record) (k *Known[T], final bool, err error) {
 	final = rec.Flags&wire.FlagSwept == 0 || rec.Flags&(wire.FlagClosed|wire.FlagTimeout) != 0
 	if len(rec.Request) == 0 && rec.Flags&wire.FlagUnreadable != 0 {
@@ -100,12 +100,14 @@ func (k *Known[T]) parse(rec *wire.Record, d *Decoder) error {
 	return nil
 }
 
+// Locate sets the exchange's Local and Remote. Until then they may be those of an earlier exchange, but for the remote end
+// of a client's, which is always right: few need both, and each exchange has others.
+func (k *Known[T]) Locate() { k.Local, k.Remote = k.raw.Local(), k.raw.Remote() }
+
 // witness sets what is another for each exchange.
 func (k *Known[T]) witness(rec *wire.Record) {
 	k.Conn, k.Seq, k.Flags, k.Comm = rec.Conn, rec.Seq, rec.Flags, rec.Comm
-	if k.raw != rec.Addresses {
-		k.raw, k.Local, k.Remote = rec.Addresses, rec.Local(), rec.Remote()
-	}
+	k.raw = rec.Addresses
 	k.Arrived, k.Read, k.Responded, k.Finished = rec.Arrived, rec.Read, rec.Responded, rec.Finished
 }
 
