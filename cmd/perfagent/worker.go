@@ -245,3 +245,20 @@ func (f *finals) has(conn uint64, seq uint32) bool {
 	e := &f[(conn>>8)%uint64(len(f))]
 	return e.conn == conn && e.seq >= seq
 }
+
+// heldWorker is a worker that stands still at a record while a file exists. Tests fill the queue in front of it so
+// (PERFAGENT_HOLD_WORKER).
+type heldWorker struct {
+	*worker
+	file string
+}
+
+func (w heldWorker) Record(rec *wire.Record) {
+	for {
+		if _, err := os.Stat(w.file); err != nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	w.worker.Record(rec)
+}
