@@ -154,9 +154,14 @@ static __always_inline bool response_complete(const struct conn *c, __u32 oversh
 /* Sends the exchange under way, as it is. The caller moves the state on. */
 static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bool complete)
 {
+	bool framed = complete && c->rec.response_len >= STATUS_LINE && !c->head_open;
+	/* A swept copy comes again; behind one whose framing is known the final record tells nothing new. */
+	bool spare = flags & F_SWEPT || (c->swept && framed);
+
 	if (!s) {
-		if (!(flags & F_SWEPT)) /* which comes again */
+		if (!spare)
 			count(C_LOST_EVICTED);
+		c->swept = 0;
 		return;
 	}
 	__u64 len = (__u64)c->rec.request_len + c->rec.response_len;
@@ -165,7 +170,7 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 	s->rec.flags |= flags;
 	if (c->chunk_end)
 		s->rec.flags |= F_CHUNKED_END;
-	if (complete && c->rec.response_len >= STATUS_LINE && !c->head_open) {
+	if (framed) {
 		/* Its framing is known, and so is its end: the status line is all that is left to say. */
 		s->rec.flags |= F_FRAMED;
 		s->rec.response_head = c->rec.response_len;
@@ -181,7 +186,7 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 		len = CFG.head_max + RESPONSE_MAX;
 	if (!bpf_ringbuf_output(&ring, &s->rec, sizeof(s->rec) + len, wake))
 		count(C_EMITTED);
-	else if (!(flags & F_SWEPT))
+	else if (!spare)
 		count(C_LOST_RING_FULL);
 	else
 		c->swept = 0; /* once more */
@@ -694,10 +699,7 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 		return;
 	}
 	if (response_complete(c, 0) && src->len >= 8) {
-		__u64 first = 0;
-
-		if (kind == SRC_USER && source_piece(src) >= 8 && !bpf_probe_read_user(&first, 8, (void *)src->ptr) &&
-		    (first & W_7) == W_HTTP1)
+		if ((source_first8(src, kind) & W_7) == W_HTTP1)
 			count(C_LOST_UNPAIRED);
 		return;
 	}
@@ -792,11 +794,8 @@ static __always_inline struct conn *conn_of(const struct sockinfo *si, __u32 sta
 /* A connection for which there was no room: its requests are known, and lost. */
 static __always_inline void count_untracked(struct source *src, const enum source_kind kind)
 {
-	__u64 w = 0;
+	__u64 w = source_first8(src, kind);
 
-	if (kind == SRC_SKB ? bpf_dynptr_read(&w, 8, src->skb, src->skb_at, 0) != 0
-			    : source_piece(src) < 8 || bpf_probe_read_user(&w, 8, (void *)src->ptr) != 0)
-		return;
 	if ((w & W_7) == W_HTTP1)
 		return;
 	for (int i = 0; i < 8; i++) {

@@ -106,6 +106,17 @@ static __always_inline void source_restore(struct source *src, const struct work
 	src->skb_at = w->saved.skb_at;
 }
 
+/* The first eight bytes of the operation; 0 where they cannot be read, or are not in one piece. */
+static __always_inline __u64 source_first8(struct source *src, const enum source_kind kind)
+{
+	__u64 first = 0;
+
+	if (kind == SRC_SKB ? bpf_dynptr_read(&first, 8, src->skb, (__u32)src->skb_at, 0) != 0
+			    : source_piece(src) < 8 || bpf_probe_read_user(&first, 8, (void *)src->ptr) != 0)
+		return 0;
+	return first;
+}
+
 /* Copies up to max (a constant) bytes of the operation's next piece to dst; returns how many, 0 when unreadable. */
 static __always_inline __u32 source_read(void *dst, __u32 max, struct source *src, const enum source_kind kind)
 {

@@ -479,10 +479,11 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		__u32 write_seq = is_unix ? c->wact : BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
 		__s32 over = c->wseq - write_seq;
 
-		c->swept = 1;
 		/* Bytes that were predicted but not taken: the send is under way, and so is the exchange. */
-		if (c->rec.role == ROLE_CLIENT || over <= 0)
+		if (c->rec.role == ROLE_CLIENT || over <= 0) {
+			c->swept = 1;
 			emit(c, slot_of(c), F_SWEPT, response_complete(c, 0));
+		}
 		return 0;
 	}
 	if (c->state == S_REQUEST || c->state == S_REQUEST_HEAD) {

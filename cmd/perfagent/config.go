@@ -52,6 +52,7 @@ type LimitsConfig struct {
 	MemoryBytes int64
 	Connections uint32
 	Heads       uint32
+	Streams     int
 }
 
 // TraceConfig is what an exchange shows of itself.
@@ -70,7 +71,7 @@ func defaultConfig() *Config {
 		Capture: CaptureConfig{
 			Backend: "auto", TLS: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},
-		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 32768, Heads: 6144},
+		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 32768, Heads: 6144, Streams: 4096},
 		Log:    LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }

@@ -153,7 +153,11 @@ func (a *agent) start(config *Config) error {
 	exporting, stop := context.WithCancel(context.Background())
 	a.cancel, a.stop = cancel, stop
 	a.worker.probe = a.probe
-	a.done.Go(func() { a.fail(a.probe.Run(reading, a.worker)) })
+	var handler probes.Handler = a.worker
+	if file := os.Getenv("PERFAGENT_HOLD_WORKER"); file != "" {
+		handler = heldWorker{a.worker, file}
+	}
+	a.done.Go(func() { a.fail(a.probe.Run(reading, handler)) })
 	a.done.Go(func() { a.worker.clock.Run(reading) })
 	if socket != nil {
 		a.socket = config.Web.Socket

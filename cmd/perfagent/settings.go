@@ -70,6 +70,7 @@ func (c *Config) settings() []setting {
 		{"limits.memory", "soft bound (`size`) on the agent's resident memory", number(&c.Limits.MemoryBytes, memoryBytesMin, math.MaxInt64, true), observing, true},
 		{"limits.connections", "most connections (`count`) followed at once", number(&c.Limits.Connections, 64, connectionsMax, false), observing, false},
 		{"limits.heads", "most captured heads (`count`) of requests in progress", number(&c.Limits.Heads, 64, connectionsMax, false), observing, false},
+		{"limits.streams", "most irregular (pipelined) connections (`count`) followed at once", number(&c.Limits.Streams, 1, connectionsMax, false), observing, false},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
 		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing, true},

@@ -38,11 +38,14 @@ type worker struct {
 	hub       *export.TraceHub
 	timeout   time.Duration
 
-	unreadable, desync, unparsed uint64 // lost in user space, beside what the kernel side counts under the same name
-	emit                         func(*wire.Exchange)
-	ex                           wire.Exchange
-	housekeeping                 time.Time
-	activeAt                     time.Time
+	// Lost in user space, beside what the kernel side and the reader count under the same names.
+	unreadable, desync, unparsed, dropped uint64
+
+	emit         func(*wire.Exchange)
+	ex           wire.Exchange
+	housekeeping time.Time
+	streamsSwept time.Time
+	activeAt     time.Time
 }
 
 func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub *export.TraceHub) *worker {
@@ -54,8 +57,8 @@ func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub
 		hub:       hub,
 		timeout:   config.Capture.Timeout,
 	}
-	w.streams = http.NewStreams(http.StreamOptions{Lost: w.lose, Failed: w.parseError})
-	w.emit = w.report
+	w.streams = http.NewStreams(http.StreamOptions{MaxStreams: config.Limits.Streams, Lost: w.lose, Failed: w.parseError})
+	w.emit = w.reportIrregular
 	return w
 }
 
@@ -78,20 +81,18 @@ func (w *worker) loadRoutes(name string) error {
 	return nil
 }
 
-// Record implements probes.Handler.
+// Record implements probes.Handler. Of an exchange and its swept copies the first that is final decides: also where it is
+// lost, because the kernel side does not count the loss of a final record behind a copy whose framing was known.
 func (w *worker) Record(rec *wire.Record) {
 	swept := rec.Flags&wire.FlagSwept != 0
-	if !swept {
-		w.finals.add(rec.Conn, rec.Seq)
-		if w.swept.Len() > 0 && w.swept.Seen(rec.Conn, rec.Seq) {
-			return
-		}
+	if !swept && w.decided(rec.Conn, rec.Seq) {
+		return
 	}
 	final, err := w.decoder.Exchange(rec, &w.ex)
 	switch {
-	case swept && (err != nil || !final):
+	case swept && rec.Flags&wire.FlagFramed == 0 && (err != nil || !final):
 		return // it comes again
-	case swept && (w.finals.has(rec.Conn, rec.Seq) || !w.swept.Reported(rec.Conn, rec.Seq)):
+	case swept && !w.decide(rec.Conn, rec.Seq):
 		return
 	case err != nil:
 		w.notUnderstood(err)
@@ -102,6 +103,32 @@ func (w *worker) Record(rec *wire.Record) {
 
 // Fragment implements probes.Handler.
 func (w *worker) Fragment(f *wire.Fragment) { w.streams.Fragment(f, w.emit) }
+
+// Dropped implements probes.Handler.
+func (w *worker) Dropped(conn uint64, seq uint32, flags wire.Flags) {
+	if flags&wire.FlagSwept != 0 && w.decide(conn, seq) || flags&wire.FlagSwept == 0 && !w.decided(conn, seq) {
+		w.dropped++
+	}
+}
+
+// decide tells whether a swept copy is the first that is final of its exchange, and remembers that it was.
+func (w *worker) decide(conn uint64, seq uint32) bool {
+	return !w.finals.has(conn, seq) && w.swept.Reported(conn, seq)
+}
+
+// decided tells whether a swept copy has decided already about the exchange of a final record, and remembers that record.
+func (w *worker) decided(conn uint64, seq uint32) bool {
+	w.finals.add(conn, seq)
+	return w.swept.Len() > 0 && w.swept.Seen(conn, seq)
+}
+
+// reportIrregular is report for an exchange of an irregular connection, which may have been regular, silent and reported
+// before it became irregular.
+func (w *worker) reportIrregular(ex *wire.Exchange) {
+	if w.swept.Len() == 0 || !w.swept.Seen(ex.Conn, ex.Seq) {
+		w.report(ex)
+	}
+}
 
 // report completes an exchange and hands it on.
 func (w *worker) report(ex *wire.Exchange) {
@@ -155,14 +182,18 @@ func (w *worker) lose(loss wire.Loss, n int) {
 	}
 }
 
-// Drained implements probes.Handler.
-func (w *worker) Drained() {
+// Delivered implements probes.Handler. Losses are taken over also while the worker is behind, when they matter. Streams are
+// swept only when it is not: a connection whose bytes are in the queue would look silent.
+func (w *worker) Delivered(all bool) {
 	now := time.Now()
+	if all && now.Sub(w.streamsSwept) >= housekeepingInterval {
+		w.streamsSwept = now
+		w.streams.Sweep(host.Monotonic(), w.timeout, w.emit)
+	}
 	if now.Sub(w.housekeeping) < housekeepingInterval {
 		return
 	}
 	w.housekeeping = now
-	w.streams.Sweep(host.Monotonic(), w.timeout, w.emit)
 	w.countLosses()
 	w.countActive(now)
 }
@@ -179,7 +210,7 @@ func (w *worker) countLosses() {
 	w.engine.SetLost(wire.LostUnreadable, c.Unreadable+w.unreadable)
 	w.engine.SetLost(wire.LostDesync, c.Unpaired+w.desync)
 	w.engine.SetLost(wire.LostParse, c.MalformedSample+w.unparsed)
-	w.engine.SetLost(wire.LostQueueFull, c.QueueFull)
+	w.engine.SetLost(wire.LostQueueFull, c.QueueFull+w.dropped)
 }
 
 // countActive counts the requests under way by service.
@@ -213,4 +244,21 @@ func (f *finals) add(conn uint64, seq uint32) {
 func (f *finals) has(conn uint64, seq uint32) bool {
 	e := &f[(conn>>8)%uint64(len(f))]
 	return e.conn == conn && e.seq >= seq
+}
+
+// heldWorker is a worker that stands still at a record while a file exists. Tests fill the queue in front of it so
+// (PERFAGENT_HOLD_WORKER).
+type heldWorker struct {
+	*worker
+	file string
+}
+
+func (w heldWorker) Record(rec *wire.Record) {
+	for {
+		if _, err := os.Stat(w.file); err != nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	w.worker.Record(rec)
 }

@@ -77,11 +77,12 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-type counting struct{ records, fragments, drained int }
+type counting struct{ records, fragments, dropped, delivered int }
 
-func (c *counting) Record(*wire.Record)     { c.records++ }
-func (c *counting) Fragment(*wire.Fragment) { c.fragments++ }
-func (c *counting) Drained()                { c.drained++ }
+func (c *counting) Record(*wire.Record)                { c.records++ }
+func (c *counting) Fragment(*wire.Fragment)            { c.fragments++ }
+func (c *counting) Dropped(uint64, uint32, wire.Flags) { c.dropped++ }
+func (c *counting) Delivered(bool)                     { c.delivered++ }
 
 // Every sample of a batch reaches the handler; what is none is counted.
 func TestDeliver(t *testing.T) {

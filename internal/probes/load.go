@@ -108,10 +108,12 @@ type Probe struct {
 	colls  []*ebpf.Collection
 	links  []link.Link
 	sweep  *link.Iter
-	reader *ringbuf.Reader
+	reader ring
 	opts   Options
 
 	lostQueue, lostParse atomic.Uint64
+	dropped              []dropped // owned by the reader, like dropLogged
+	dropLogged           time.Time
 }
 
 // Open loads and attaches. Errors name the cause and the remedy; ErrUnsupported means that no backend fits.
@@ -164,10 +166,11 @@ func (p *Probe) open(kernel *kernel) error {
 			p.attachDuty(spec, d)
 		}
 	}
-	p.reader, err = ringbuf.NewReader(p.maps.Maps[trafficMapRing])
+	reader, err := ringbuf.NewReader(p.maps.Maps[trafficMapRing])
 	if err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
+	p.reader = reader
 	debug.FreeOSMemory() // type information of the kernel: megabytes that are not needed again
 	return nil
 }
