@@ -16,9 +16,6 @@ const (
 	KindFragment = 2
 )
 
-// sampleMax is the longest sample: the fixed part and both heads.
-const sampleMax = recordBytes + HeadBytesMax + responseMax
-
 // ErrSample: bytes that are no sample of this version.
 var ErrSample = errors.New("malformed sample")
 

@@ -92,7 +92,9 @@ func TestDeliver(t *testing.T) {
 		sampleOf(KindExchange, "PUT / HTTP/1.1\r\n\r\n", ""),
 	} {
 		buf = binary.NativeEndian.AppendUint32(buf, uint32(len(s)))
+		buf = append(buf, 0, 0, 0, 0)
 		buf = append(buf, s...)
+		buf = append(buf, make([]byte, -len(s)&7)...)
 	}
 	var h counting
 	var malformed atomic.Uint64

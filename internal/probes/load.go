@@ -15,7 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
@@ -103,13 +102,13 @@ type Probe struct {
 	Hooks   []Hook
 	Missing []string // what cannot be seen, in a user's words
 
-	log    *slog.Logger
-	maps   *ebpf.Collection
-	colls  []*ebpf.Collection
-	links  []link.Link
-	sweep  *link.Iter
-	reader ring
-	opts   Options
+	log   *slog.Logger
+	maps  *ebpf.Collection
+	colls []*ebpf.Collection
+	links []link.Link
+	sweep *link.Iter
+	ring  *ring
+	opts  Options
 
 	lostQueue, lostParse atomic.Uint64
 	dropped              []dropped // owned by the reader, like dropLogged
@@ -166,11 +165,9 @@ func (p *Probe) open(kernel *kernel) error {
 			p.attachDuty(spec, d)
 		}
 	}
-	reader, err := ringbuf.NewReader(p.maps.Maps[trafficMapRing])
-	if err != nil {
+	if p.ring, err = openRing(p.maps.Maps[trafficMapRing]); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
-	p.reader = reader
 	debug.FreeOSMemory() // type information of the kernel: megabytes that are not needed again
 	return nil
 }
@@ -376,11 +373,11 @@ func (p *Probe) note(c choice, err error) {
 	}
 }
 
-// Close detaches every program and frees every map. What was not read is lost.
+// Close detaches every program and frees every map, once Run has returned. What was not read is lost.
 func (p *Probe) Close() error {
 	var errs []error
-	if p.reader != nil {
-		errs = append(errs, p.reader.Close())
+	if p.ring != nil {
+		errs = append(errs, p.ring.close())
 	}
 	for i := len(p.links) - 1; i >= 0; i-- {
 		errs = append(errs, p.links[i].Close())
@@ -391,7 +388,7 @@ func (p *Probe) Close() error {
 	if p.maps != nil {
 		p.maps.Close()
 	}
-	p.links, p.colls, p.maps, p.reader = nil, nil, nil, nil
+	p.links, p.colls, p.maps, p.ring = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

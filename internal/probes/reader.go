@@ -3,13 +3,9 @@ package probes
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/perfagent/perfagent/internal/wire"
 )
@@ -37,16 +33,7 @@ type Handler interface {
 	Delivered(all bool)
 }
 
-// ring is what is needed of the ring buffer's reader; tests have one of their own.
-type ring interface {
-	SetDeadline(time.Time)
-	ReadInto(*ringbuf.Record) error
-	AvailableBytes() int
-	BufferSize() int
-	Close() error
-}
-
-// batch is a run of samples, each behind its length as four bytes.
+// batch is a run of records as it was in the ring buffer, behind their headers.
 type batch struct {
 	buf     []byte
 	dropped []dropped // of batches that were dropped since the last one that was queued
@@ -109,41 +96,41 @@ func (p *Probe) read(ctx context.Context, queue chan<- *batch, pool *sync.Pool) 
 func (p *Probe) drain(queue chan<- *batch, pool *sync.Pool, now bool) error {
 	deadline, there := time.Now(), 0
 	if now {
-		there = p.reader.AvailableBytes() // a sample takes more there than in a batch
+		there = p.ring.available()
 	} else {
 		deadline = deadline.Add(pollInterval)
 	}
-	p.reader.SetDeadline(deadline)
 	b := pool.Get().(*batch)
-	var rec ringbuf.Record
 	for {
-		n := len(b.buf)
-		if cap(b.buf)-n < sampleMax+4 {
-			p.enqueue(queue, b)
-			if there -= n; there <= 0 && !time.Now().Before(deadline) {
+		var full bool
+		var err error
+		if b.buf, full, err = p.ring.read(b.buf); err != nil {
+			return err
+		}
+		left := time.Until(deadline)
+		switch {
+		case full:
+			there -= len(b.buf)
+			p.enqueue(queue, pool, b)
+			if there <= 0 && left <= 0 {
 				return nil
 			}
 			b = pool.Get().(*batch)
-			n = 0
-		}
-		rec.RawSample = b.buf[n+4 : n+4 : cap(b.buf)]
-		err := p.reader.ReadInto(&rec)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		case left <= 0:
 			// An empty batch still tells the worker that everything was drained.
-			p.enqueue(queue, b)
+			p.enqueue(queue, pool, b)
 			return nil
+		default:
+			if err := p.ring.wait(left); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return err
-		}
-		b.buf = b.buf[:n+4+len(rec.RawSample)]
-		binary.NativeEndian.PutUint32(b.buf[n:], uint32(len(rec.RawSample)))
 	}
 }
 
 // enqueue hands a batch to the worker. Where the queue is full it waits as long as the ring buffer has room to spare for
 // what comes meanwhile; then it drops the batch.
-func (p *Probe) enqueue(queue chan<- *batch, b *batch) {
+func (p *Probe) enqueue(queue chan<- *batch, pool *sync.Pool, b *batch) {
 	b.dropped = p.dropped
 	for {
 		select {
@@ -152,8 +139,10 @@ func (p *Probe) enqueue(queue chan<- *batch, b *batch) {
 			return
 		default:
 		}
-		if p.reader.AvailableBytes() > p.reader.BufferSize()/2 {
+		if p.ring.available() > int(p.ring.size)/2 {
 			p.drop(b.buf)
+			b.buf, b.dropped = b.buf[:0], nil
+			pool.Put(b)
 			return
 		}
 		time.Sleep(time.Millisecond)
@@ -167,10 +156,7 @@ func (p *Probe) drop(buf []byte) {
 		p.dropLogged = now
 		p.log.Warn("the worker falls behind: dropping exchanges, counted as queue_full")
 	}
-	for len(buf) >= 4 {
-		n := int(binary.NativeEndian.Uint32(buf))
-		sample := buf[4 : 4+n]
-		buf = buf[4+n:]
+	for sample, rest, ok := nextSample(buf); ok; sample, rest, ok = nextSample(rest) {
 		if len(sample) < recordBytes || sample[atKind] != KindExchange {
 			continue // fragments are missed by their position
 		}
@@ -192,14 +178,8 @@ func deliver(buf []byte, h Handler, malformed *atomic.Uint64) {
 		r wire.Record
 		f wire.Fragment
 	)
-	for len(buf) >= 4 {
-		n := int(binary.NativeEndian.Uint32(buf))
-		if n > len(buf)-4 {
-			malformed.Add(1)
-			return
-		}
-		sample := buf[4 : 4+n]
-		buf = buf[4+n:]
+	sample, rest, ok := nextSample(buf)
+	for ; ok; sample, rest, ok = nextSample(rest) {
 		switch d.Kind(sample) {
 		case KindExchange:
 			if d.Record(sample, &r) == nil {
@@ -212,6 +192,9 @@ func deliver(buf []byte, h Handler, malformed *atomic.Uint64) {
 				continue
 			}
 		}
+		malformed.Add(1)
+	}
+	if len(rest) > 0 {
 		malformed.Add(1)
 	}
 }
