@@ -36,6 +36,8 @@ const (
 	connsDefault   = 32768
 	headsDefault   = 6144
 	timeoutDefault = 5 * time.Minute
+	// The calls that a return hook keeps track of at a time: the kernel accepts no more, and `calls` holds as many.
+	returnsMax = 4096
 )
 
 // ErrUnsupported: no backend can run on this kernel, or not the one that was asked for.
@@ -352,7 +354,7 @@ func (p *Probe) load(spec *ebpf.CollectionSpec, c choice) (*ebpf.Collection, err
 func (p *Probe) attachHook(prog *ebpf.Program, h hook) (link.Link, error) {
 	switch {
 	case h.symbol != "" && h.ret:
-		return link.Kretprobe(h.symbol, prog, nil)
+		return p.attachReturn(prog, h.symbol)
 	case h.symbol != "":
 		return link.Kprobe(h.symbol, prog, nil)
 	case h.program == trafficProgIterSweep:
@@ -364,6 +366,22 @@ func (p *Probe) attachHook(prog *ebpf.Program, h hook) (link.Link, error) {
 	default:
 		return link.AttachTracing(link.TracingOptions{Program: prog})
 	}
+}
+
+// attachReturn hooks the return of a function that threads sleep in. A call that finds none of the hook's entries free
+// returns unseen, and by default there are as many of them as processors, or ten: a server with a few more threads, each
+// of which waits inside for its connection's next request, would hide all others. Only tracefs takes another number.
+func (p *Probe) attachReturn(prog *ebpf.Program, symbol string) (link.Link, error) {
+	l, err := link.Kretprobe(symbol, prog, &link.KprobeOptions{RetprobeMaxActive: returnsMax})
+	if err == nil {
+		return l, nil
+	}
+	l, plainErr := link.Kretprobe(symbol, prog, nil)
+	if plainErr == nil {
+		p.log.Warn("few threads can be followed at a time, others' receives are not seen: is tracefs mounted and writable?",
+			"function", symbol, "err", err)
+	}
+	return l, plainErr
 }
 
 func (p *Probe) note(c choice, err error) {
