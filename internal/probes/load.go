@@ -165,7 +165,7 @@ func (p *Probe) open(kernel *kernel) error {
 	}
 	for _, d := range []duty{dutySweep, dutySplice, dutyArrival, dutyUnix, dutyFork} {
 		if p.opts.needed(d, p.Backend, kernel) {
-			p.attachDuty(spec, d)
+			p.attachDuty(spec, kernel, d)
 		}
 	}
 	reader, err := ringbuf.NewReader(p.maps.Maps[trafficMapRing])
@@ -299,8 +299,12 @@ func (p *Probe) attachBackend(spec *ebpf.CollectionSpec, kernel *kernel, name st
 }
 
 // attachDuty fulfils a duty with the first choice that works; none is not an error, but it is told.
-func (p *Probe) attachDuty(spec *ebpf.CollectionSpec, d duty) {
+func (p *Probe) attachDuty(spec *ebpf.CollectionSpec, kernel *kernel, d duty) {
 	for _, c := range choicesFor(d, p.Backend) {
+		if err := kernel.misfit(&c); err != nil {
+			p.note(c, err)
+			continue
+		}
 		err := p.attach(spec, c)
 		if err == nil {
 			return
