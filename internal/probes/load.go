@@ -358,7 +358,7 @@ func (p *Probe) load(spec *ebpf.CollectionSpec, c choice) (*ebpf.Collection, err
 func (p *Probe) attachHook(prog *ebpf.Program, h hook) (link.Link, error) {
 	switch {
 	case h.symbol != "" && h.ret:
-		return p.attachReturn(prog, h.symbol)
+		return attachReturn(prog, h.symbol)
 	case h.symbol != "":
 		return link.Kprobe(h.symbol, prog, nil)
 	case h.program == trafficProgIterSweep:
@@ -374,18 +374,20 @@ func (p *Probe) attachHook(prog *ebpf.Program, h hook) (link.Link, error) {
 
 // attachReturn hooks the return of a function that threads sleep in. A call that finds none of the hook's entries free
 // returns unseen, and by default there are as many of them as processors, or ten: a server with a few more threads, each
-// of which waits inside for its connection's next request, would hide all others. Only tracefs takes another number.
-func (p *Probe) attachReturn(prog *ebpf.Program, symbol string) (link.Link, error) {
+// of which waits inside for its connection's next request, would hide all others, and what is seen of them would be
+// wrong. Only tracefs takes another number; without it another backend is better than this one.
+func attachReturn(prog *ebpf.Program, symbol string) (link.Link, error) {
 	l, err := link.Kretprobe(symbol, prog, &link.KprobeOptions{RetprobeMaxActive: returnsMax})
 	if err == nil {
 		return l, nil
 	}
-	l, plainErr := link.Kretprobe(symbol, prog, nil)
-	if plainErr == nil {
-		p.log.Warn("few threads can be followed at a time, others' receives are not seen: is tracefs mounted and writable?",
-			"function", symbol, "err", err)
+	few, fewErr := link.Kretprobe(symbol, prog, nil)
+	if fewErr != nil {
+		return nil, err
 	}
-	return l, plainErr
+	// Not wrapped: that a file of tracefs is missing does not mean that the kernel lacks the function.
+	err = fmt.Errorf("follow many threads inside %s (is tracefs mounted and writable?): %s", symbol, err.Error())
+	return nil, errors.Join(err, few.Close())
 }
 
 func (p *Probe) note(c choice, err error) {
