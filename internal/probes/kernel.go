@@ -11,14 +11,14 @@ import (
 )
 
 // ErrNoBTF: the kernel does not describe its types.
-var ErrNoBTF = errors.New("this kernel has no BTF (/sys/kernel/btf/vmlinux): use one built with CONFIG_DEBUG_INFO_BTF=y, Linux 6.1 or later")
+var ErrNoBTF = errors.New("this kernel has no BTF (/sys/kernel/btf/vmlinux): use one built with CONFIG_DEBUG_INFO_BTF=y, Linux 5.10 or later")
 
-// The oldest kernel that perfagent runs on. Guests with 5.10 locked up under the end-to-end tests (KNOWN_ISSUES.md), the
-// cause is not known yet, and nothing between was tried: an observer must not take the chance.
-const oldestMajor, oldestMinor = 6, 1
+// The oldest kernel that perfagent runs on. Older ones were not tried; before 5.9 they lack what every backend
+// needs (bpf_skc_to_tcp_sock).
+const oldestMajor, oldestMinor = 5, 10
 
-// ErrOldKernel: the kernel is older than what perfagent was shown to leave unharmed.
-var ErrOldKernel = errors.New("this kernel is too old: use Linux 6.1 or later (machines with 5.10 were seen to lock up)")
+// ErrOldKernel: the kernel is older than what perfagent was shown to run on.
+var ErrOldKernel = errors.New("this kernel is too old: use Linux 5.10 or later")
 
 // refuseOld returns ErrOldKernel for a release such as "5.10.0-46-amd64".
 func refuseOld(release string) error {
@@ -72,9 +72,18 @@ func (k *kernel) hasTracepoint(name string) bool {
 	return k.types.TypeByName("btf_trace_"+name, &t) == nil
 }
 
+// keepsTrampolines tells whether a trampoline lives on while threads sleep in the function that it calls: since 5.12
+// (e21aa341785c) and in updates of 5.10. Before, whoever came back after hooks had changed returned into freed memory.
+func (k *kernel) keepsTrampolines() bool {
+	var image *btf.Struct
+	return k.types.TypeByName("bpf_tramp_image", &image) == nil
+}
+
 // misfit returns why a choice cannot work on this kernel, or nil where it may.
 func (k *kernel) misfit(c *choice) error {
 	switch {
+	case c.backend == BackendFentry && !k.keepsTrampolines():
+		return errors.New("this kernel frees trampolines that sleeping threads return to: use an update of it, or Linux 5.12 or later")
 	case c.function != "" && k.params(c.function) < 0:
 		return fmt.Errorf("this kernel does not tell of the function %s", c.function)
 	case c.function != "" && k.params(c.function) != c.params:

@@ -35,6 +35,8 @@ const (
 	connsDefault   = 32768
 	headsDefault   = 6144
 	timeoutDefault = 5 * time.Minute
+	// The calls that a return hook keeps track of at a time: the kernel accepts no more, and `calls` holds as many.
+	returnsMax = 4096
 )
 
 // ErrUnsupported: no backend can run on this kernel, or not the one that was asked for.
@@ -162,7 +164,7 @@ func (p *Probe) open(kernel *kernel) error {
 	}
 	for _, d := range []duty{dutySweep, dutySplice, dutyArrival, dutyUnix, dutyFork} {
 		if p.opts.needed(d, p.Backend, kernel) {
-			p.attachDuty(spec, d)
+			p.attachDuty(spec, kernel, d)
 		}
 	}
 	if p.ring, err = openRing(p.maps.Maps[trafficMapRing]); err != nil {
@@ -294,8 +296,12 @@ func (p *Probe) attachBackend(spec *ebpf.CollectionSpec, kernel *kernel, name st
 }
 
 // attachDuty fulfils a duty with the first choice that works; none is not an error, but it is told.
-func (p *Probe) attachDuty(spec *ebpf.CollectionSpec, d duty) {
+func (p *Probe) attachDuty(spec *ebpf.CollectionSpec, kernel *kernel, d duty) {
 	for _, c := range choicesFor(d, p.Backend) {
+		if err := kernel.misfit(&c); err != nil {
+			p.note(c, err)
+			continue
+		}
 		err := p.attach(spec, c)
 		if err == nil {
 			return
@@ -349,7 +355,7 @@ func (p *Probe) load(spec *ebpf.CollectionSpec, c choice) (*ebpf.Collection, err
 func (p *Probe) attachHook(prog *ebpf.Program, h hook) (link.Link, error) {
 	switch {
 	case h.symbol != "" && h.ret:
-		return link.Kretprobe(h.symbol, prog, nil)
+		return attachReturn(prog, h.symbol)
 	case h.symbol != "":
 		return link.Kprobe(h.symbol, prog, nil)
 	case h.program == trafficProgIterSweep:
@@ -361,6 +367,24 @@ func (p *Probe) attachHook(prog *ebpf.Program, h hook) (link.Link, error) {
 	default:
 		return link.AttachTracing(link.TracingOptions{Program: prog})
 	}
+}
+
+// attachReturn hooks the return of a function that threads sleep in. A call that finds none of the hook's entries free
+// returns unseen, and by default there are as many of them as processors, or ten: a server with a few more threads, each
+// of which waits inside for its connection's next request, would hide all others, and what is seen of them would be
+// wrong. Only tracefs takes another number; without it another backend is better than this one.
+func attachReturn(prog *ebpf.Program, symbol string) (link.Link, error) {
+	l, err := link.Kretprobe(symbol, prog, &link.KprobeOptions{RetprobeMaxActive: returnsMax})
+	if err == nil {
+		return l, nil
+	}
+	few, fewErr := link.Kretprobe(symbol, prog, nil)
+	if fewErr != nil {
+		return nil, err
+	}
+	// Not wrapped: that a file of tracefs is missing does not mean that the kernel lacks the function.
+	err = fmt.Errorf("follow many threads inside %s (is tracefs mounted and writable?): %s", symbol, err.Error())
+	return nil, errors.Join(err, few.Close())
 }
 
 func (p *Probe) note(c choice, err error) {

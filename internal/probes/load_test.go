@@ -1,12 +1,14 @@
 package probes
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 )
 
 // unusedPort is a port that nothing serves: the programs are attached and see nothing.
@@ -140,8 +142,8 @@ func TestOptions(t *testing.T) {
 // Kernels older than those that were shown to bear the programs are refused, with the remedy.
 func TestRefuseOld(t *testing.T) {
 	for release, old := range map[string]bool{
-		"5.10.0-46-amd64": true, "4.19.0": true, "6.0.12": true, "5.15.0-generic": true,
-		"6.1.0-50-amd64": false, "6.12.117+deb13-amd64": false, "7.0": false, "10.2.1": false,
+		"5.9.16": true, "4.19.0": true, "3.10.0-1160.el7.x86_64": true,
+		"5.10.0-46-amd64": false, "5.15.0-generic": false, "6.1.0-50-amd64": false, "6.12.117+deb13-amd64": false, "7.0": false, "10.2.1": false,
 	} {
 		if err := refuseOld(release); errors.Is(err, ErrOldKernel) != old {
 			t.Errorf("%s: %v", release, err)
@@ -150,4 +152,42 @@ func TestRefuseOld(t *testing.T) {
 	if refuseOld("unknown") == nil {
 		t.Error("a release without numbers was accepted")
 	}
+}
+
+// Kernels whose trampolines do not outlive the hooks of a sleeping function offer no fentry hook, and all others.
+func TestFreedTrampolines(t *testing.T) {
+	for _, keeps := range []bool{false, true} {
+		k := &kernel{types: typesNamed(t, "sock", "bpf_tramp_image")}
+		if !keeps {
+			k.types = typesNamed(t, "sock")
+		}
+		for _, c := range duties {
+			c.function, c.tracepoint = "", ""
+			if fits := k.misfit(&c) == nil; fits != (keeps || c.backend != BackendFentry) {
+				t.Errorf("trampolines kept: %v; %s by %s fits: %v", keeps, c.duty, c.backend, fits)
+			}
+		}
+	}
+}
+
+// typesNamed returns type information with empty structs of these names.
+func typesNamed(t *testing.T, names ...string) *btf.Spec {
+	t.Helper()
+	var types []btf.Type
+	for _, name := range names {
+		types = append(types, &btf.Struct{Name: name})
+	}
+	b, err := btf.NewBuilder(types, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := b.Marshal(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
 }

@@ -72,6 +72,8 @@ func TestE2EOlderConnections(t *testing.T) {
 // see no call that began before them: the server's end of the first request is then missing (KNOWN_ISSUES.md).
 func waitsInside(a *agent.Agent, kind servers.Kind) bool {
 	blocking := kind == servers.HTTPServer || kind == servers.HTTPServerFork
+	// The log names the backend only behind the ready file.
+	until(visibleTimeout, func() bool { return strings.Contains(a.Log(), " backend") })
 	return blocking && (strings.Contains(a.Log(), "fentry backend") || strings.Contains(a.Log(), "kprobe backend"))
 }
 

@@ -90,6 +90,7 @@ var trafficCases = []trafficCase{
 	{"writev", rawOnly, func(b *book, s *servers.Server) { b.each(s, 7, client.Request{Target: "/writev/70001"}) }},
 	{"msg-more", rawOnly, func(b *book, s *servers.Server) { b.each(s, 7, client.Request{Target: "/more/5003"}) }},
 	{"threads", rawOnly, func(b *book, s *servers.Server) { b.each(s, 7, client.Request{Target: "/threads"}) }},
+	{"waiting-threads", []servers.Kind{servers.HTTPServer}, waitingThreads},
 	{"passed-descriptor", rawOnly, func(b *book, s *servers.Server) { b.each(s, 7, client.Request{Target: "/passed"}) }},
 	{"close-delimited", rawOnly, closeDelimited},
 	{"work", fullKinds, func(b *book, s *servers.Server) {
@@ -152,6 +153,20 @@ func startKinds(t *testing.T, kinds []servers.Kind) (map[servers.Kind]*servers.S
 		ports = append(ports, s.Port)
 	}
 	return running, ports
+}
+
+// waitingThreads keeps many threads of a blocking server inside a receiving call at a time.
+func waitingThreads(b *book, s *servers.Server) {
+	var conns []*client.Conn
+	for range 43 {
+		conn := b.dial(s, client.Options{})
+		defer conn.Close()
+		b.do(conn, s, client.Request{})
+		conns = append(conns, conn)
+	}
+	for _, conn := range conns {
+		b.do(conn, s, client.Request{})
+	}
 }
 
 func connectionClose(b *book, s *servers.Server) {

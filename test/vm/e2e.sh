@@ -1,19 +1,31 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests in virtual machines: on each kernel, once with each backend that it offers.
 #
-#   e2e.sh [KERNEL...]      default: 6.1 6.12
+#   e2e.sh [KERNEL...]      default: 5.10 6.1 6.12
 #
-# What runs is the part of the suite that depends on hooks; the host runs all of it.
+# What runs is the part of the suite that depends on how the kernel shows bytes and connections, on one server of each
+# sort; the host runs all of it. Every kernel and backend has a machine of its own, and as many run at a time as the host
+# has processors (package vm).
 # E2E_RUN takes the place of that choice (a pattern of go test), E2E_BACKENDS that of the kernel's own backends.
-# Prints what go test -v prints, and a summary. Exits with 1 where a test failed, or with the status of a machine that
-# could not be run.
+# Prints what go test -v prints, of one machine after the other, and a summary. Exits with 1 where a test failed or a
+# machine could not be run.
 set -euo pipefail
 
+readonly core='^TestE2E(Traffic|OlderConnections|SilentConnection|NotHTTP|UnixSocket)$'
+
 cd "$(dirname "$0")/../.."
-(($#)) || set -- 6.1 6.12
+(($#)) || set -- 5.10 6.1 6.12
+read -ra backends <<<"${E2E_BACKENDS:-fentry kprobe syscall}"
+if [[ -n ${E2E_RUN:-} ]]; then
+	choice=(-test.run "$E2E_RUN")
+else
+	choice=(-test.run "$core" -test.short)
+fi
 
 dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+pids=()
+# Machines that still run end with the program that started them.
+trap '((${#pids[@]} == 0)) || kill "${pids[@]}" 2>/dev/null || true; wait; rm -rf "$dir"' EXIT
 mkdir "$dir/bin"
 export CGO_ENABLED=0
 go build -o "$dir/bin/perfagent" ./cmd/perfagent
@@ -24,28 +36,45 @@ go build -o "$dir/run" ./test/vm/run
 ! command -v gcc >/dev/null || gcc -O2 -static -x c -o "$dir/bin/uring" test/servers/assets/uring.c
 
 # One processor: with two, emulated kernels crashed where they patch their own code, as attaching hooks makes them do.
-status=0
-for kernel in "$@"; do
-	echo "=== Linux $kernel"
-	mkdir "$dir/out-$kernel"
-	"$dir/run" -kernel "$kernel" -smp 1 -mem 3072 -timeout 15m -dir "$PWD/test/e2e" \
-		-env "E2E_RUN=${E2E_RUN:-}" -env "E2E_BACKENDS=${E2E_BACKENDS:-}" \
+machine() {
+	# shellcheck disable=SC2016 # the guest's shell, not this one, fills in these
+	exec "$dir/run" -kernel "$1" -smp 1 -mem 3072 -timeout 12m -dir "$PWD/test/e2e" -env PERFAGENT_BACKEND="$2" \
 		-env PERFAGENT_BINARY="$dir/bin/perfagent" -env PERFAGENT_TEST_BIN="$dir/bin" \
 		-env PERFAGENT_TEST_PARTIAL=1 -env PERFAGENT_TEST_SLOW=4 \
-		-share "$dir/out-$kernel" -- "$PWD/test/vm/backends.sh" "$dir/bin/e2e.test" "$dir/out-$kernel" 2>&1 | tee "$dir/log-$kernel" || status=$?
+		-- bash -c '"$@" || status=$?; echo "=== took $SECONDS"; exit "${status:-0}"' e2e \
+		"$dir/bin/e2e.test" -test.v -test.timeout 10m "${choice[@]}"
+}
+
+logs=()
+for kernel in "$@"; do
+	for backend in "${backends[@]}"; do
+		log=$dir/log-$((${#logs[@]} + 10))
+		echo "=== Linux $kernel $backend" >"$log"
+		machine "$kernel" "$backend" >>"$log" 2>&1 &
+		pids+=($!) logs+=("$log")
+	done
 done
+status=0
+for i in "${!pids[@]}"; do
+	wait "${pids[i]}" || {
+		echo "=== failed with status $?" >>"${logs[i]}"
+		status=1
+	}
+	cat "${logs[i]}"
+done
+pids=()
 
 echo
-awk 'FNR == 1 { kernel = FILENAME; sub(/.*log-/, "", kernel) }
-	/^=== backend / { backend = $3; order[++n] = kernel " " backend }
-	/^ *--- (PASS|FAIL|SKIP):/ { count[kernel " " backend, $2]++ }
-	/^ *--- FAIL:/ { failed = failed "\n  " kernel " " backend " " $3 }
+awk '/^=== Linux / { at = ++n; name[at] = sprintf("Linux %-6s %-8s", $3, $4) }
+	/^=== took / { took[at] = " in " $3 " s" }
+	/^=== failed / { failed = failed "\n  " name[at] " ended with status " $5 }
+	/^ *--- (PASS|FAIL|SKIP):/ { count[at, $2]++ }
+	/^ *--- FAIL:/ { failed = failed "\n  " name[at] " " $3 }
 	END {
 		for (i = 1; i <= n; i++) {
-			split(order[i], part, " ")
-			printf "Linux %-6s %-11s %4d passed, %d failed, %d skipped\n", part[1], part[2],
-				count[order[i], "PASS:"], count[order[i], "FAIL:"], count[order[i], "SKIP:"]
+			printf "%s %4d passed, %d failed, %d skipped%s\n", name[i],
+				count[i, "PASS:"], count[i, "FAIL:"], count[i, "SKIP:"], took[i]
 		}
 		if (failed) print "failed:" failed
-	}' "$dir"/log-*
+	}' "${logs[@]}"
 exit "$status"

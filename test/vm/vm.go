@@ -33,6 +33,8 @@ const (
 	defaultMemoryMiB = 2048
 	// consoleTailBytes is about what a panic prints.
 	consoleTailBytes = 8 << 10
+	// turnInterval is between two looks for a free processor: short beside a boot, and hardly a cost.
+	turnInterval = 200 * time.Millisecond
 )
 
 // Options say what runs, and on what. Only Kernel and Command are required.
@@ -77,8 +79,8 @@ var ErrNoResult = errors.New("the virtual machine ended without a result")
 // Run boots the kernel, runs the command and powers off. Its error is an *ExitError when the command failed; it wraps
 // context.DeadlineExceeded after the timeout and ErrNoResult after a panic.
 //
-// Only one machine of a user runs at a time, since two of them on few CPUs slow each other down until tests time out: Run waits
-// for its turn, which does not count towards the timeout.
+// The machines of a user together have no more CPUs than the host has processors, since others would slow each other down
+// until tests time out: Run waits for its turn, which does not count towards the timeout.
 func Run(ctx context.Context, opts Options) error {
 	opts, err := opts.withDefaults()
 	if err != nil {
@@ -88,11 +90,11 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	turn, err := takeTurn(filepath.Dir(kernel.dir))
+	turn, err := takeTurn(ctx, filepath.Dir(kernel.dir), min(opts.CPUs, runtime.NumCPU()))
 	if err != nil {
 		return err
 	}
-	defer turn.Close()
+	defer turn.pass()
 
 	work, err := os.MkdirTemp("", "perfagent-vm-")
 	if err != nil {
@@ -144,23 +146,58 @@ func (opts Options) withDefaults() (Options, error) {
 	return opts, nil
 }
 
-// takeTurn waits until no other machine of this user runs. Closing the file passes the turn on.
-func takeTurn(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, ".turn.lock"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("opening the lock: %w", err)
-	}
+// A turn is the right to keep some of the host's processors busy: a lock for each of them.
+type turn []*os.File
+
+// takeTurn waits until n of the host's processors run no machine of this user.
+func takeTurn(ctx context.Context, dir string, n int) (turn, error) {
 	for {
-		// Interrupted by Go's own preemption signals, it has to be asked again.
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EINTR) {
-			break
+		t, err := tryTurn(dir, n)
+		if t != nil || err != nil {
+			return t, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for a free processor: %w", ctx.Err())
+		case <-time.After(turnInterval):
 		}
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("locking %s: %w", f.Name(), err), f.Close())
+}
+
+// tryTurn takes n locks, or returns nil where fewer are free. It does not wait for one while it holds another.
+func tryTurn(dir string, n int) (turn, error) {
+	var t turn
+	for i := 0; i < runtime.NumCPU() && len(t) < n; i++ {
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf(".turn-%d.lock", i)), os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("opening the lock: %w", err), t.pass())
+		}
+		t = append(t, f)
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			err = f.Close()
+			t = t[:len(t)-1]
+			if err != nil {
+				return nil, errors.Join(err, t.pass())
+			}
+		case err != nil:
+			return nil, errors.Join(fmt.Errorf("locking %s: %w", f.Name(), err), t.pass())
+		}
 	}
-	return f, nil
+	if len(t) < n {
+		return nil, t.pass()
+	}
+	return t, nil
+}
+
+// pass gives the processors to whoever waits.
+func (t turn) pass() error {
+	var err error
+	for _, f := range t {
+		err = errors.Join(err, f.Close())
+	}
+	return err
 }
 
 // boot starts QEMU and waits for it.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,29 @@ import (
 
 // A boot needs QEMU and, once, a download, so the tests that boot run on request: go test ./test/vm -boot 5.10,6.1,6.12
 var bootKernels = flag.String("boot", "", "comma-separated kernels on which to run the tests that boot")
+
+// Machines get processors while there are any, all that they ask for or none, and others get them afterwards.
+func TestTurns(t *testing.T) {
+	dir, all := t.TempDir(), runtime.NumCPU()
+	take := func(n int, want bool) turn {
+		t.Helper()
+		got, err := tryTurn(dir, n)
+		if err != nil || (got != nil) != want {
+			t.Fatalf("a turn of %d processors: %v, %v; expected one: %v", n, got, err, want)
+		}
+		return got
+	}
+	one := take(1, true)
+	take(all, false)
+	if all > 1 {
+		rest := take(all-1, true)
+		take(1, false)
+		rest.pass()
+		take(all-1, true).pass()
+	}
+	one.pass()
+	take(all, true).pass()
+}
 
 // The archive is what the kernel's own unpacker expects: cpio, which reads the same format, lists and unpacks it.
 func TestInitramfsIsReadableByCPIO(t *testing.T) {
