@@ -94,7 +94,7 @@ type target struct {
 // same protocol, if there was one.
 func addSeries(all *[]Series, guess int, ex *wire.Exchange, now func() time.Time) int {
 	i := guess
-	if uint(i) >= uint(len(*all)) || !(*all)[i].counts(ex) {
+	if uint(i) >= uint(len(*all)) || !(*all)[i].hasResult(ex) {
 		if i = findSeries(*all, ex); i < 0 {
 			i = newSeries(all, ex, now())
 		}
@@ -109,8 +109,11 @@ func addSeries(all *[]Series, guess int, ex *wire.Exchange, now func() time.Time
 }
 
 // counts tells whether the series is that of ex.
-func (s *Series) counts(ex *wire.Exchange) bool {
-	return s.Status == ex.Status && s.TLS == ex.TLS && s.ErrorType == ex.ErrorType && s.Protocol == ex.Protocol
+func (s *Series) counts(ex *wire.Exchange) bool { return s.hasResult(ex) && s.Protocol == ex.Protocol }
+
+// hasResult is counts where the protocol is known to be the same.
+func (s *Series) hasResult(ex *wire.Exchange) bool {
+	return s.Status == ex.Status && s.TLS == ex.TLS && s.ErrorType == ex.ErrorType
 }
 
 func findSeries(all []Series, ex *wire.Exchange) int {

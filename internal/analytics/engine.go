@@ -109,7 +109,7 @@ type Handle struct {
 	target   *target
 	epoch    uint64
 	kind     int
-	series   int // the latest exchange's
+	series   int // the latest exchange's; -1: none yet
 }
 
 // Add counts one exchange. Phases, sizes and durations of -1 (not seen) enter no histogram; the exchange is counted all
@@ -141,7 +141,7 @@ func (e *Engine) AddTo(h *Handle, ex *wire.Exchange) {
 
 // find fills a handle. What is beyond the limits is looked up each time, since it is counted each time.
 func (e *Engine) find(h *Handle, ex *wire.Exchange) {
-	*h = Handle{kind: e.kind(ex)}
+	*h = Handle{kind: e.kind(ex), series: -1}
 	overflowed := e.overflowed
 	if ex.Role == wire.RoleClient {
 		h.target = e.target(ex)

@@ -12,7 +12,9 @@ import (
 
 const (
 	pollInterval  = 100 * time.Millisecond // the kernel side wakes the reader only when much is queued
-	sweepInterval = 250 * time.Millisecond // each visits every bucket of the connections' map
+	// Each sweep visits every bucket of the connections' map. With sweepIdle, and the poll, what is reported from it is
+	// visible within 0.8 s.
+	sweepInterval = 400 * time.Millisecond
 	batchBytes    = 256 << 10
 	batchesMax    = 32 // queued at most: 8 MiB
 	// droppedMax bounds how many dropped exchanges wait to be told to the worker; 64 Ki of them take 1 MiB. Those beyond
