@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	pollInterval  = 100 * time.Millisecond // the kernel side wakes the reader only when much is queued
+	pollInterval = 100 * time.Millisecond // the kernel side wakes the reader only when much is queued
 	// Each sweep visits every bucket of the connections' map. With sweepIdle, and the poll, what is reported from it is
 	// visible within 0.8 s.
 	sweepInterval = 400 * time.Millisecond
