@@ -221,6 +221,39 @@ func TestEngineExpiry(t *testing.T) {
 	}
 }
 
+// A handle counts where Add counts: after its endpoint was forgotten too, and beyond the limit, where each exchange is
+// counted as overflowed.
+func TestEngineHandle(t *testing.T) {
+	c := newClock()
+	e := NewEngine(Options{Now: c.now, Limits: Limits{Endpoints: 1, Idle: time.Minute}})
+	var first, second Handle
+	e.AddTo(&first, serverExchange("shop", "/a", 200))
+	e.AddTo(&first, serverExchange("shop", "/a", 500))
+	e.AddTo(&first, serverExchange("shop", "/a", 200))
+	for range 3 {
+		e.AddTo(&second, serverExchange("shop", "/b", 200))
+	}
+	s := e.Snapshot()
+	if len(s.Endpoints) != 2 || len(s.Endpoints[0].Series) != 2 || s.Overflowed != 3 {
+		t.Fatalf("%d endpoints, %d overflowed, expected 2 and 3", len(s.Endpoints), s.Overflowed)
+	}
+	c.advance(2 * time.Minute)
+	e.Snapshot() // notes who was busy
+	c.advance(2 * time.Minute)
+	e.Snapshot() // forgets all
+	e.AddTo(&second, serverExchange("shop", "/b", 200))
+	e.AddTo(&first, serverExchange("shop", "/a", 200))
+	c.advance(time.Second)
+	s = e.Snapshot()
+	var routes []string
+	for _, endpoint := range s.Endpoints {
+		routes = append(routes, fmt.Sprint(endpoint.Route, " ", endpoint.Series[0].Duration.Count()))
+	}
+	if got := strings.Join(routes, ", "); got != "/b 1, _OTHER 1" {
+		t.Errorf("endpoints %s", got)
+	}
+}
+
 // A snapshot does not change afterwards, is shared within 100 ms, and copies only what changed.
 func TestSnapshotIsImmutable(t *testing.T) {
 	c := newClock()
