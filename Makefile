@@ -25,7 +25,8 @@ CHECKS ?=
 FUZZ_SECONDS ?= 27
 SKIP ?=
 
-GOTEST := $(GO) test -json -count=1
+# Without the profile: it would compile every package once more.
+GOTEST := $(GO) test -pgo=off -json -count=1
 # For steps of tally: make -n would run a recipe that names the variable MAKE itself.
 STEP := $(MAKE)
 
