@@ -112,6 +112,10 @@ static __always_inline void conn_remove(struct conn *c, __u64 key)
  * Which slot to take: one that holds no exchange under way. Each processor looks in its own share first, in turn, so that
  * two never take the same one; then anywhere, and where all that it looked at are busy it displaces the one of its share
  * that was taken longest ago.
+ *
+ * A connection that begins an exchange in its idle slot may do so in the instant in which another takes that slot. There is
+ * no compare-and-exchange before 5.12; so whoever writes bytes leaves his name behind them in `busy`, and who finds another
+ * name there when the exchange ends counts it as evicted.
  */
 __noinline __u32 slot_choose(void)
 {
@@ -158,7 +162,7 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 	/* A swept copy comes again; behind one whose framing is known the final record tells nothing new. */
 	bool spare = flags & F_SWEPT || (c->swept && framed);
 
-	if (!s) {
+	if (!s || s->busy != c->rec.conn) {
 		if (!spare)
 			count(C_LOST_EVICTED);
 		c->swept = 0;
@@ -186,8 +190,8 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 	if (len > (__u64)CFG.head_max + RESPONSE_MAX)
 		len = CFG.head_max + RESPONSE_MAX;
 	if (!bpf_ringbuf_output(&ring, &s->rec, sizeof(s->rec) + len, wake)) {
-		if (framed)
-			s->busy = 0; /* also of a swept copy: what comes again is to spare */
+		if (framed && (flags & F_SWEPT))
+			s->busy = 0; /* what comes again is to spare */
 	} else if (!spare) {
 		count(C_LOST_RING_FULL);
 	} else {
@@ -206,8 +210,6 @@ static __always_inline void finish(struct conn *c, struct slot *s, __u32 oversho
 
 	c->state = S_IDLE;
 	emit(c, s, flags, complete);
-	if (s)
-		s->busy = 0;
 	c->rec.seq++;
 	c->older = 0;
 }
@@ -528,7 +530,7 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 		s = slot_add(c);
 	if (!s)
 		return false;
-	s->busy = 1;
+	s->busy = c->rec.conn;
 	__u32 n = source_read(s->data, CFG.head_max, src, kind);
 
 	if (!n) {
@@ -536,6 +538,7 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 			count(C_LOST_UNREADABLE);
 		return false;
 	}
+	s->busy = c->rec.conn;
 	if (n == total && n == c->hint_request && n >= 16 && load8(s, 0) == c->first8 && load4(s, n - 4) == CRLFCRLF) {
 		/* Like the last one of this connection: one head and nothing else. */
 		exchange_begin(c, w);
@@ -547,6 +550,7 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 	}
 	if (n < total && n < CFG.head_max)
 		n = source_append(s, c->slot, n, CFG.head_max, src, kind);
+	s->busy = c->rec.conn;
 	bool stream = request_parse(w->si.key, n);
 
 	if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST) {
@@ -618,6 +622,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 	}
 	if (status == 101 || (status / 100 == 2 && load8(s, 0) == W_CONNECT)) {
 		finish(c, s, 0, 0);
+		s->busy = 0;
 		c->state = S_OTHER;
 	}
 	return c->head_open;
@@ -767,7 +772,11 @@ static __always_inline void end_exchange(struct conn *c, __u64 key, __u32 oversh
 	default:
 		return;
 	}
-	finish(c, slot_of(c), overshoot, F_CLOSED);
+	struct slot *s = slot_of(c);
+
+	finish(c, s, overshoot, F_CLOSED);
+	if (s)
+		s->busy = 0;
 }
 
 /* The connection's state, made when a data hook is the first to see it. */
@@ -842,6 +851,7 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 		return false;
 	if (n < 16 || n > CFG.head_max)
 		return false;
+	s->busy = c->rec.conn;
 	BOUND(n, CFG.head_max);
 	if (!n || !step_read(s->data, n, o, kind))
 		return false;
@@ -850,7 +860,7 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 	identify(c);
 	if (c->rec.pid == CFG.self_pid)
 		return false;
-	s->busy = 1;
+	s->busy = c->rec.conn;
 	exchange_reset(c, receive, o->now,
 		       !receive || c->arrival ? c->arrival : trusted_stamp(o->tp->tcp_mstamp * 1000, o->now), n);
 	c->rec.request_len = n;

@@ -56,7 +56,7 @@ _Static_assert(offsetof(struct conn, chunked) % 4 == 0 && offsetof(struct conn, 
 /* A captured request head and behind it the response's, ready to be sent. */
 struct slot {
 	__u64 owner; /* the connection (rec.conn) that it belongs to; 0: none */
-	__u64 busy;  /* it holds an exchange under way */
+	__u64 busy;  /* the connection whose exchange under way it holds, written before the bytes and after them; 0: none */
 	struct record rec;
 	__u8 data[HEAD_MAX + RESPONSE_MAX];
 };

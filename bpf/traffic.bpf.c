@@ -489,7 +489,11 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 
 		if (now > since && now - since > CFG.deadline_ns) {
 			c->rec.finished = now;
-			finish(c, slot_of(c), 0, F_TIMEOUT);
+			struct slot *s = slot_of(c);
+
+			finish(c, s, 0, F_TIMEOUT);
+			if (s)
+				s->busy = 0;
 			return 0;
 		}
 	}
