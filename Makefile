@@ -19,10 +19,10 @@ ARGS ?=
 # Observing needs root. What runs through sudo keeps the path and the downloaded modules, and has root's own build cache.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo env "PATH=$(PATH)" "GOMODCACHE=$(shell $(GO) env GOMODCACHE 2>/dev/null)" GOFLAGS=-buildvcs=false)
 
-# make test: further targets to run as part of it, the seconds of all fuzz targets together, and what not to run
+# make test: further targets to run as part of it, the inputs for each fuzz target, and what not to run
 # (vm: the virtual machines).
 CHECKS ?=
-FUZZ_SECONDS ?= 27
+FUZZ_INPUTS ?= 50000
 SKIP ?=
 
 # Without the profile: it would compile every package once more.
@@ -52,7 +52,7 @@ test: provision build ## install what is needed and run every test: unit, fuzz, 
 		$(foreach check,$(CHECKS),"$(STEP) $(check)") \
 		"$(GOTEST) -race ./cmd/... ./internal/..." \
 		"$(GOTEST) $$($(GO) list ./test/... | grep -v /test/e2e$$ | tr '\n' ' ')" \
-		"bash test/fuzz.sh $(FUZZ_SECONDS)" \
+		"bash test/fuzz.sh $(FUZZ_INPUTS)" \
 		"$(STEP) e2e" \
 		"$(STEP) e2e E2E_BACKEND=syscall" \
 		$(if $(filter vm,$(SKIP)),,$(if $(wildcard test/vm/e2e.sh),"bash test/vm/e2e.sh"))

@@ -25,7 +25,7 @@ http {
   fastcgi_temp_path DIR/fastcgi;
   uwsgi_temp_path DIR/uwsgi;
   scgi_temp_path DIR/scgi;
-  log_format times '$msec $request_time $status $request_method $request_uri $http_x_request_id';
+  log_format times '$msec $request_time $status $request_method $request_uri $http_x_request_id $bytes_sent';
   access_log DIR/access.log times;
   client_max_body_size 0;
   large_client_header_buffers 8 80k;
