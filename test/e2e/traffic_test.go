@@ -100,6 +100,7 @@ var trafficCases = []trafficCase{
 	{"slow-reader", []servers.Kind{servers.Nginx, servers.Go}, slowReader},
 	{"server-aborts", rawOnly, serverAborts},
 	{"client-aborts", rawOnly, clientAborts},
+	{"client-leaves", rawOnly, clientLeaves},
 	{"descriptor-reuse", rawOnly, descriptorReuse},
 }
 
@@ -387,6 +388,23 @@ func clientAborts(b *book, s *servers.Server) {
 			conn.Close()
 		}
 		b.expectUnanswered(r, s, "aborted")
+	}
+}
+
+// clientLeaves: the client has closed when the server answers. The peer's reset arrives within the send, which took the
+// response all the same.
+func clientLeaves(b *book, s *servers.Server) {
+	for range 7 {
+		conn := b.dial(s, client.Options{})
+		r := client.Request{ID: b.id(), Target: "/sleep/50"}
+		if _, err := conn.Write(r.Head()); err != nil {
+			b.t.Fatal(err)
+		}
+		awaitRead(b.t, conn, s)
+		conn.Close()
+		b.expectUnanswered(r, s, "aborted")
+		server := &b.want[len(b.want)-2]
+		server.status, server.errorType, server.anyError = 200, "", true // whole or cut short by the reset
 	}
 }
 
