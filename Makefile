@@ -73,8 +73,10 @@ accuracy: build ## what the agent reports against the clocks of clients and serv
 
 .PHONY: bench-overhead
 bench-overhead: build ## what the agent costs: no agent, empty programs, full agent
-	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/overhead
-	$(if $(wildcard test/vm/bench.sh),bash test/vm/bench.sh)
+	@status=0; \
+	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/overhead || status=1; \
+	bash test/vm/bench.sh || status=1; \
+	exit $$status
 
 .PHONY: bench
 bench: ## Go micro-benchmarks

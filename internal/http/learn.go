@@ -1,0 +1,663 @@
+package http
+
+import (
+	"bytes"
+	"slices"
+)
+
+const (
+	// nodesMax bounds what is known of one service. A node takes about 250 bytes with its entry in its parent's map, and a
+	// parameter's about 1 KiB: 4 MiB at the most.
+	nodesMax = 8000
+	// fanMax bounds the words below one place before it is decided what they are; more are taken for a parameter.
+	fanMax = 512
+	// A Learner thinks again after firstPass requests, then after each quarter more, and at the latest after lastGap.
+	firstPass = 16
+	lastGap   = 2000
+	// valuesMax is how many values a parameter remembers, to recognise them elsewhere and to take a decision back.
+	valuesMax = 16
+	// manyValues different words leave no doubt that a place has a parameter: even a word of the vocabulary is then a value,
+	// unless something other lies below it.
+	manyValues = 12
+)
+
+// Learner finds the templates of one service's paths from the requests alone, while they come.
+//
+// It keeps a tree of what it has seen, one node for each place in a path. Below a place there are words, each a node of its
+// own, and at most one parameter, whose node stands for all of its values. A segment that looks like an identifier goes to
+// the parameter at once. A word is undecided at first: it stays a node of its own, and is its own template. Now and then a
+// pass over the tree decides for each place, by the sum of the evidence, whether its words are values of a parameter
+// (judge), and if so which of them are routes of their own nevertheless (standsAlone); the others are merged into the
+// parameter with all that lies below them. Evidence is what stands before (users/, v1/), whether the words are of the kind
+// that APIs are made of or occur as words or as values in other places of the same service, how many different ones there
+// are in how many requests, and how alike what lies below them is. A pass also takes back what turned out wrong (undo).
+//
+// A request that was refused (404 and the like) makes no route. Where the outcome is unknown, a word of no known kind makes
+// one when it comes for the second time. What is not known is "*" in the template, with all that follows.
+//
+// Memory is bounded by nodesMax, time by the geometric spacing of passes. One goroutine uses it.
+type Learner struct {
+	root     *node
+	nodes    int
+	requests uint64
+	nextPass uint64
+	words    map[string]*wordUse
+	epoch    int
+}
+
+// node is a place in a path: the segment that leads to it, or all values of a parameter.
+type node struct {
+	segment string // "" for the root and for parameters
+	name    string // of a parameter: {id}
+	kids    map[string]*node
+	wild    *node
+	was     *node   // the word that the place's only value has become
+	lexical float64 // of the segment
+	hits    uint32  // requests that end here
+	all     uint32  // requests that end here or below, as of the last pass
+	methods methods // of the requests that end here
+	wordy   bool    // words that are not known here are values of the parameter
+	alone   bool    // decided to be a word of its own
+	seen    bool
+	sure    bool    // seen more than once, or answered
+	values  []value // of a parameter: some of them
+	fresh   uint32  // values that were not among the remembered ones
+	words   uint32  // requests whose value was a word
+	newWord uint32  // of those: that were not among the remembered ones
+}
+
+// value is a value of a parameter with the requests that had it.
+type value struct {
+	text  string
+	count uint32
+	word  bool
+}
+
+// wordUse is where a word occurs in a service.
+type wordUse struct {
+	literal uint16 // places where it is a node of its own
+	value   uint16 // parameters that have it as a value
+	before  uint16 // of the places where it is a node: how many have a parameter next
+}
+
+// methods is a set of request methods.
+type methods uint16
+
+// changing are the methods that change or delete what a path names.
+const changing = methods(8 | 16 | 32)
+
+func methodBit(method string) methods {
+	switch method {
+	case "GET":
+		return 1
+	case "HEAD":
+		return 2
+	case "POST":
+		return 4
+	case "PUT":
+		return 8
+	case "PATCH":
+		return 16
+	case "DELETE":
+		return 32
+	case "OPTIONS":
+		return 64
+	}
+	return 128
+}
+
+// NewLearner returns a Learner that knows nothing.
+func NewLearner() *Learner {
+	return &Learner{root: &node{}, nextPass: firstPass, words: map[string]*wordUse{}}
+}
+
+// Epoch changes when the template of a path that was seen before may have changed.
+func (l *Learner) Epoch() int { return l.epoch }
+
+// Learn counts a number of equal requests, which were answered with a status (0: not known), and appends the template of
+// their path, as far as it is known now, to dst. The path is without its query.
+func (l *Learner) Learn(dst []byte, method string, path []byte, status uint16, count uint32) []byte {
+	if refused(status) {
+		return l.find(dst, path)
+	}
+	dst = l.walk(dst, method, path, status != 0, count)
+	l.requests += uint64(count)
+	if l.requests >= l.nextPass {
+		l.Pass()
+		l.nextPass = l.requests + uint64(max(min(l.requests/4, lastGap), firstPass, uint64(l.nodes/4)))
+	}
+	return dst
+}
+
+// refused tells whether a status says that the path, or the request as a whole, means nothing to the server.
+func refused(status uint16) bool {
+	switch status {
+	case 400, 404, 405, 410, 414, 421, 431, 501:
+		return true
+	}
+	return false
+}
+
+// segments walks over a path's segments: the next one and what follows it, from its slash on. more is false behind the
+// last one that a template has room for.
+type segments struct {
+	path  []byte
+	at    int
+	depth int
+}
+
+// next returns the next segment; cut tells that the path goes on beyond what a template shows.
+func (s *segments) next() (segment []byte, more, cut bool) {
+	end := len(s.path)
+	if i := bytes.IndexByte(s.path[s.at:], '/'); i >= 0 {
+		end = s.at + i
+	}
+	if s.depth++; s.depth > depthMax || end > pathMax {
+		return nil, false, true
+	}
+	segment = s.path[s.at:end]
+	s.at = end + 1
+	return segment, end < len(s.path), false
+}
+
+// rest returns what follows the latest segment, from its slash on.
+func (s *segments) rest() []byte { return s.path[min(s.at-1, len(s.path)):] }
+
+func newSegments(dst, path []byte) ([]byte, segments) {
+	s := segments{path: path}
+	if len(path) > 0 && path[0] == '/' {
+		dst, s.at = append(dst, '/'), 1
+	}
+	return dst, s
+}
+
+// walk follows a path through the tree, adding what is missing, and appends its template.
+func (l *Learner) walk(dst []byte, method string, path []byte, answered bool, count uint32) []byte {
+	dst, s := newSegments(dst, path)
+	n, hidden := l.root, false
+	for {
+		segment, more, cut := s.next()
+		if cut {
+			if !hidden {
+				dst = append(dst, '*')
+			}
+			break
+		}
+		n = l.step(n, segment, s.rest(), method, count)
+		if !hidden && n.unsure(answered || count > 1) {
+			dst, hidden = append(dst, '*'), true
+		}
+		if !hidden {
+			dst = n.append(dst, segment)
+		}
+		if !more {
+			break
+		}
+		if !hidden {
+			dst = append(dst, '/')
+		}
+	}
+	n.hits += count
+	n.methods |= methodBit(method)
+	return dst
+}
+
+// find appends a path's template without learning.
+func (l *Learner) find(dst, path []byte) []byte {
+	dst, s := newSegments(dst, path)
+	for n := l.root; ; {
+		segment, more, cut := s.next()
+		if cut {
+			return append(dst, '*')
+		}
+		k := n.kids[string(segment)]
+		if k == nil && n.wild != nil && (n.wordy || valueClass(segment) != isWord) {
+			k = n.wild
+		}
+		if k == nil || k.name == "" && !k.alone && !k.sure && k.lexical > routeLike {
+			return append(dst, '*')
+		}
+		dst = k.append(dst, segment)
+		if !more {
+			return dst
+		}
+		dst, n = append(dst, '/'), k
+	}
+}
+
+// Current appends what has become of a template that Learn returned before: the same one, where nothing changed.
+func (l *Learner) Current(dst []byte, template string) []byte {
+	dst, s := newSegments(dst, []byte(template))
+	for n := l.root; ; {
+		segment, more, cut := s.next()
+		if cut || len(segment) == 1 && segment[0] == '*' {
+			return append(dst, '*')
+		}
+		var k *node
+		parameter := len(segment) > 1 && segment[0] == '{'
+		switch {
+		case parameter && n.wild == nil:
+			k = n.was
+		case parameter:
+			k = n.wild
+		default:
+			if k = n.kids[string(segment)]; k == nil {
+				k = n.wild
+			}
+		}
+		if k == nil { // forgotten
+			return append(append(dst, segment...), s.rest()...)
+		}
+		switch {
+		case parameter && k.name != "":
+			dst = append(dst, segment...)
+		case parameter:
+			dst = append(dst, k.segment...)
+		default:
+			dst = k.append(dst, segment)
+		}
+		if !more {
+			return dst
+		}
+		dst, n = append(dst, '/'), k
+	}
+}
+
+// unsure tells whether a node is a word that was never seen before, nor answered now, and does not look like one of a
+// route: what came once may be a scanner's.
+func (n *node) unsure(answered bool) bool {
+	if n.name != "" || n.alone || n.sure || n.lexical <= routeLike {
+		return false
+	}
+	unsure := n.all == 0 && !n.seen && !answered
+	n.seen, n.sure = true, !unsure
+	return unsure
+}
+
+// append appends what stands for a node in a template. An identifier keeps the extension that names its representation.
+func (n *node) append(dst, segment []byte) []byte {
+	if n.name == "" {
+		return append(dst, segment...)
+	}
+	return append(append(dst, n.name...), segment[representation(segment):]...)
+}
+
+// representation returns where the extension of a segment begins that names a representation of what the rest
+// identifies: /orders/7.json.
+func representation(segment []byte) int {
+	if i := bytes.LastIndexByte(segment, '.'); i > 0 {
+		switch string(segment[i:]) {
+		case ".json", ".xml", ".csv", ".html", ".atom", ".rss":
+			return i
+		}
+	}
+	return len(segment)
+}
+
+// valueClass is kindOf of a segment without such an extension.
+func valueClass(segment []byte) segmentClass { return kindOf(segment[:representation(segment)]) }
+
+// step goes down to a segment's node, which is made where it is missing.
+func (l *Learner) step(n *node, segment, rest []byte, method string, count uint32) *node {
+	if k := n.kids[string(segment)]; k != nil {
+		return k
+	}
+	class := valueClass(segment)
+	if class != isWord || n.wordy && l.isValue(n.wild, segment, rest, method) || len(n.kids) >= fanMax || l.nodes >= nodesMax {
+		return l.value(n, segment, class, count)
+	}
+	k := newWord(segment)
+	n.addKid(k)
+	l.nodes++
+	return k
+}
+
+func newWord(segment []byte) *node {
+	return &node{segment: string(segment), lexical: lexicalForm(segment)}
+}
+
+func (n *node) addKid(k *node) {
+	if n.kids == nil {
+		n.kids = map[string]*node{}
+	}
+	n.kids[k.segment] = k
+}
+
+// isValue tells whether a new word at a place with a parameter is a value of that.
+func (l *Learner) isValue(w *node, segment, rest []byte, method string) bool {
+	form := lexicalForm(segment)
+	return form > -1 || form > -3 && w.newWord >= manyValues && w.fits(rest, method)
+}
+
+// fits tells whether what follows a segment is known to follow a parameter's values, by the same method.
+func (n *node) fits(rest []byte, method string) bool {
+	for len(rest) > 0 {
+		rest = rest[1:]
+		i := bytes.IndexByte(rest, '/')
+		if i < 0 {
+			i = len(rest)
+		}
+		next := n.kids[string(rest[:i])]
+		if next == nil {
+			next = n.wild
+		}
+		if next == nil {
+			return false
+		}
+		n, rest = next, rest[i:]
+	}
+	return n.methods&methodBit(method) != 0
+}
+
+// value goes down to a place's parameter with one of its values.
+func (l *Learner) value(n *node, segment []byte, class segmentClass, count uint32) *node {
+	if n.wild == nil {
+		n.wild = &node{name: className(class)}
+		l.nodes++
+	}
+	n.wild.remember(segment, count, class == isWord)
+	return n.wild
+}
+
+func className(c segmentClass) string {
+	switch c {
+	case isUUID:
+		return "{uuid}"
+	case isDate:
+		return "{date}"
+	case isEmail:
+		return "{email}"
+	case isWord:
+		return "{name}"
+	}
+	return "{id}"
+}
+
+// remember counts a value of a parameter; the rarest of the remembered ones makes room.
+func (n *node) remember(segment []byte, count uint32, word bool) {
+	if word {
+		n.words += count
+	}
+	for i := range n.values {
+		if n.values[i].text == string(segment) {
+			n.values[i].count += count
+			return
+		}
+	}
+	n.fresh++
+	if word {
+		n.newWord++
+	}
+	if len(segment) > segmentMax {
+		return
+	}
+	if len(n.values) < valuesMax {
+		n.values = append(n.values, value{string(segment), count, word})
+		return
+	}
+	i := int(n.fresh) % valuesMax
+	if n.values[i].count > 1 {
+		n.values[i].count--
+		return
+	}
+	n.values[i] = value{string(segment), count, word}
+}
+
+// Pass thinks about every place again, from the root down: what is merged above is evidence below.
+func (l *Learner) Pass() {
+	l.root.sum()
+	l.survey()
+	l.decide(l.root, 0)
+	if l.nodes = l.root.size(); l.nodes >= nodesMax*3/4 {
+		l.prune()
+	}
+}
+
+// prune forgets what is rarest until half of the room is free, and lets what is left count half: what is not requested any
+// more gets rare.
+func (l *Learner) prune() {
+	for rare := uint32(1); l.nodes > nodesMax/2; rare *= 2 {
+		l.root.drop(rare)
+		l.nodes = l.root.size()
+	}
+	l.root.fade()
+	l.epoch++
+}
+
+func (n *node) drop(rare uint32) {
+	for s, k := range n.kids {
+		if k.all <= rare {
+			delete(n.kids, s)
+		} else {
+			k.drop(rare)
+		}
+	}
+	if n.wild == nil {
+		return
+	}
+	if n.wild.all <= rare {
+		n.wild, n.wordy = nil, false
+	} else {
+		n.wild.drop(rare)
+	}
+}
+
+func (n *node) fade() {
+	n.hits /= 2
+	for _, k := range n.kids {
+		k.fade()
+	}
+	if n.wild != nil {
+		n.wild.fade()
+	}
+}
+
+func (n *node) sum() uint32 {
+	n.all = n.hits
+	for _, k := range n.kids {
+		n.all += k.sum()
+	}
+	if n.wild != nil {
+		n.all += n.wild.sum()
+	}
+	return n.all
+}
+
+func (n *node) size() int {
+	size := 1
+	for _, k := range n.kids {
+		size += k.size()
+	}
+	if n.wild != nil {
+		size += n.wild.size()
+	}
+	return size
+}
+
+// survey notes where each word occurs.
+func (l *Learner) survey() {
+	clear(l.words)
+	l.surveyNode(l.root)
+}
+
+func (l *Learner) use(word string) *wordUse {
+	u := l.words[word]
+	if u == nil {
+		u = &wordUse{}
+		l.words[word] = u
+	}
+	return u
+}
+
+func (l *Learner) surveyNode(n *node) {
+	for s, k := range n.kids {
+		u := l.use(s)
+		if !n.wordy {
+			u.literal++
+		}
+		if k.wild != nil {
+			u.before++
+		}
+		l.surveyNode(k)
+	}
+	if n.wild != nil {
+		for _, v := range n.wild.values {
+			l.use(v.text).value++
+		}
+		l.surveyNode(n.wild)
+	}
+}
+
+func (l *Learner) decide(n *node, depth int) {
+	l.undo(n)
+	score := l.judge(n, depth)
+	if n.wordy && score < -2 {
+		l.release(n, func(v value) bool { return v.word })
+	} else if len(n.kids) > 0 && (n.wordy || score > 0) {
+		l.merge(n)
+	}
+	for _, s := range n.sorted() {
+		l.decide(n.kids[s], depth+1)
+	}
+	if n.wild != nil {
+		l.decide(n.wild, depth+1)
+	}
+}
+
+// sorted returns the words below a place in order, so that equal traffic always leads to equal templates.
+func (n *node) sorted() []string {
+	words := make([]string, 0, len(n.kids))
+	for s := range n.kids {
+		words = append(words, s)
+	}
+	slices.Sort(words)
+	return words
+}
+
+// undo makes words again of a parameter's values where there are too few of them for so many requests, unless the place
+// is one for names: what a single user is called is not to become part of a route.
+func (l *Learner) undo(n *node) {
+	w := n.wild
+	if w == nil {
+		return
+	}
+	names := plural([]byte(n.segment))
+	switch {
+	case w.words >= 12 && w.newWord <= 6 && w.newWord*8 < w.words && (w.newWord <= 2 && !names || w.lexicalMean() < 0.5):
+		l.release(n, func(v value) bool { return v.word })
+	case w.words >= 30 && w.newWord > 6:
+		l.release(n, func(v value) bool {
+			limit := 0.5
+			if v.word && lexicalForm([]byte(v.text)) <= -1 {
+				limit = 0.12
+			}
+			return v.word && v.count >= 30 && float64(v.count) > limit*float64(w.words)
+		})
+	case !n.wordy && !names && n.name == "" && w.all >= 24 && w.fresh <= 2 && w.words == 0 && w.hits == 0 && len(w.kids) > 1:
+		l.release(n, func(v value) bool { return !v.word }) // /api/1.0/, /rest/3/
+	}
+}
+
+// release makes nodes of their own of some of a parameter's remembered values. What lies below is known to be of one of
+// them only where there was but one.
+func (l *Learner) release(n *node, which func(value) bool) {
+	w := n.wild
+	if len(w.values) == 1 && w.fresh == 1 && which(w.values[0]) {
+		l.epoch++
+		w.segment, w.name = w.values[0].text, ""
+		w.lexical = lexicalForm([]byte(w.segment))
+		w.values, w.fresh, w.words, w.newWord, w.alone = nil, 0, 0, 0, true
+		n.addKid(w)
+		n.wild, n.wordy, n.was = nil, false, w
+		return
+	}
+	keep := w.values[:0]
+	for _, v := range w.values {
+		if !which(v) {
+			keep = append(keep, v)
+			continue
+		}
+		l.epoch++
+		k := newWord([]byte(v.text))
+		k.alone, k.all = true, v.count
+		if len(w.kids) == 0 && w.wild == nil {
+			k.hits, k.methods = v.count, w.methods
+		}
+		n.addKid(k)
+		w.fresh--
+		if v.word {
+			w.words -= min(w.words, v.count)
+			w.newWord--
+		}
+	}
+	w.values = keep
+	if w.newWord == 0 {
+		n.wordy = false
+	}
+	if len(w.values) == 0 && w.fresh == 0 {
+		n.wild = nil
+	}
+}
+
+// merge makes values of a place's words, except those that stand alone.
+func (l *Learner) merge(n *node) {
+	for _, s := range n.sorted() {
+		k := n.kids[s]
+		if k.alone || l.standsAlone(n, s, k) {
+			continue
+		}
+		if n.wild == nil {
+			n.wild = &node{name: className(isWord)}
+		}
+		delete(n.kids, s)
+		n.wild.remember([]byte(s), k.all, true)
+		n.wild.absorb(k)
+		l.epoch++
+	}
+	n.wordy = n.wild != nil
+}
+
+// alike tells whether what lies below another node also lies below this one.
+func (n *node) alike(o *node) bool {
+	if o.methods&^n.methods != 0 || o.wild != nil && n.wild == nil {
+		return false
+	}
+	for s := range o.kids {
+		if n.kids[s] == nil && n.wild == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// absorb takes over what another node has.
+func (n *node) absorb(o *node) {
+	n.hits += o.hits
+	n.methods |= o.methods
+	for s, k := range o.kids {
+		if mine := n.kids[s]; mine != nil {
+			mine.absorb(k)
+			continue
+		}
+		if n.wordy && !k.alone {
+			if n.wild == nil {
+				n.wild = &node{name: className(isWord)}
+			}
+			n.wild.remember([]byte(s), k.all, true)
+			n.wild.absorb(k)
+			continue
+		}
+		n.addKid(k)
+	}
+	if o.wild == nil {
+		return
+	}
+	if n.wild == nil {
+		n.wild = o.wild
+		return
+	}
+	for _, v := range o.wild.values {
+		n.wild.remember([]byte(v.text), v.count, v.word)
+	}
+	n.wild.absorb(o.wild)
+}
