@@ -19,6 +19,8 @@ const (
 	// activeShare bounds what counting the requests under way may cost: after a count that took t, the next waits 200 t.
 	activeShare       = 200
 	activeIntervalMin = time.Second
+	// thinkInterval is how often a service's routes are thought over, one service at a time.
+	thinkInterval = time.Second
 )
 
 // worker turns what the kernel side saw into exchanges and hands them to the engine. One goroutine owns it; it is the
@@ -34,7 +36,7 @@ type worker struct {
 	router    *http.Router
 	routes    atomic.Pointer[http.Routes] // what the latest reading of the routes file found
 	inForce   *http.Routes                // of routes, taken over by the owner
-	reloaded  int                         // how often that happened
+	rerouted  int                         // the router's epoch that the engine's endpoints have
 	engine    *analytics.Engine
 	hub       *export.TraceHub
 	timeout   time.Duration
@@ -46,6 +48,7 @@ type worker struct {
 	housekeeping time.Time
 	streamsSwept time.Time
 	activeAt     time.Time
+	thought      time.Time
 }
 
 func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub *export.TraceHub) *worker {
@@ -138,9 +141,13 @@ func (w *worker) reportIrregular(ex *wire.Exchange) {
 // known is what follows from a request head and who sent or read it, and what that rests on.
 type known struct {
 	identity *host.Identity
-	reloaded int
+	routed   int    // the router's epoch
+	unrouted uint32 // requests that the router was not told of
 	handle   analytics.Handle
 }
+
+// routedMax is after how many requests with a known head the router hears of them: it learns what is requested how often.
+const routedMax = 256
 
 // report completes an exchange and hands it on, also to who traces, where any does (wanted). k is what was known of the
 // same request before.
@@ -152,13 +159,14 @@ func (w *worker) report(ex *wire.Exchange, k *known, wanted bool) {
 	if routes := w.routes.Load(); routes != w.inForce {
 		w.router.SetRoutes(routes)
 		w.inForce = routes
-		w.reloaded++
 	}
-	if k.identity != identity || k.reloaded != w.reloaded {
-		*k = known{identity: identity, reloaded: w.reloaded}
+	if k.identity != identity {
+		*k = known{identity: identity, routed: -1}
 		ex.Service, ex.Namespace, ex.ContainerID = identity.Service, identity.Namespace, identity.ContainerID
-		if ex.Role == wire.RoleServer {
-			ex.Route = w.router.Route(ex.Service, ex.Method, ex.Path)
+	}
+	if ex.Role == wire.RoleServer {
+		if k.unrouted++; k.routed != w.router.Epoch() || k.unrouted >= routedMax {
+			w.route(ex, k)
 		}
 	}
 	w.engine.AddTo(&k.handle, ex)
@@ -170,6 +178,16 @@ func (w *worker) report(ex *wire.Exchange, k *known, wanted bool) {
 		ex.Time = w.clock.Time(at)
 		w.hub.Publish(ex)
 	}
+}
+
+// route finds the exchange's route, by which it is counted from now on.
+func (w *worker) route(ex *wire.Exchange, k *known) {
+	route, source := w.router.Route(ex.Service, ex.Method, ex.Path, ex.Status, k.unrouted)
+	if route != ex.Route || source != ex.RouteSource {
+		ex.Route, ex.RouteSource = route, source
+		k.handle = analytics.Handle{}
+	}
+	k.routed, k.unrouted = w.router.Epoch(), 0
 }
 
 // notUnderstood counts an exchange whose bytes could not be parsed.
@@ -212,6 +230,14 @@ func (w *worker) Delivered(all bool) {
 	w.housekeeping = now
 	w.countLosses()
 	w.countActive(now)
+	if now.Sub(w.thought) >= thinkInterval {
+		w.thought = now
+		w.router.Think()
+	}
+	if epoch := w.router.Epoch(); epoch != w.rerouted {
+		w.rerouted = epoch
+		w.engine.Reroute(w.router.Current)
+	}
 }
 
 // countLosses takes over the kernel side's counters.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -72,4 +73,37 @@ func play(w *worker, event string) {
 		return
 	}
 	w.Record(&rec)
+}
+
+// The names in paths become a parameter when there are many, and what was counted before goes over to it: also of requests
+// whose heads are known, which the router does not see one by one.
+func TestWorkerLearnsRoutes(t *testing.T) {
+	engine := analytics.NewEngine(analytics.Options{})
+	w := newWorker(defaultConfig(), host.Filter{}, engine, new(export.TraceHub))
+	const rounds = 40
+	names := strings.Fields("mossy amber fuzzy hollow crooked velvet rustic gloomy sleepy brisk copper lunar")
+	send := func(path string) {
+		request := "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"
+		w.Record(&wire.Record{
+			Conn: 7 << 8, Seq: 3, Role: wire.RoleServer, Arrived: 1, Read: 2, Responded: 3, Finished: 4,
+			RequestBytes: uint64(len(request)), Request: []byte(request),
+			ResponseBytes: 38, Response: []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+		})
+	}
+	for range rounds {
+		for _, name := range names {
+			send("/blog/" + name + "/comments")
+		}
+		send("/status")
+	}
+	w.router.Think()
+	w.engine.Reroute(w.router.Current)
+	got := map[string]uint64{}
+	for _, e := range engine.Snapshot().Endpoints {
+		got[e.Route] = e.Series[0].Duration.Count()
+	}
+	want := map[string]uint64{"/blog/{name}/comments": uint64(rounds * len(names)), "/status": rounds}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }

@@ -58,8 +58,9 @@ type Phases struct {
 // Endpoint is everything known of one ServerKey. In a Snapshot it never changes.
 type Endpoint struct {
 	ServerKey
-	Created time.Time
-	Series  []Series
+	RouteSource wire.RouteSource // of the latest exchange
+	Created     time.Time
+	Series      []Series
 	Phases
 }
 
@@ -159,6 +160,52 @@ func newEndpoint(k ServerKey, now time.Time) *endpoint {
 	e.live = Endpoint{ServerKey: k, Created: now}
 	e.live.RequestSize, e.live.ResponseSize = NewHistogram(Bytes), NewHistogram(Bytes)
 	return e
+}
+
+// merge adds what another endpoint of the same service and method counted.
+func (e *endpoint) merge(o *endpoint) {
+	e.changed, e.touched = true, e.touched || o.touched
+	if o.lastSeen.After(e.lastSeen) {
+		e.lastSeen = o.lastSeen
+	}
+	if o.live.Created.Before(e.live.Created) {
+		e.live.Created = o.live.Created
+	}
+	for i := range o.live.Series {
+		mergeSeries(&e.live.Series, &o.live.Series[i])
+	}
+	e.live.Phases.merge(&o.live.Phases)
+}
+
+func (p *Phases) merge(o *Phases) {
+	p.Queue.Merge(&o.Queue)
+	p.Processing.Merge(&o.Processing)
+	p.Transfer.Merge(&o.Transfer)
+	p.RequestSize.Merge(&o.RequestSize)
+	p.ResponseSize.Merge(&o.ResponseSize)
+}
+
+// mergeSeries adds a series to those of another endpoint.
+func mergeSeries(all *[]Series, o *Series) {
+	outcome := o.Outcome
+	for again := true; ; again = false {
+		for i := range *all {
+			if s := &(*all)[i]; s.Outcome == outcome {
+				s.Duration.Merge(&o.Duration)
+				s.Untimed += o.Untimed
+				if o.Created.Before(s.Created) {
+					s.Created = o.Created
+				}
+				return
+			}
+		}
+		if len(*all) < variantsMax-1 || !again {
+			*all = append(*all, *o)
+			(*all)[len(*all)-1].Outcome = outcome
+			return
+		}
+		outcome = Outcome{ErrorType: Other}
+	}
 }
 
 // publish returns the immutable copy of the endpoint, made anew only when it changed.

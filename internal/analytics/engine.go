@@ -184,6 +184,7 @@ func (e *Engine) endpoint(ex *wire.Exchange) *endpoint {
 func (e *Engine) findEndpoint(ex *wire.Exchange) *endpoint {
 	k := ServerKey{label(ex.Service), label(ex.Namespace), label(ex.Method), routeLabel(ex.Route)}
 	if s := e.servers[k]; s != nil {
+		s.live.RouteSource = ex.RouteSource
 		return s
 	}
 	if k.Route == Other { // the router's doing, not the limit's
@@ -193,7 +194,38 @@ func (e *Engine) findEndpoint(ex *wire.Exchange) *endpoint {
 		e.overflowed++
 		return e.otherEndpoint(k)
 	}
-	return e.addEndpoint(k)
+	s := e.addEndpoint(k)
+	s.live.RouteSource = ex.RouteSource
+	return s
+}
+
+// Reroute moves what was counted under learned routes to what these routes have become: current returns, for a service and
+// a route of before, the one that its requests are counted under now. What two routes that became one have counted is
+// summed; nothing is lost and no counter goes back.
+func (e *Engine) Reroute(current func(service, route string) string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.serverList = slices.DeleteFunc(e.serverList, func(s *endpoint) bool {
+		if s.live.RouteSource != wire.RouteLearned || s.live.Route == Other {
+			return false
+		}
+		route := routeLabel(current(s.live.Service, s.live.Route))
+		if route == s.live.Route {
+			return false
+		}
+		e.epoch++
+		e.listChanged = true
+		delete(e.servers, s.live.ServerKey)
+		s.live.Route = route
+		into := e.servers[s.live.ServerKey]
+		if into == nil {
+			e.servers[s.live.ServerKey] = s
+			s.changed = true
+			return false
+		}
+		into.merge(s)
+		return true
+	})
 }
 
 // otherEndpoint returns the endpoint that k shares with others.

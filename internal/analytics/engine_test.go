@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -471,5 +472,61 @@ func BenchmarkSnapshot(b *testing.B) {
 		c.advance(time.Second)
 		b.StartTimer()
 		e.Snapshot()
+	}
+}
+
+// When routes become others, what they counted goes with them: two that became one are summed, one that was renamed goes
+// on, those of the routes file stay, handles of before count to the right one, and snapshots of before do not change.
+func TestEngineReroute(t *testing.T) {
+	c := newClock()
+	e := NewEngine(Options{Now: c.now})
+	learned := func(route string, status uint16) *wire.Exchange {
+		ex := serverExchange("blog", route, status)
+		ex.RouteSource = wire.RouteLearned
+		return ex
+	}
+	var handle Handle
+	for range 3 {
+		e.AddTo(&handle, learned("/posts/a", 200))
+	}
+	e.Add(learned("/posts/b", 200))
+	e.Add(learned("/posts/b", 404))
+	e.Add(learned("/old/{id}", 200))
+	file := serverExchange("blog", "/posts/fixed", 200)
+	file.RouteSource = wire.RouteFile
+	e.Add(file)
+	before := e.Snapshot()
+
+	c.advance(time.Second)
+	e.Reroute(func(service, route string) string {
+		switch {
+		case service != "blog":
+			t.Errorf("asked for %s", service)
+		case strings.HasPrefix(route, "/posts/"):
+			return "/posts/{name}"
+		case route == "/old/{id}":
+			return "/old/7"
+		}
+		return route
+	})
+	merged := learned("/posts/{name}", 200)
+	e.AddTo(&handle, merged)
+	after := e.Snapshot()
+	got := map[string]string{}
+	for _, endpoint := range after.Endpoints {
+		for _, s := range endpoint.Series {
+			got[endpoint.Route] += fmt.Sprintf("%d:%d ", s.Status, s.Duration.Count())
+		}
+		got[endpoint.Route] += fmt.Sprint(endpoint.Queue.Count())
+	}
+	want := map[string]string{"/posts/{name}": "200:5 404:1 6", "/old/7": "200:1 1", "/posts/fixed": "200:1 1"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if len(before.Endpoints) != 4 || before.Endpoints[1].Route != "/posts/a" || before.Endpoints[1].Series[0].Duration.Count() != 3 {
+		t.Errorf("the snapshot of before changed: %+v", before.Endpoints[1].ServerKey)
+	}
+	if after.Exchanges[0].Count != 8 {
+		t.Errorf("%d exchanges", after.Exchanges[0].Count)
 	}
 }

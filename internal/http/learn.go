@@ -43,6 +43,7 @@ type Learner struct {
 	nextPass uint64
 	words    map[string]*wordUse
 	epoch    int
+	learned  bool // a place that was not there at the last pass
 }
 
 // node is a place in a path: the segment that leads to it, or all values of a parameter.
@@ -183,7 +184,7 @@ func (l *Learner) walk(dst []byte, method string, path []byte, answered bool, co
 			}
 			break
 		}
-		n = l.step(n, segment, s.rest(), method, count)
+		n = l.step(n, segment, &s, method, count)
 		if !hidden && n.unsure(answered || count > 1) {
 			dst, hidden = append(dst, '*'), true
 		}
@@ -298,17 +299,22 @@ func representation(segment []byte) int {
 func valueClass(segment []byte) segmentClass { return kindOf(segment[:representation(segment)]) }
 
 // step goes down to a segment's node, which is made where it is missing.
-func (l *Learner) step(n *node, segment, rest []byte, method string, count uint32) *node {
+func (l *Learner) step(n *node, segment []byte, s *segments, method string, count uint32) *node {
 	if k := n.kids[string(segment)]; k != nil {
 		return k
 	}
 	class := valueClass(segment)
-	if class != isWord || n.wordy && l.isValue(n.wild, segment, rest, method) || len(n.kids) >= fanMax || l.nodes >= nodesMax {
+	if class != isWord || n.wordy && l.isValue(n.wild, segment, s.rest(), method) || len(n.kids) >= fanMax || l.nodes >= nodesMax {
 		return l.value(n, segment, class, count)
 	}
 	k := newWord(segment)
+	if k.lexical > 0.5 && len(n.kids) == 0 && l.prior(n, s.depth-1)+k.lexical > 2 {
+		n.wordy = true // /users/theodora
+		return l.value(n, segment, class, count)
+	}
 	n.addKid(k)
 	l.nodes++
+	l.learned = true
 	return k
 }
 
@@ -354,6 +360,7 @@ func (l *Learner) value(n *node, segment []byte, class segmentClass, count uint3
 	if n.wild == nil {
 		n.wild = &node{name: className(class)}
 		l.nodes++
+		l.learned = true
 	}
 	n.wild.remember(segment, count, class == isWord)
 	return n.wild
@@ -396,6 +403,9 @@ func (n *node) remember(segment []byte, count uint32, word bool) {
 		return
 	}
 	i := int(n.fresh) % valuesMax
+	if !word { // of identifiers the first ones are as good as any
+		return
+	}
 	if n.values[i].count > 1 {
 		n.values[i].count--
 		return
@@ -405,6 +415,7 @@ func (n *node) remember(segment []byte, count uint32, word bool) {
 
 // Pass thinks about every place again, from the root down: what is merged above is evidence below.
 func (l *Learner) Pass() {
+	l.learned = false
 	l.root.sum()
 	l.survey()
 	l.decide(l.root, 0)

@@ -128,7 +128,7 @@ func TestLearnerDecides(t *testing.T) {
 				send("GET", "/users/theodora")
 				send("GET", "/users/4711/orders")
 			}
-		}, [][2]string{{"/users/theodora", "/users/{id}"}, {"/users/4711/orders", "/users/{id}/orders"}}},
+		}, [][2]string{{"/users/theodora", "/users/{name}"}, {"/users/4711/orders", "/users/{name}/orders"}}},
 		{"versions", func(send func(method, path string)) {
 			for i := range 200 {
 				for _, p := range []string{"/v10/items/", "/api/1.0/items/", "/rest/3/items/"} {
@@ -183,15 +183,15 @@ func TestLearnerRefused(t *testing.T) {
 func TestLearnerCurrent(t *testing.T) {
 	l := NewLearner()
 	api := &traffic{r: rand.New(rand.NewPCG(1, 1))}
-	first := string(l.Learn(nil, "GET", []byte("/repos/mossy-otter/issues"), 200, 1))
-	if first != "/repos/mossy-otter/issues" {
+	first := string(l.Learn(nil, "GET", []byte("/blog/mossy-otter/issues"), 200, 1))
+	if first != "/blog/mossy-otter/issues" {
 		t.Fatalf("first: %s", first)
 	}
 	for range 200 {
-		l.Learn(nil, "GET", []byte("/repos/"+api.value("slug")+"/issues"), 200, 1)
+		l.Learn(nil, "GET", []byte("/blog/"+api.value("slug")+"/issues"), 200, 1)
 	}
-	for _, tt := range [][2]string{{first, "/repos/{name}/issues"}, {"/repos/{name}/issues", "/repos/{name}/issues"},
-		{"/nowhere/x/{id}", "/nowhere/x/{id}"}, {"/repos/*", "/repos/*"}, {"/", "/"}} {
+	for _, tt := range [][2]string{{first, "/blog/{name}/issues"}, {"/blog/{name}/issues", "/blog/{name}/issues"},
+		{"/nowhere/x/{id}", "/nowhere/x/{id}"}, {"/blog/*", "/blog/*"}, {"/", "/"}} {
 		if got := string(l.Current(nil, tt[0])); got != tt[1] {
 			t.Errorf("%s has become %s, want %s", tt[0], got, tt[1])
 		}

@@ -1,42 +1,43 @@
 package http
 
 import (
-	"hash/maphash"
 	"io"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 const (
-	// routeSlots is the size of the Router's cache: at most (256 + ~60) B x 8192 = 2.5 MiB.
-	routeSlots = 1 << 13
-	// templatesMax bounds the table of masked templates: at most 8192 x ~(258 + 50) B = 2.4 MiB, twice that while the
-	// cache still holds templates of before the table was emptied.
+	// servicesMax bounds the services that are learned from at the same time: 48 x at most 4 MiB, of which a usual one needs
+	// a tenth. Further ones take the place of those without requests for the longest time, if there are any.
+	servicesMax = 48
+	// serviceIdle is after how many requests to others a service may lose its place.
+	serviceIdle = 1 << 20
+	// templatesMax bounds the table of templates: at most 8192 x ~(258 + 50) B = 2.4 MiB.
 	templatesMax = 1 << 13
 )
 
-// Router finds the template that a path belongs to: that of the routes file if one matches, else the path with
-// identifiers masked (Mask). Memory is bounded whatever the paths, and nothing is allocated for a path whose template
-// is known. One goroutine uses it.
+// Router finds the template that a path belongs to: that of the routes file if one matches, else what is learned from the
+// service's requests (Learner). Memory is bounded whatever the paths. One goroutine uses it.
 type Router struct {
 	routes    *Routes
-	seed      maphash.Seed
-	slots     []routeSlot
+	services  map[string]*service
+	requests  uint64
+	thoughts  uint64
+	epoch     int
 	templates map[string]string
 	buf       []byte
 }
 
-// routeSlot is a cached answer, found by the hash of its path and replaced by the next path with the same place.
-type routeSlot struct {
-	service, method string // empty without a routes file, since the answer is the same for all
-	path            []byte
-	template        string
-	used            bool
+// service is what is known of one.
+type service struct {
+	*Learner
+	latest  uint64 // its last request, as Router.requests counts
+	thought uint64 // its last turn, as Router.thoughts counts
 }
 
 // NewRouter returns a Router without a routes file.
-func NewRouter() *Router { return newRouter(routeSlots) }
-
-func newRouter(slots int) *Router {
-	return &Router{seed: maphash.MakeSeed(), slots: make([]routeSlot, slots), templates: map[string]string{}}
+func NewRouter() *Router {
+	return &Router{services: map[string]*service{}, templates: map[string]string{}}
 }
 
 // LoadRoutes reads a routes file (see Routes) in the place of the one before. After an error, which names the line, the
@@ -56,46 +57,105 @@ func (r *Router) SetRoutes(routes *Routes) {
 		routes = nil
 	}
 	r.routes = routes
-	clear(r.slots)
+	r.epoch++
 }
 
-// Route returns the template of a path (without query) requested from a service with a method: "*" for the asterisk
-// form, "" for an empty path (CONNECT).
-func (r *Router) Route(service, method string, path []byte) string {
+// Epoch changes when the template of a path that was seen before may have changed.
+func (r *Router) Epoch() int { return r.epoch }
+
+// Route counts a number of equal requests, which a service answered with a status (0: not known), and returns the template
+// of their path (without query) and how it was found: "*" for the asterisk form, "" for an empty path (CONNECT).
+func (r *Router) Route(name, method string, path []byte, status uint16, count uint32) (string, wire.RouteSource) {
 	if len(path) == 0 {
-		return ""
+		return "", wire.RouteNone
 	}
-	if len(path) > pathMax { // too long to be worth keeping
-		return r.find(service, method, path)
-	}
-	hash := maphash.Bytes(r.seed, path)
-	if r.routes == nil {
-		service, method = "", ""
-	} else {
-		hash ^= maphash.String(r.seed, service) * 31
-		hash ^= maphash.String(r.seed, method) * 37
-	}
-	slot := &r.slots[hash%uint64(len(r.slots))]
-	if slot.used && string(slot.path) == string(path) && slot.method == method && slot.service == service {
-		return slot.template
-	}
-	t := r.find(service, method, path)
-	if slot.path == nil {
-		slot.path = make([]byte, 0, max(len(path), 32))
-	}
-	slot.used, slot.service, slot.method, slot.template = true, service, method, t
-	slot.path = append(slot.path[:0], path...)
-	return t
-}
-
-// find works a template out.
-func (r *Router) find(service, method string, path []byte) string {
 	if r.routes != nil && path[0] == '/' {
-		if t := r.routes.match(service, method, path); t != "" {
-			return t
+		if t := r.routes.match(name, method, path); t != "" {
+			return t, wire.RouteFile
 		}
 	}
-	r.buf = Mask(r.buf[:0], path)
+	r.requests += uint64(count)
+	if len(path) == 1 && path[0] == '*' {
+		return "*", wire.RouteLearned
+	}
+	s := r.service(name)
+	if s == nil {
+		r.buf = Mask(r.buf[:0], path)
+		return r.intern(), wire.RouteMasked
+	}
+	s.latest = r.requests
+	epoch := s.Epoch()
+	r.buf = s.Learn(r.buf[:0], method, path, status, count)
+	if s.Epoch() != epoch {
+		r.epoch++
+	}
+	return r.intern(), wire.RouteLearned
+}
+
+// Current returns what has become of a template that was learned before: the same one, where nothing changed.
+func (r *Router) Current(name, template string) string {
+	s := r.services[name]
+	if s == nil || template == "" || template == "*" {
+		return template
+	}
+	r.buf = s.Current(r.buf[:0], template)
+	if string(r.buf) == template {
+		return template
+	}
+	return r.intern()
+}
+
+// Think lets one service's Learner think again, in turn, if it has learned something: what comes seldom is decided by time.
+// It takes a few milliseconds at the most.
+func (r *Router) Think() {
+	var chosen *service
+	for _, s := range r.services {
+		if s.learned && (chosen == nil || s.thought < chosen.thought) {
+			chosen = s
+		}
+	}
+	if chosen == nil {
+		return
+	}
+	r.thoughts++
+	chosen.thought = r.thoughts
+	epoch := chosen.Epoch()
+	chosen.Pass()
+	if chosen.Epoch() != epoch {
+		r.epoch++
+	}
+}
+
+// service returns what is known of a service, or nil where there is no room to learn.
+func (r *Router) service(name string) *service {
+	if s := r.services[name]; s != nil {
+		return s
+	}
+	if len(r.services) >= servicesMax && !r.forget() {
+		return nil
+	}
+	s := &service{Learner: NewLearner()}
+	r.services[name] = s
+	return s
+}
+
+// forget gives up the service without requests for the longest time, if it is long enough.
+func (r *Router) forget() bool {
+	oldest := ""
+	for name, s := range r.services {
+		if o := r.services[oldest]; o == nil || s.latest < o.latest {
+			oldest = name
+		}
+	}
+	if r.requests-r.services[oldest].latest < serviceIdle {
+		return false
+	}
+	delete(r.services, oldest)
+	return true
+}
+
+// intern returns the template in buf as a string, the same one each time.
+func (r *Router) intern() string {
 	if t, ok := r.templates[string(r.buf)]; ok {
 		return t
 	}

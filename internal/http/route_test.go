@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // TestMask shows which segments are identifiers and which are words, one row each.
@@ -121,16 +123,16 @@ func TestRoutes(t *testing.T) {
 	}
 	for range 2 { // worked out, then cached
 		for _, tt := range tests {
-			if got := r.Route(tt[0], tt[1], []byte(tt[2])); got != tt[3] {
+			if got := routeOf(r, tt[0], tt[1], []byte(tt[2])); got != tt[3] {
 				t.Errorf("%s %s %s: got %q, want %q", tt[0], tt[1], tt[2], got, tt[3])
 			}
 		}
 	}
-	if err := r.LoadRoutes(strings.NewReader("GET /x/{\n")); err == nil || r.Route("", "GET", []byte("/users/bob")) != "/users/{name}" {
+	if err := r.LoadRoutes(strings.NewReader("GET /x/{\n")); err == nil || routeOf(r, "", "GET", []byte("/users/bob")) != "/users/{name}" {
 		t.Errorf("a bad file took effect, error %v", err)
 	}
 	r.SetRoutes(nil)
-	if got := r.Route("", "GET", []byte("/users/bob")); got != "/users/bob" {
+	if got := routeOf(r, "", "GET", []byte("/users/bob")); got != "/users/bob" {
 		t.Errorf("without routes: %q", got)
 	}
 }
@@ -166,16 +168,45 @@ func TestRoutesErrors(t *testing.T) {
 	}
 }
 
+// routeOf routes one request that was answered.
+func routeOf(r *Router, service, method string, path []byte) string {
+	template, _ := r.Route(service, method, path, 200, 1)
+	return template
+}
+
+// TestRouterServices shows that services learn apart from each other, that there is room for a number of them, and that one
+// without requests makes room.
+func TestRouterServices(t *testing.T) {
+	r := NewRouter()
+	for i := range 100 {
+		routeOf(r, "shop", "GET", fmt.Appendf(nil, "/articles/mossy-%c%c", 'a'+i%26, 'a'+i/4))
+		routeOf(r, "blog", "GET", []byte("/articles/archive"))
+	}
+	for _, tt := range [][3]string{{"shop", "/articles/fuzzy", "/articles/{name}"}, {"blog", "/articles/archive", "/articles/archive"}} {
+		if got := routeOf(r, tt[0], "GET", []byte(tt[1])); got != tt[2] {
+			t.Errorf("%v: got %s", tt, got)
+		}
+	}
+	for i := range servicesMax {
+		routeOf(r, fmt.Sprint("service-", i), "GET", []byte("/x/1"))
+	}
+	if got, source := r.Route("late", "GET", []byte("/x/1"), 200, 1); got != "/x/{id}" || source != wire.RouteMasked {
+		t.Errorf("beyond the limit: %s, %v", got, source)
+	}
+	r.Route("shop", "GET", []byte("/articles/archive"), 200, serviceIdle+1)
+	if _, source := r.Route("late", "GET", []byte("/x/1"), 200, 1); source != wire.RouteLearned || len(r.services) > servicesMax {
+		t.Errorf("with room again: %v, %d services", source, len(r.services))
+	}
+}
+
 // TestRouterMemory routes a million distinct identifiers, then many distinct words: memory stays bounded.
 func TestRouterMemory(t *testing.T) {
 	r := NewRouter()
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
+	before := heap()
 	var path []byte
 	for i := range 1_000_000 {
 		path = fmt.Appendf(path[:0], "/users/%d/orders", i)
-		if got := r.Route("s", "GET", path); got != "/users/{id}/orders" {
+		if got := routeOf(r, "s", "GET", path); got != "/users/{id}/orders" {
 			t.Fatalf("%s: %s", path, got)
 		}
 	}
@@ -187,11 +218,9 @@ func TestRouterMemory(t *testing.T) {
 		for j := range 5 {
 			word[1+j] = 'a' + byte(i>>(4*j)&15)
 		}
-		r.Route("s", "GET", word)
+		routeOf(r, "s", "GET", word)
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 8<<20 || len(r.templates) > templatesMax {
+	if grown := int64(heap()) - int64(before); grown > 8<<20 || len(r.templates) > templatesMax {
 		t.Errorf("%d bytes more, %d templates", grown, len(r.templates))
 	}
 	runtime.KeepAlive(r)
@@ -208,12 +237,12 @@ func TestRouteAllocations(t *testing.T) {
 		path, long := []byte("/users/1000/orders"), []byte("/static/"+strings.Repeat("x/", 300))
 		for range 200_000 { // until every slot has its room
 			next(path[7:11])
-			r.Route("s", "GET", path)
+			routeOf(r, "s", "GET", path)
 		}
 		if n := testing.AllocsPerRun(1000, func() {
 			next(path[7:11])
-			r.Route("s", "GET", path)
-			r.Route("s", "GET", long)
+			routeOf(r, "s", "GET", path)
+			routeOf(r, "s", "GET", long)
 		}); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
@@ -235,7 +264,7 @@ func BenchmarkRouteCached(b *testing.B) {
 	path := []byte("/api/v1/users/12345/orders")
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Route("s", "GET", path)
+		routeOf(r, "s", "GET", path)
 	}
 }
 
@@ -245,7 +274,7 @@ func BenchmarkRouteNew(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		next(path[14:22])
-		r.Route("s", "GET", path)
+		routeOf(r, "s", "GET", path)
 	}
 }
 
@@ -259,11 +288,11 @@ func FuzzRoute(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, service, method string, path []byte) {
-		ruled, plain := newRouter(2), newRouter(2)
+		ruled, plain := NewRouter(), NewRouter()
 		ruled.SetRoutes(routes)
 		for _, r := range []*Router{ruled, plain} {
-			first := r.Route(service, method, path)
-			if again := r.Route(service, method, bytes.Clone(path)); again != first {
+			first := routeOf(r, service, method, path)
+			if again := routeOf(r, service, method, bytes.Clone(path)); again != first {
 				t.Fatalf("%q: %q, then %q", path, first, again)
 			}
 			if len(first) > pathMax+segmentMax+16 || first == "" && len(path) > 0 {
@@ -291,9 +320,9 @@ func FuzzRoutesFile(f *testing.F) {
 			}
 			return
 		}
-		r := newRouter(2)
+		r := NewRouter()
 		r.SetRoutes(routes)
-		if got := r.Route("x", "GET", []byte(path)); got == "" && path != "" {
+		if got := routeOf(r, "x", "GET", []byte(path)); got == "" && path != "" {
 			t.Fatalf("no route for %q", path)
 		}
 	})

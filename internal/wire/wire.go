@@ -178,6 +178,30 @@ type Exchange struct {
 	Namespace   string
 	ContainerID string
 	Route       string // template, or "" where there is none
+	RouteSource RouteSource
+}
+
+// RouteSource is how a route was found.
+type RouteSource uint8
+
+const (
+	RouteNone    RouteSource = iota // there is none
+	RouteFile                       // the routes file has it
+	RouteLearned                    // learned from the requests of the service
+	RouteMasked                     // the path with identifiers masked: too many services to learn from all
+)
+
+// String returns the source as APIs show it.
+func (s RouteSource) String() string {
+	switch s {
+	case RouteFile:
+		return "file"
+	case RouteLearned:
+		return "learned"
+	case RouteMasked:
+		return "masked"
+	}
+	return ""
 }
 
 // Duration returns finished - arrived (server) or finished - sent (client) in nanoseconds, or -1 where either instant
