@@ -81,10 +81,40 @@ func (l *Learner) judge(n *node, depth int) float64 {
 	if e.words >= 3 && float64(e.changing) > 0.5*e.words {
 		score++
 	}
+	if e.likely >= 20 && l.uniform(n) {
+		score += 3
+	}
 	if n.wild != nil && n.wild.all > 0 {
 		score += 0.5 + math.Log2(1+values)/2
 	}
 	return score
+}
+
+// uniform tells whether the same few words follow most of the words at a place that rather are values by their form, as
+// what tenants have follows their names.
+func (l *Learner) uniform(n *node) bool {
+	follow := map[string]int{}
+	places, pairs := 0, 0
+	for s, k := range n.kids {
+		if l.lexical(s, k) <= -0.5 || len(k.kids) == 0 {
+			continue
+		}
+		places++
+		for next := range k.kids {
+			follow[next]++
+			pairs++
+		}
+	}
+	if places < 10 {
+		return false
+	}
+	common := 0
+	for _, count := range follow {
+		if count*10 >= places {
+			common += count
+		}
+	}
+	return common*10 >= pairs*7
 }
 
 // prior is what the place itself tells before anything below it is looked at.
@@ -173,11 +203,13 @@ func lexicalForm(s []byte) float64 {
 		score = 1 - 2*float64(known)/float64(words)
 	case digits == 0 && len(s) >= 3 && bytes.Equal(s, bytes.ToUpper(s)): // AWS
 		score = 0
+	case digits == 0 && len(s) <= 3:
+		score = 0.3
 	default:
 		score = 1
 	}
-	if s[0] == '_' {
-		score -= 2
+	if s[0] == '_' { // /_search
+		score -= 4
 	}
 	if digits > 0 && !technical(s) {
 		score += 1.5
