@@ -420,14 +420,15 @@ func (l *Learner) Pass() {
 	l.survey()
 	l.decide(l.root, 0)
 	if l.nodes = l.root.size(); l.nodes >= nodesMax*3/4 {
-		l.prune()
+		l.prune(nodesMax / 2)
 	}
 }
 
-// prune forgets what is rarest until half of the room is free, and lets what is left count half: what is not requested any
+// prune forgets what is rarest until so many nodes are left, and lets what is left count half: what is not requested any
 // more gets rare.
-func (l *Learner) prune() {
-	for rare := uint32(1); l.nodes > nodesMax/2; rare *= 2 {
+func (l *Learner) prune(nodes int) {
+	l.root.sum()
+	for rare := uint32(1); l.nodes > nodes && l.nodes > 1; rare *= 2 {
 		l.root.drop(rare)
 		l.nodes = l.root.size()
 	}

@@ -7,9 +7,11 @@ import (
 )
 
 const (
-	// servicesMax bounds the services that are learned from at the same time: 48 x at most 4 MiB, of which a usual one needs
-	// a tenth. Further ones take the place of those without requests for the longest time, if there are any.
+	// servicesMax bounds the services that are learned from at the same time. Further ones take the place of those without
+	// requests for the longest time, if there are any.
 	servicesMax = 48
+	// nodesAllMax bounds what is known of all services together: about 12 MiB. A usual service has some hundred nodes.
+	nodesAllMax = 3 * nodesMax
 	// serviceIdle is after how many requests to others a service may lose its place.
 	serviceIdle = 1 << 20
 	// templatesMax bounds the table of templates: at most 8192 x ~(258 + 50) B = 2.4 MiB.
@@ -108,6 +110,7 @@ func (r *Router) Current(name, template string) string {
 // Think lets one service's Learner think again, in turn, if it has learned something: what comes seldom is decided by time.
 // It takes a few milliseconds at the most.
 func (r *Router) Think() {
+	r.shrink()
 	var chosen *service
 	for _, s := range r.services {
 		if s.learned && (chosen == nil || s.thought < chosen.thought) {
@@ -122,6 +125,24 @@ func (r *Router) Think() {
 	epoch := chosen.Epoch()
 	chosen.Pass()
 	if chosen.Epoch() != epoch {
+		r.epoch++
+	}
+}
+
+// shrink makes the largest services forget what is rare while all together know too much.
+func (r *Router) shrink() {
+	for {
+		nodes, largest := 0, (*service)(nil)
+		for _, s := range r.services {
+			nodes += s.nodes
+			if largest == nil || s.nodes > largest.nodes {
+				largest = s
+			}
+		}
+		if nodes <= nodesAllMax {
+			return
+		}
+		largest.prune(largest.nodes / 2)
 		r.epoch++
 	}
 }

@@ -199,6 +199,36 @@ func TestRouterServices(t *testing.T) {
 	}
 }
 
+// TestRouterShrinks shows that all services together know only so much, and that what is requested often stays known.
+func TestRouterShrinks(t *testing.T) {
+	r := NewRouter()
+	words := strings.Fields("user order invoice setting role report export token session webhook plan quota account")
+	for i := range servicesMax {
+		for a := range words {
+			for b := range words {
+				for c := range words {
+					r.Route(fmt.Sprint("s", i), "GET", []byte("/"+words[a]+"/"+words[b]+"/"+words[c]), 200, 1)
+				}
+			}
+		}
+		routeOf(r, fmt.Sprint("s", i), "GET", []byte("/orders/7/items"))
+		r.Route(fmt.Sprint("s", i), "GET", []byte("/orders/8/items"), 200, 1000)
+		r.Think()
+	}
+	nodes := 0
+	for _, s := range r.services {
+		nodes += s.nodes
+	}
+	if nodes > nodesAllMax+nodesMax || nodes < nodesMax {
+		t.Errorf("%d nodes", nodes)
+	}
+	for name, s := range r.services {
+		if s.root.kids["orders"] == nil {
+			t.Errorf("%s forgot its orders", name)
+		}
+	}
+}
+
 // TestRouterMemory routes a million distinct identifiers, then many distinct words: memory stays bounded.
 func TestRouterMemory(t *testing.T) {
 	r := NewRouter()
