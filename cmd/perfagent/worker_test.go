@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -106,4 +108,88 @@ func TestWorkerLearnsRoutes(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+}
+
+// A million distinct paths, hosts and user agents of hostile clients: memory stays bounded, every exchange is counted, and
+// what is asked for afterwards is found under its route.
+func TestWorkerBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million exchanges")
+	}
+	engine := analytics.NewEngine(analytics.Options{})
+	w := newWorker(defaultConfig(), host.Filter{}, engine, new(export.TraceHub))
+	r := rand.New(rand.NewPCG(1, 1))
+	shapes := []func(i int) string{
+		func(i int) string { return fmt.Sprintf("/user/%x/%d", r.Uint64(), i) },
+		func(i int) string { return "/" + letters(r, 12) },
+		func(i int) string { return "/list/" + letters(r, 3) + "/" + letters(r, 9) + "/" + letters(r, 5) },
+		func(i int) string { return "/settings/" + strings.Repeat(letters(r, 2)+"/", 9) },
+	}
+	send := func(role wire.Role, path, host string, status int) {
+		request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\n\r\n", path, host, letters(r, 20))
+		response := fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", status)
+		w.Record(&wire.Record{
+			Conn: 7 << 8, Seq: 3, Role: role, Arrived: 1, Read: 2, Responded: 3, Finished: 4,
+			RequestBytes: uint64(len(request)), Request: []byte(request), ResponseBytes: uint64(len(response)), Response: []byte(response),
+		})
+	}
+	before := heapInUse()
+	for i := range boundedExchanges {
+		role, status := wire.RoleServer, 200
+		if i%4 == 3 {
+			role = wire.RoleClient
+		}
+		if i%5 == 4 {
+			status = 404
+		}
+		send(role, shapes[i/4%len(shapes)](i), letters(r, 8)+".example", status)
+		if i%1000 == 999 {
+			w.router.Think()
+			w.engine.Reroute(w.router.Current)
+		}
+	}
+	const mebibyte = 1 << 20
+	if grown := heapInUse() - before; grown > 48*mebibyte {
+		t.Errorf("%d MiB", grown/mebibyte)
+	}
+	for i := range 5000 {
+		send(wire.RoleServer, fmt.Sprint("/account/", i), "x", 200)
+	}
+	w.router.Think()
+	w.engine.Reroute(w.router.Current)
+	s := engine.Snapshot()
+	counted, account := uint64(0), uint64(0)
+	for _, e := range s.Endpoints {
+		for _, series := range e.Series {
+			counted += series.Duration.Count()
+			if e.Route == "/account/{id}" || e.Route == "/{name}/{id}" {
+				account += series.Duration.Count()
+			}
+		}
+	}
+	if want := uint64(boundedExchanges*3/4 + 5000); counted != want || len(s.Endpoints) > analytics.EndpointsDefault+1 {
+		t.Errorf("counted %d of %d, %d endpoints", counted, want, len(s.Endpoints))
+	}
+	if account < 5000 {
+		t.Errorf("%d of 5000 under their route", account)
+	}
+	if targets := len(s.Targets); targets > analytics.EndpointsDefault+1 {
+		t.Errorf("%d targets", targets)
+	}
+	runtime.KeepAlive(w)
+}
+
+func letters(r *rand.Rand, n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = 'a' + byte(r.IntN(26))
+	}
+	return string(b)
+}
+
+func heapInUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse)
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package main
+
+const boundedExchanges = 1_000_000
