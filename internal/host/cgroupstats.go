@@ -450,8 +450,9 @@ func parseIOStat(data []byte) (read, written float64, ok bool) {
 	for len(data) > 0 {
 		var line []byte
 		line, data = nextLine(data)
-		if _, line = nextField(line); len(line) == 0 {
-			continue // a device without figures
+		device, line := nextField(line)
+		if bytes.IndexByte(device, ':') < 0 {
+			return 0, 0, false
 		}
 		for {
 			var field []byte
