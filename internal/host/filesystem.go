@@ -44,9 +44,8 @@ type Load struct{ One, Five, Fifteen float64 }
 
 // Info is what does not change while the host runs. Fields are empty where they are not known.
 type Info struct {
-	Kernel         string // release, such as 6.1.0-28-amd64
-	Virtualization string // such as kvm, xen, docker; empty on hardware
-	Boot           time.Time
+	Kernel string    // release, such as 6.1.0-28-amd64
+	Boot   time.Time // to a second
 }
 
 // gopsutilReader reads what gopsutil reads well. It allocates a lot, so what is read each second has readers of its own;
@@ -96,9 +95,6 @@ func (r *gopsutilReader) info() (info Info) {
 	info.Kernel, _ = gopsutil.KernelVersion()
 	if seconds, err := gopsutil.BootTimeWithContext(r.context); err == nil && seconds > 0 {
 		info.Boot = time.Unix(int64(seconds), 0)
-	}
-	if system, role, err := gopsutil.VirtualizationWithContext(r.context); err == nil && role == "guest" {
-		info.Virtualization = system
 	}
 	return info
 }
