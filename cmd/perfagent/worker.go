@@ -19,6 +19,9 @@ const (
 	// activeShare bounds what counting the requests under way may cost: after a count that took t, the next waits 200 t.
 	activeShare       = 200
 	activeIntervalMin = time.Second
+	// watchLately is how long a process's resources are read after its last exchange.
+	watchLately   = 5 * time.Minute
+	watchInterval = time.Second
 )
 
 // worker turns what the kernel side saw into exchanges and hands them to the engine. One goroutine owns it; it is the
@@ -37,6 +40,7 @@ type worker struct {
 	reloaded  int                         // how often that happened
 	engine    *analytics.Engine
 	hub       *export.TraceHub
+	sampler   *host.Sampler
 	timeout   time.Duration
 
 	// Lost in user space, beside what the kernel side and the reader count under the same names.
@@ -46,6 +50,7 @@ type worker struct {
 	housekeeping time.Time
 	streamsSwept time.Time
 	activeAt     time.Time
+	watchedAt    time.Time
 }
 
 func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub *export.TraceHub) *worker {
@@ -56,6 +61,7 @@ func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub
 		memo:      http.NewMemo[known](),
 		engine:    engine,
 		hub:       hub,
+		sampler:   host.NewSampler(host.SamplerOptions{}),
 		timeout:   config.Capture.Timeout,
 	}
 	w.streams = http.NewStreams(http.StreamOptions{MaxStreams: config.Limits.Streams, Lost: w.lose, Failed: w.parseError})
@@ -212,6 +218,10 @@ func (w *worker) Delivered(all bool) {
 	w.housekeeping = now
 	w.countLosses()
 	w.countActive(now)
+	if now.Sub(w.watchedAt) >= watchInterval {
+		w.watchedAt = now
+		w.sampler.Watch(w.processes.Recent(host.Monotonic(), watchLately, host.WatchedMax+1))
+	}
 }
 
 // countLosses takes over the kernel side's counters.

@@ -169,7 +169,7 @@ func (s *Sampler) readWatched(sample *Sample, now time.Time) {
 	if wanted := s.wanted.Load(); wanted != s.inForce {
 		s.inForce = wanted
 		s.watcher.watch(*wanted)
-		if len(*wanted) > watchedMax {
+		if len(*wanted) > WatchedMax {
 			s.failed(sourceWatch, errOverLimit)
 		}
 	}

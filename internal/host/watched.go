@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// watchedMax is how many processes are watched. At some 40 us each they cost 20 ms a sample, and Run samples less
+	// WatchedMax is how many processes are watched. At some 40 us each they cost 20 ms a sample, and Run samples less
 	// often then.
-	watchedMax = 512
+	WatchedMax = 512
 	// refreshEvery is how often what seldom changes is read: limits, and the control group.
 	refreshEvery = 10 * time.Second
 	// turnEvery is how often threads are gone through, at best. Each costs some 10 us.
@@ -134,7 +134,7 @@ type watcher struct {
 func (w *watcher) watch(list []Watched) {
 	states := make([]*processState, 0, len(list))
 	for _, p := range list {
-		if p.Identity == nil || len(states) == watchedMax {
+		if p.Identity == nil || len(states) == WatchedMax {
 			continue
 		}
 		at, found := slices.BinarySearchFunc(w.states, p.PID, func(s *processState, pid uint32) int { return cmp.Compare(s.PID, pid) })
