@@ -16,6 +16,7 @@ const fileBytesMax = 1 << 20
 // ask the poller in vain for every one: a sample reads about a hundred.
 type fileReader struct {
 	root  string // "" on a live host
+	net   string // directory of the host's network figures
 	path  []byte // NUL-terminated
 	buf   []byte
 	names [4 << 10]byte // a piece of a directory, apart, because its files are read at the same time
@@ -28,7 +29,12 @@ func newFileReader(root string) fileReader {
 	if root == "/" {
 		root = ""
 	}
-	return fileReader{root: root, buf: make([]byte, 16<<10)}
+	r := fileReader{root: root, net: "/proc/1/net", buf: make([]byte, 16<<10)}
+	// An agent in a container that shares the host's processes has a network namespace of its own; process 1 has the host's.
+	if !r.exists(r.net, "dev") {
+		r.net = "/proc/net"
+	}
+	return r
 }
 
 var errTooLarge = errors.New("larger than anything that is expected there")

@@ -5,7 +5,7 @@ import "bytes"
 // interfacesMax is how many network interfaces are followed: a node with 110 pods has as many of its own.
 const interfacesMax = 256
 
-// Interface is the traffic of one network interface of the agent's network namespace, from /proc/net/dev.
+// Interface is the traffic of one network interface of the host's network namespace, from /proc/net/dev.
 type Interface struct {
 	Name                              string
 	Loopback                          bool // its traffic never leaves the host, and is received as often as it is sent
@@ -27,9 +27,9 @@ type interfaceState struct {
 }
 
 func (r *networkReader) read(files *fileReader, seconds float64) ([]Interface, error) {
-	data, err := files.read("/proc/net", "dev")
+	data, err := files.read(files.net, "dev")
 	if err != nil {
-		return nil, &fileError{"/proc/net/dev", err}
+		return nil, &fileError{files.net + "/dev", err}
 	}
 	if r.known == nil {
 		r.known = make(map[string]*interfaceState)
@@ -45,7 +45,7 @@ func (r *networkReader) read(files *fileReader, seconds float64) ([]Interface, e
 		line, data = nextLine(data)
 		name, values, ok := parseNetDev(line)
 		if !ok {
-			return nil, malformed("/proc/net/dev")
+			return nil, malformed(files.net + "/dev")
 		}
 		state := r.state(files, name)
 		if state == nil {
@@ -65,7 +65,7 @@ func (r *networkReader) read(files *fileReader, seconds float64) ([]Interface, e
 		}
 	}
 	if len(all) == 0 {
-		return nil, malformed("/proc/net/dev")
+		return nil, malformed(files.net + "/dev")
 	}
 	return all, nil
 }

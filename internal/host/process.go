@@ -113,10 +113,8 @@ func (p *Processes) Forget(pid uint32) {
 func (p *Processes) Recent(nowNS int64, within time.Duration, most int) []Watched {
 	var recent []Watched
 	for entry := p.recent.next; entry != &p.recent && len(recent) < most; entry = entry.next {
-		if nowNS-entry.touchedNS > int64(within) {
-			break
-		}
-		if entry.known && entry.identity.Chosen {
+		// The order is that of the calls, whose instants may lie apart: an older one does not end the walk.
+		if entry.known && entry.identity.Chosen && nowNS-entry.touchedNS <= int64(within) {
 			recent = append(recent, Watched{entry.pid, entry.identity})
 		}
 	}

@@ -73,19 +73,19 @@ func hostFiles(step int) map[string]string {
 		"sys/block/loop0/size":             "0\n",
 		"sys/block/sda/size":               "1\n",
 		"sys/block/dm-0/slaves/sda1/start": "1\n",
-		"proc/net/dev": "Inter-|   Receive                                                |  Transmit\n" +
+		"proc/1/net/dev": "Inter-|   Receive                                                |  Transmit\n" +
 			" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n" +
 			fmt.Sprintf("    lo: %d 10 0 0 0 0 0 0 %d 10 0 0 0 0 0 0\n  eth0:%d %d %d %d 0 0 0 0 %d %d %d %d 0 0 0 0\n", 500+step, 500+step,
 				1000*step, 10*step, 1*step, 2*step, 2000*step, 20*step, 3*step, 4*step),
 		"sys/class/net/lo/type":   "772\n",
 		"sys/class/net/eth0/type": "1\n",
-		"proc/net/snmp": "Ip: Forwarding DefaultTTL\nIp: 1 64\n" +
+		"proc/1/net/snmp": "Ip: Forwarding DefaultTTL\nIp: 1 64\n" +
 			"Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs RetransSegs InErrs OutRsts\n" +
 			fmt.Sprintf("Tcp: 1 200 120000 -1 %d %d 3 4 5 6 %d %d 0 %d\n", 10+step, 20+2*step, 1000*step, 7*step, 2*step),
-		"proc/net/netstat": "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPWantZeroWindowAdv\n" +
+		"proc/1/net/netstat": "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPWantZeroWindowAdv\n" +
 			fmt.Sprintf("TcpExt: 0 %d %d %d\n", 3*step, 4*step, 5*step) + "IpExt: InNoRoutes\nIpExt: 0\n",
-		"proc/net/sockstat":    "sockets: used 20\nTCP: inuse 7 orphan 1 tw 3 alloc 9 mem 2\nUDP: inuse 1 mem 0\n",
-		"proc/net/sockstat6":   "TCP6: inuse 2\nUDP6: inuse 0\n",
+		"proc/1/net/sockstat":  "sockets: used 20\nTCP: inuse 7 orphan 1 tw 3 alloc 9 mem 2\nUDP: inuse 1 mem 0\n",
+		"proc/1/net/sockstat6": "TCP6: inuse 2\nUDP6: inuse 0\n",
 		"proc/pressure/cpu":    pressureFile(step, true),
 		"proc/pressure/memory": pressureFile(step, true),
 		"proc/pressure/io":     pressureFile(step, true),
@@ -200,10 +200,10 @@ func TestCountersThatGoBack(t *testing.T) {
 	expect(t, counter("received", s.Interfaces[1].ReceivedBytes, 2000, host.Unknown), figure{"idle", s.CPU.Modes[host.CPUIdle].Total, 51.25},
 		counter("overflows", s.TCP.ListenOverflows, 6, host.Unknown))
 	files := hostFiles(3)
-	h.write("proc/net/dev", strings.ReplaceAll(files["proc/net/dev"], "eth0", "eth1"))
+	h.write("proc/1/net/dev", strings.ReplaceAll(files["proc/1/net/dev"], "eth0", "eth1"))
 	s = h.after(time.Second)
 	expect(t, counter("new", s.Interfaces[1].ReceivedBytes, 3000, host.Unknown))
-	h.write("proc/net/dev", hostFiles(4)["proc/net/dev"])
+	h.write("proc/1/net/dev", hostFiles(4)["proc/1/net/dev"])
 	s = h.after(time.Second)
 	expect(t, counter("back", s.Interfaces[1].ReceivedBytes, 4000, host.Unknown))
 }
@@ -219,10 +219,10 @@ func TestBrokenSources(t *testing.T) {
 		{"proc/meminfo", "memory", func(s *host.Sample) bool { return s.Memory == nil }},
 		{"proc/vmstat", "paging", func(s *host.Sample) bool { return s.Paging == nil }},
 		{"proc/diskstats", "disk", func(s *host.Sample) bool { return s.Disks == nil }},
-		{"proc/net/dev", "network", func(s *host.Sample) bool { return s.Interfaces == nil }},
-		{"proc/net/snmp", "tcp", func(s *host.Sample) bool { return s.TCP == nil }},
-		{"proc/net/netstat", "tcp", func(s *host.Sample) bool { return s.TCP == nil }},
-		{"proc/net/sockstat", "sockets", func(s *host.Sample) bool { return s.Sockets == nil }},
+		{"proc/1/net/dev", "network", func(s *host.Sample) bool { return s.Interfaces == nil }},
+		{"proc/1/net/snmp", "tcp", func(s *host.Sample) bool { return s.TCP == nil }},
+		{"proc/1/net/netstat", "tcp", func(s *host.Sample) bool { return s.TCP == nil }},
+		{"proc/1/net/sockstat", "sockets", func(s *host.Sample) bool { return s.Sockets == nil }},
 		{"proc/pressure/cpu", "pressure_cpu", func(s *host.Sample) bool { return s.Pressure.CPU == nil }},
 		{"proc/pressure/memory", "pressure_memory", func(s *host.Sample) bool { return s.Pressure.Memory == nil }},
 		{"proc/pressure/io", "pressure_io", func(s *host.Sample) bool { return s.Pressure.IO == nil }},
@@ -248,6 +248,20 @@ func TestBrokenSources(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Shows that the agent's own network namespace stands in where process 1's cannot be seen.
+func TestNetworkWithoutInit(t *testing.T) {
+	h := newFakeHost(t)
+	h.writeHost(1)
+	for _, file := range []string{"dev", "snmp", "netstat", "sockstat", "sockstat6"} {
+		h.write("proc/net/"+file, hostFiles(1)["proc/1/net/"+file])
+	}
+	h.delete("proc/1")
+	s := host.NewSampler(host.SamplerOptions{Root: h.root}).Sample()
+	if len(s.Interfaces) != 2 || s.TCP == nil || s.Sockets == nil {
+		t.Errorf("interfaces %+v, TCP %+v, sockets %+v", s.Interfaces, s.TCP, s.Sockets)
 	}
 }
 

@@ -1,6 +1,6 @@
 package host
 
-// TCP is what the agent's network namespace counts, from /proc/net/snmp and /proc/net/netstat. Counters are Unknown
+// TCP is what the host's network namespace counts, from /proc/net/snmp and /proc/net/netstat. Counters are Unknown
 // where the kernel does not have them.
 type TCP struct {
 	// Established are connections that are open in both directions, or of which the peer has closed its own: what the
@@ -106,12 +106,12 @@ func (r *tcpReader) read(files *fileReader, seconds float64) (*TCP, error) {
 	}
 	tcp := r.last
 	for _, file := range [...]string{"snmp", "netstat"} {
-		data, err := files.read("/proc/net", file)
+		data, err := files.read(files.net, file)
 		if err != nil {
-			return nil, &fileError{"/proc/net/" + file, err}
+			return nil, &fileError{files.net + "/" + file, err}
 		}
 		if !parseNetTables(data, &tcp, seconds) {
-			return nil, malformed("/proc/net/" + file)
+			return nil, malformed(files.net + "/" + file)
 		}
 	}
 	r.last = tcp
@@ -168,7 +168,7 @@ func parseNetTable(table, names, values []byte, tcp *TCP, seconds float64) bool 
 	}
 }
 
-// Sockets are the TCP sockets of the agent's network namespace, IPv4 and IPv6 together, from /proc/net/sockstat and
+// Sockets are the TCP sockets of the host's network namespace, IPv4 and IPv6 together, from /proc/net/sockstat and
 // sockstat6.
 type Sockets struct {
 	InUse    float64 // all but those in TIME_WAIT: listening, open, in a handshake, closing
@@ -180,24 +180,24 @@ type Sockets struct {
 type socketReader struct{ pageSize float64 }
 
 func (r *socketReader) read(files *fileReader, _ float64) (*Sockets, error) {
-	data, err := files.read("/proc/net", "sockstat")
+	data, err := files.read(files.net, "sockstat")
 	if err != nil {
-		return nil, &fileError{"/proc/net/sockstat", err}
+		return nil, &fileError{files.net + "/sockstat", err}
 	}
 	raw, ok := parseSockstat(data, "TCP:")
 	if !ok {
-		return nil, malformed("/proc/net/sockstat")
+		return nil, malformed(files.net + "/sockstat")
 	}
 	sockets := &Sockets{float64(raw.inUse), float64(raw.timeWait), float64(raw.orphaned), float64(raw.pages) * r.pageSize}
-	data, err = files.read("/proc/net", "sockstat6")
+	data, err = files.read(files.net, "sockstat6")
 	if err != nil {
 		if isGone(err) {
 			return sockets, nil // a kernel without IPv6
 		}
-		return nil, &fileError{"/proc/net/sockstat6", err}
+		return nil, &fileError{files.net + "/sockstat6", err}
 	}
 	if raw, ok = parseSockstat(data, "TCP6:"); !ok {
-		return nil, malformed("/proc/net/sockstat6")
+		return nil, malformed(files.net + "/sockstat6")
 	}
 	sockets.InUse += float64(raw.inUse)
 	return sockets, nil

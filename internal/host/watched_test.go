@@ -381,6 +381,8 @@ func TestRecent(t *testing.T) {
 	for i, pid := range []uint32{10, 11, 12, 13, 99, 14} {
 		processes.Identify(pid, comm("x"), int64(i+1)*10*second)
 	}
+	h.add(fakeProcess{pid: 15, executable: "/usr/bin/yes"})
+	processes.Identify(15, comm("x"), 0) // of an exchange without an end
 	pids := func(nowNS int64, within time.Duration, most int) (all []uint32) {
 		for _, w := range processes.Recent(nowNS, within, most) {
 			all = append(all, w.PID)
@@ -391,7 +393,7 @@ func TestRecent(t *testing.T) {
 		within time.Duration
 		most   int
 		want   []uint32
-	}{{time.Hour, 10, []uint32{14, 12, 11, 10}}, {time.Hour, 2, []uint32{14, 12}}, {35 * time.Second, 10, []uint32{14, 12}}, {time.Second, 10, []uint32{14}}} {
+	}{{time.Hour, 10, []uint32{15, 14, 12, 11, 10}}, {time.Hour, 2, []uint32{15, 14}}, {35 * time.Second, 10, []uint32{14, 12}}, {time.Second, 10, []uint32{14}}} {
 		if got := pids(60*second, c.within, c.most); !slices.Equal(got, c.want) {
 			t.Errorf("within %v, at most %d: %v, expected %v", c.within, c.most, got, c.want)
 		}
