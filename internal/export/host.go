@@ -3,6 +3,8 @@ package export
 import (
 	"math"
 	"strconv"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -189,12 +191,13 @@ func (m *plainMetric) Write(out *dto.Metric) error {
 	return nil
 }
 
-// validLabel escapes what is no UTF-8, such as in a path, so that two values stay two.
+// validLabel escapes what is no UTF-8, and what a terminal would obey, in names that others give, such as paths. Two
+// values stay two.
 func validLabel(value string) string {
-	if utf8.ValidString(value) {
+	if utf8.ValidString(value) && !strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return value
 	}
-	quoted := strconv.QuoteToASCII(value)
+	quoted := strconv.Quote(value)
 	return quoted[1 : len(quoted)-1]
 }
 

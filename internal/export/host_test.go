@@ -30,7 +30,7 @@ func sampleOfHost() *host.Sample {
 		CPU:  cpu, Load: &host.Load{One: 1, Five: 5, Fifteen: 15},
 		Memory:      &host.Memory{Total: 8 << 30, Available: 6 << 30, Used: 2 << 30, SwapTotal: 1 << 30, SwapUsed: 5},
 		Paging:      &host.Paging{MajorFaults: c, SwapInBytes: c, SwapOutBytes: c, OOMKills: unknown},
-		Filesystems: []host.Filesystem{{Device: "/dev/sda1", Mountpoint: "/a\xff\"b", Type: "ext4", Size: 10, Used: 6, Available: 3, Files: 100, FilesFree: 50}},
+		Filesystems: []host.Filesystem{{Device: "/dev/sda1", Mountpoint: "/a\xff\x1b[2J\"b", Type: "ext4", Size: 10, Used: 6, Available: 3, Files: 100, FilesFree: 50}},
 		Disks: []host.Disk{
 			{Device: "sda", Reads: c, Writes: c, ReadBytes: c, WrittenBytes: c, ReadSeconds: c, WriteSeconds: c, BusySeconds: c, InFlight: 2},
 			{Device: "dm-0", Stacked: true},
