@@ -71,6 +71,10 @@ endif
 accuracy: build ## what the agent reports against the clocks of clients and servers, one row per server and case
 	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/accuracy
 
+.PHONY: resources
+resources: build ## what the agent reports of resources against /proc and sysstat, under a load of five seconds
+	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/resources
+
 .PHONY: bench-overhead
 bench-overhead: build ## what the agent costs: no agent, empty programs, full agent
 	@status=0; \

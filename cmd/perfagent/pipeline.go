@@ -77,6 +77,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 			Build:  export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
 			Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
 			Reload: hooks.ReloadState,
+			Host:   a.worker.sampler.Latest,
 		},
 		Log: log,
 	})
@@ -159,6 +160,7 @@ func (a *agent) start(config *Config) error {
 	}
 	a.done.Go(func() { a.fail(a.probe.Run(reading, handler)) })
 	a.done.Go(func() { a.worker.clock.Run(reading) })
+	a.done.Go(func() { a.worker.sampler.Run(reading) })
 	if socket != nil {
 		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.hub, a.log)) })

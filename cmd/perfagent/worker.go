@@ -21,6 +21,9 @@ const (
 	activeIntervalMin = time.Second
 	// thinkInterval is how often a service's routes are thought over, one service at a time.
 	thinkInterval = time.Second
+	// watchLately is how long a process's resources are read after its last exchange.
+	watchLately   = 5 * time.Minute
+	watchInterval = time.Second
 )
 
 // worker turns what the kernel side saw into exchanges and hands them to the engine. One goroutine owns it; it is the
@@ -39,6 +42,7 @@ type worker struct {
 	rerouted  int                         // the router's epoch that the engine's endpoints have
 	engine    *analytics.Engine
 	hub       *export.TraceHub
+	sampler   *host.Sampler
 	timeout   time.Duration
 
 	// Lost in user space, beside what the kernel side and the reader count under the same names.
@@ -49,6 +53,7 @@ type worker struct {
 	streamsSwept time.Time
 	activeAt     time.Time
 	thought      time.Time
+	watchedAt    time.Time
 }
 
 func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub *export.TraceHub) *worker {
@@ -59,6 +64,7 @@ func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub
 		memo:      http.NewMemo[known](),
 		engine:    engine,
 		hub:       hub,
+		sampler:   host.NewSampler(host.SamplerOptions{}),
 		timeout:   config.Capture.Timeout,
 	}
 	w.streams = http.NewStreams(http.StreamOptions{MaxStreams: config.Limits.Streams, Lost: w.lose, Failed: w.parseError})
@@ -237,6 +243,10 @@ func (w *worker) Delivered(all bool) {
 	if epoch := w.router.Epoch(); epoch != w.rerouted {
 		w.rerouted = epoch
 		w.engine.Reroute(w.router.Current)
+	}
+	if now.Sub(w.watchedAt) >= watchInterval {
+		w.watchedAt = now
+		w.sampler.Watch(w.processes.Recent(host.Monotonic(), watchLately, host.WatchedMax+1))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/host"
 )
 
 // Source is where exporters read from.
@@ -61,18 +62,21 @@ type CollectorOptions struct {
 	// Reload tells whether the configuration was last loaded with success, and when it was the last time. It is exported
 	// where it is not nil.
 	Reload func() (successful bool, last time.Time)
+	// Host is the latest sample of the host's resources, nil before the first. It is exported where the function is not nil.
+	Host func() *host.Sample
 }
 
-// Collector exports snapshots as constant metrics. It is the union of its two halves: the agent's own few metrics, and
-// the histograms of all endpoints, which MetricsHandler streams rather than gathers (see there).
+// Collector exports snapshots as constant metrics. It is the union of the agent's own few metrics, the host's resources,
+// and the histograms of all endpoints, which MetricsHandler streams rather than gathers (see there).
 type Collector struct {
 	agent      agentCollector
+	host       hostCollector
 	histograms histogramCollector
 }
 
 // NewCollector returns a collector of everything but the runtime's go_* and process_*.
 func NewCollector(o CollectorOptions) *Collector {
-	return &Collector{agent: agentCollector{o}, histograms: histogramCollector{o.Source}}
+	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, histograms: histogramCollector{o.Source}}
 }
 
 // Describe implements prometheus.Collector. It describes nothing, which makes the collector an unchecked one: labels
@@ -82,6 +86,7 @@ func (c *Collector) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.agent.Collect(ch)
+	c.host.Collect(ch)
 	c.histograms.Collect(ch)
 }
 

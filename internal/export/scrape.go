@@ -39,7 +39,7 @@ type MetricsOptions struct {
 // are gathered; histograms are encoded one by one, from a snapshot, through the memory of one.
 func NewMetricsHandler(o MetricsOptions) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	all := []prometheus.Collector{agentCollector{o.CollectorOptions}}
+	all := []prometheus.Collector{agentCollector{o.CollectorOptions}, hostCollector{o.Host}}
 	if !o.WithoutRuntime {
 		all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}

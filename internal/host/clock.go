@@ -90,6 +90,11 @@ func (c *Clock) measure() (offset, uncertainty int64) {
 func Monotonic() int64 {
 	const clockMonotonic = 1
 	var ts syscall.Timespec
-	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	clockGettime(clockMonotonic, &ts)
 	return ts.Nano()
+}
+
+// clockGettime reads a clock that the kernel always has.
+func clockGettime(clock uintptr, ts *syscall.Timespec) {
+	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clock, uintptr(unsafe.Pointer(ts)), 0)
 }

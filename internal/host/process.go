@@ -108,6 +108,19 @@ func (p *Processes) Forget(pid uint32) {
 	}
 }
 
+// Recent returns the chosen processes that were identified within the time before nowNS, the latest first, at most as many
+// as given. Those that had ended before they could be read are left out.
+func (p *Processes) Recent(nowNS int64, within time.Duration, most int) []Watched {
+	var recent []Watched
+	for entry := p.recent.next; entry != &p.recent && len(recent) < most; entry = entry.next {
+		// The order is that of the calls, whose instants may lie apart: an older one does not end the walk.
+		if entry.known && entry.identity.Chosen && nowNS-entry.touchedNS <= int64(within) {
+			recent = append(recent, Watched{entry.pid, entry.identity})
+		}
+	}
+	return recent
+}
+
 // Len returns how many processes are remembered.
 func (p *Processes) Len() int { return len(p.entries) }
 
