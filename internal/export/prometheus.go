@@ -61,6 +61,8 @@ type CollectorOptions struct {
 	// Reload tells whether the configuration was last loaded with success, and when it was the last time. It is exported
 	// where it is not nil.
 	Reload func() (successful bool, last time.Time)
+	// Exports tells how the exports over OTLP ended; nil where there are none.
+	Exports func() []ExportCount
 }
 
 // Collector exports snapshots as constant metrics. It is the union of its two halves: the agent's own few metrics, and
@@ -110,7 +112,8 @@ var (
 	descReloadOK = describe("perfagent_config_last_reload_successful", "Whether the last attempt to load the configuration succeeded.")
 	descReloadAt = describe("perfagent_config_last_reload_success_timestamp_seconds",
 		"When the configuration was last loaded with success.")
-	descActive = describe("http_server_active_requests", "HTTP requests that servers are working on.", "service_name")
+	descExports = describe("perfagent_otlp_exports_total", "Exports over OTLP, by how they ended.", "result")
+	descActive  = describe("http_server_active_requests", "HTTP requests that servers are working on.", "service_name")
 )
 
 // agentCollector exports everything but the endpoints' histograms.
@@ -118,7 +121,7 @@ type agentCollector struct{ CollectorOptions }
 
 func (c agentCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuildInfo, descExchanges, descLost, descParseErrors, descAttached, descMapEntries,
-		descMapMax, descMapBytes, descEndpoints, descOverflowed, descUndecoded, descReloadOK, descReloadAt, descActive} {
+		descMapMax, descMapBytes, descEndpoints, descOverflowed, descUndecoded, descReloadOK, descReloadAt, descExports, descActive} {
 		ch <- d
 	}
 }
@@ -144,6 +147,11 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(descOverflowed, s.Overflowed)
 	for service, n := range s.Active {
 		gauge(descActive, float64(n), service)
+	}
+	if c.Exports != nil {
+		for _, x := range c.Exports() {
+			counter(descExports, x.Count, x.Result)
+		}
 	}
 	c.collectStatus(gauge)
 }
