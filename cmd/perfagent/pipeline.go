@@ -28,8 +28,9 @@ type agent struct {
 	worker *worker
 	engine *analytics.Engine
 	hub    *export.TraceHub
-	server *export.Server // nil without listen addresses
-	socket string         // that trace reads from; "" where there is none
+	server *export.Server       // nil without listen addresses
+	otlp   *export.OTLPExporter // nil without an endpoint
+	socket string               // that trace reads from; "" where there is none
 
 	cancel context.CancelFunc
 	failed chan error
@@ -67,19 +68,24 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 }
 
 func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) error {
+	build := readBuild()
+	collector := export.CollectorOptions{
+		Source: a.engine,
+		Build:  export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
+		Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
+		Reload: hooks.ReloadState,
+	}
+	var err error
+	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
+		return err
+	}
 	if len(config.Web.ListenAddresses) == 0 {
 		return nil
 	}
-	build := readBuild()
-	metrics, err := export.NewMetricsHandler(export.MetricsOptions{
-		CollectorOptions: export.CollectorOptions{
-			Source: a.engine,
-			Build:  export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
-			Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
-			Reload: hooks.ReloadState,
-		},
-		Log: log,
-	})
+	if a.otlp != nil {
+		collector.Exports = a.otlp.Exports
+	}
+	metrics, err := export.NewMetricsHandler(export.MetricsOptions{CollectorOptions: collector, Log: log})
 	if err != nil {
 		return err
 	}
@@ -162,6 +168,9 @@ func (a *agent) start(config *Config) error {
 	if socket != nil {
 		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.hub, a.log)) })
+	}
+	if a.otlp != nil {
+		a.serves.Go(func() { a.otlp.Run(exporting) })
 	}
 	if a.server != nil {
 		a.server.SetReady(true)
