@@ -37,6 +37,11 @@ type agent struct {
 	done   sync.WaitGroup
 	serves sync.WaitGroup
 	stop   context.CancelFunc // ends the exporters
+
+	maps struct { // the exporters outlive them
+		sync.Mutex
+		closed bool
+	}
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ pipeline, err error) {
@@ -238,7 +243,10 @@ func (a *agent) release() error {
 		a.done.Wait()
 	}
 	if a.probe != nil {
+		a.maps.Lock()
 		err = a.probe.Close()
+		a.maps.closed = true
+		a.maps.Unlock()
 	}
 	if a.stop != nil {
 		a.stop()
@@ -272,7 +280,9 @@ const countedMap = "conns"
 
 func (a *agent) mapStates() []export.MapState {
 	var states []export.MapState
-	if a.probe == nil {
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	if a.probe == nil || a.maps.closed {
 		return nil
 	}
 	for _, m := range a.probe.Maps() {
