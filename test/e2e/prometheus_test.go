@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,19 +19,27 @@ import (
 	"github.com/perfagent/perfagent/test/servers"
 )
 
-// prometheus is a Prometheus server of the test's own that scrapes one agent.
-type prometheus struct{ address string }
+// prometheus is a Prometheus server of the test's own.
+type prometheus struct {
+	address string
+	client  *http.Client
+}
 
+// startPrometheus starts one that scrapes one agent.
 func startPrometheus(t *testing.T, a *agent.Agent, args ...string) prometheus {
 	t.Helper()
+	return startPrometheusOn(t, fmt.Sprintf("127.0.0.1:%d", freePort(t)), []string{a.Address}, args...)
+}
+
+// startPrometheusOn starts one that listens on the address and scrapes the targets.
+func startPrometheusOn(t *testing.T, address string, targets []string, args ...string) prometheus {
+	t.Helper()
 	dir := t.TempDir()
-	port := freePort(t)
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf("scrape_configs:\n- job_name: perfagent\n  scrape_interval: 1s\n  static_configs:\n  - targets: [%q]\n", a.Address)
+	text := fmt.Sprintf("scrape_configs:\n- job_name: perfagent\n  scrape_interval: 1s\n  static_configs:\n  - targets: [%s]\n", strings.Join(targets, ", "))
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
 	cmd := exec.Command("prometheus", append([]string{"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(dir, "data"),
 		"--web.listen-address=" + address}, args...)...)
 	process, err := servers.StartProcess(cmd, filepath.Join(dir, "output"))
@@ -48,7 +57,7 @@ func startPrometheus(t *testing.T, a *agent.Agent, args ...string) prometheus {
 			t.Error(err)
 		}
 	})
-	return prometheus{address}
+	return prometheus{address, http.DefaultClient}
 }
 
 // expect polls an instant query until its one value is between low and high.
@@ -66,7 +75,7 @@ func (p prometheus) expect(t *testing.T, query string, low, high float64) {
 }
 
 func (p prometheus) query(query string) (float64, error) {
-	response, err := http.Get("http://" + p.address + "/api/v1/query?query=" + url.QueryEscape(query))
+	response, err := p.client.Get("http://" + p.address + "/api/v1/query?query=" + url.QueryEscape(query))
 	if err != nil {
 		return 0, err
 	}
