@@ -192,7 +192,8 @@ func TestE2EFleetQuantiles(t *testing.T) {
 	}
 	var p prometheus
 	observer.in(t, func() {
-		p = startPrometheusOn(t, "10.77.0.1:9090", targets, "--enable-feature=native-histograms")
+		p = startPrometheusOn(t, prometheusOptions{address: "10.77.0.1:9090", targets: targets,
+			args: []string{"--enable-feature=native-histograms"}})
 	})
 	p.client = observer.client(t)
 
