@@ -692,3 +692,27 @@ func BenchmarkOTLPEncode(b *testing.B) {
 	}
 	b.ReportMetric(float64(size), "B/export")
 }
+
+// What an export of 2,000 endpoints costs, taken by the receiver or not: of one that is dead only the first request is
+// laid out.
+func BenchmarkOTLPExport(b *testing.B) {
+	for name, status := range map[string]int{"taken": 200, "dead": 0} {
+		b.Run(name, func(b *testing.B) {
+			e := newExporter(b, OTLPOptions{CollectorOptions: collectorOptions(largeEngine(newClock())), Transport: answers(status)})
+			b.ReportAllocs()
+			for b.Loop() {
+				e.export(b.Context(), 1)
+			}
+		})
+	}
+}
+
+// answers is a transport that answers with the status; 0: there is no connection.
+type answers int
+
+func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
+	if a == 0 {
+		return nil, errors.New("connection refused")
+	}
+	return &http.Response{StatusCode: int(a), Header: http.Header{}, Body: http.NoBody, Request: request}, nil
+}

@@ -3,8 +3,10 @@ package e2e
 import (
 	"compress/gzip"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"testing"
 
@@ -71,7 +73,7 @@ func (r *otlpReceiver) read(request *http.Request) error {
 }
 
 // An agent pushes what it has seen at each interval, and once more when it ends: every request is in what the receiver
-// has last, and the receiver itself hears nothing of the agent's own requests.
+// has last.
 func TestE2EOTLP(t *testing.T) {
 	s := startServer(t, servers.Options{Kind: servers.Go})
 	r := &otlpReceiver{}
@@ -102,9 +104,20 @@ func TestE2EOTLP(t *testing.T) {
 	if r.counts[service] != 114 || r.buckets[service] != 114 || r.err != nil {
 		t.Errorf("114 requests were made; the receiver has %v after the end; %v", r.counts, r.err)
 	}
+}
+
+// An agent that watches the receiver's port reports what the receiver answers, as any server's, and not its own requests.
+func TestE2EOTLPOwnTraffic(t *testing.T) {
+	receiver := httptest.NewServer(&otlpReceiver{})
+	defer receiver.Close()
+	port := receiver.Listener.Addr().(*net.TCPAddr).Port
+	a := startAgent(t, agent.Options{Ports: []int{port}, Args: []string{"--otlp.endpoint=" + receiver.URL, "--otlp.interval=1s"}})
+	if !until(visibleTimeout, func() bool { return len(a.Exchanges()) >= 2 }) {
+		t.Fatalf("the receiver's exchanges are not seen: %+v", a.Exchanges())
+	}
 	for _, e := range a.Exchanges() {
-		if e.PID == a.PID() {
-			t.Errorf("the agent reports itself: %+v", e)
+		if e.PID != os.Getpid() || e.Role != "server" || e.Path != "/v1/metrics" || e.Status != http.StatusOK {
+			t.Errorf("%+v", e)
 		}
 	}
 }
