@@ -664,6 +664,30 @@ func FuzzOTLPEncoder(f *testing.F) {
 	})
 }
 
+// An export that failed in its middle leaves nothing behind for the next one.
+func TestOTLPAfterFailure(t *testing.T) {
+	r := &receiver{answers: []answer{{status: 200}, {status: 400}, {status: 200}}}
+	e := newExporter(t, OTLPOptions{CollectorOptions: collectorOptions(largeEngine(newClock())), Transport: r})
+	e.export(t.Context(), 1)
+	e.export(t.Context(), 1)
+	if got := counted(e); got["rejected"] != 1 || got["success"] != 1 || len(r.bodies) < 5 {
+		t.Fatalf("%v, %d requests", got, len(r.bodies))
+	}
+	seen := map[string]bool{}
+	for _, body := range r.bodies[2:] {
+		for _, p := range otlpPoints(t, body) {
+			key := keyOfPoint(t, p)
+			if seen[key] {
+				t.Fatalf("%s comes twice", key)
+			}
+			seen[key] = true
+		}
+	}
+	if len(seen) < 12_000 { // six histograms of each endpoint
+		t.Errorf("%d series", len(seen))
+	}
+}
+
 // A snapshot of 2,000 endpoints takes the memory of one request.
 func TestOTLPMemory(t *testing.T) {
 	r := &receiver{answers: []answer{{status: 200}}}

@@ -149,7 +149,7 @@ type otlpEncoder struct {
 }
 
 // encode calls send with one request after the other, until all of the snapshot was sent or send fails. The bytes are
-// valid during the call.
+// valid during the call. What is sent is a finished body, so nothing of a snapshot is left behind where send failed.
 func (e *otlpEncoder) encode(s *analytics.Snapshot, own []*dto.MetricFamily, send func(body []byte) error) error {
 	e.now, e.body = s.Time, e.body[:0]
 	if e.points == nil {
@@ -300,10 +300,6 @@ func (e *otlpEncoder) finishService(v *serviceView) {
 
 // addAgent lays out the agent's own counters and gauges as those of a service.
 func (e *otlpEncoder) addAgent(families []*dto.MetricFamily) {
-	e.metrics = e.metrics[:0]
-	for i := range e.points { // what an export that failed left behind
-		e.points[i] = e.points[i][:0]
-	}
 	for _, f := range families {
 		isCounter := f.GetType() == dto.MetricType_COUNTER
 		if !isCounter && f.GetType() != dto.MetricType_GAUGE || f.GetName() == "http_server_active_requests" {
