@@ -217,6 +217,9 @@ func (a *agent) Status() string {
 		}
 		status += "; metrics on " + strings.Join(addresses, ", ")
 	}
+	if a.otlp != nil {
+		status += "; OTLP to " + a.otlp.Endpoint()
+	}
 	if a.socket != "" {
 		status += "; trace on " + a.socket
 	}

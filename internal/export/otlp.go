@@ -169,6 +169,15 @@ func (e *OTLPExporter) Exports() []ExportCount {
 	return all
 }
 
+// Endpoint returns where metrics are posted to, without the query and the credentials of its URL.
+func (e *OTLPExporter) Endpoint() string {
+	u, err := url.Parse(e.endpoint)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}
+
 // Run exports at every interval until the context ends, and then once more.
 func (e *OTLPExporter) Run(ctx context.Context) {
 	defer e.client.CloseIdleConnections()
@@ -198,7 +207,7 @@ func (e *OTLPExporter) export(ctx context.Context, attempts int) {
 	}
 	e.counts[result].Add(1)
 	if (result == otlpSuccess || result == otlpPartial) && len(e.failing) > 0 {
-		e.log.Info("OTLP export works again", "endpoint", e.name())
+		e.log.Info("OTLP export works again", "endpoint", e.Endpoint())
 		clear(e.failing)
 	}
 }
@@ -344,16 +353,7 @@ func (e *OTLPExporter) say(said map[string]bool, kind, reason string) {
 		return
 	}
 	said[kind] = true
-	e.log.Warn("OTLP export: "+kind, "endpoint", e.name(), "reason", cutReason(reason))
-}
-
-// name is the endpoint without its query and credentials.
-func (e *OTLPExporter) name() string {
-	request, err := http.NewRequest(http.MethodPost, e.endpoint, nil)
-	if err != nil {
-		return ""
-	}
-	return request.URL.Scheme + "://" + request.URL.Host + request.URL.Path
+	e.log.Warn("OTLP export: "+kind, "endpoint", e.Endpoint(), "reason", cutReason(reason))
 }
 
 func cutReason(s string) string { return s[:min(len(s), otlpReasonBytes)] }
