@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/export"
 )
 
 // Config is every setting of the agent. settings lists how each is named, parsed and bounded.
@@ -17,6 +19,7 @@ type Config struct {
 	Routes  RoutesConfig
 	Limits  LimitsConfig
 	Trace   TraceConfig
+	OTLP    OTLPConfig
 	Log     LogConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
@@ -72,6 +75,7 @@ func defaultConfig() *Config {
 			Backend: "auto", TLS: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},
 		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 32768, Heads: 6144, Streams: 4096},
+		OTLP:   OTLPConfig{Interval: export.OTLPIntervalDefault},
 		Log:    LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }
@@ -93,6 +97,7 @@ type configSource struct {
 // load reads all sources. A bad environment is a usageError; a bad file is not, its message has file, line and key.
 func (s *configSource) load() (*Config, error) {
 	config := defaultConfig()
+	config.OTLP.applyStandard(s.environ)
 	settings := config.settings()
 	variables := s.variables()
 	file := s.file

@@ -28,14 +28,20 @@ type agent struct {
 	worker *worker
 	engine *analytics.Engine
 	hub    *export.TraceHub
-	server *export.Server // nil without listen addresses
-	socket string         // that trace reads from; "" where there is none
+	server *export.Server       // nil without listen addresses
+	otlp   *export.OTLPExporter // nil without an endpoint
+	socket string               // that trace reads from; "" where there is none
 
 	cancel context.CancelFunc
 	failed chan error
 	done   sync.WaitGroup
 	serves sync.WaitGroup
 	stop   context.CancelFunc // ends the exporters
+
+	maps struct { // the exporters outlive them
+		sync.Mutex
+		closed bool
+	}
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ pipeline, err error) {
@@ -67,20 +73,25 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 }
 
 func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) error {
+	build := readBuild()
+	collector := export.CollectorOptions{
+		Source: a.engine,
+		Build:  export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
+		Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
+		Reload: hooks.ReloadState,
+		Host:   a.worker.sampler.Latest,
+	}
+	var err error
+	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
+		return err
+	}
 	if len(config.Web.ListenAddresses) == 0 {
 		return nil
 	}
-	build := readBuild()
-	metrics, err := export.NewMetricsHandler(export.MetricsOptions{
-		CollectorOptions: export.CollectorOptions{
-			Source: a.engine,
-			Build:  export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
-			Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
-			Reload: hooks.ReloadState,
-			Host:   a.worker.sampler.Latest,
-		},
-		Log: log,
-	})
+	if a.otlp != nil {
+		collector.Exports = a.otlp.Exports
+	}
+	metrics, err := export.NewMetricsHandler(export.MetricsOptions{CollectorOptions: collector, Log: log})
 	if err != nil {
 		return err
 	}
@@ -165,6 +176,9 @@ func (a *agent) start(config *Config) error {
 		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.hub, a.log)) })
 	}
+	if a.otlp != nil {
+		a.serves.Go(func() { a.otlp.Run(exporting) })
+	}
 	if a.server != nil {
 		a.server.SetReady(true)
 		a.serves.Go(func() { a.fail(a.server.Serve(exporting)) })
@@ -205,6 +219,9 @@ func (a *agent) Status() string {
 		}
 		status += "; metrics on " + strings.Join(addresses, ", ")
 	}
+	if a.otlp != nil {
+		status += "; OTLP to " + a.otlp.Endpoint()
+	}
 	if a.socket != "" {
 		status += "; trace on " + a.socket
 	}
@@ -231,7 +248,10 @@ func (a *agent) release() error {
 		a.done.Wait()
 	}
 	if a.probe != nil {
+		a.maps.Lock()
 		err = a.probe.Close()
+		a.maps.closed = true
+		a.maps.Unlock()
 	}
 	if a.stop != nil {
 		a.stop()
@@ -265,7 +285,9 @@ const countedMap = "conns"
 
 func (a *agent) mapStates() []export.MapState {
 	var states []export.MapState
-	if a.probe == nil {
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	if a.probe == nil || a.maps.closed {
 		return nil
 	}
 	for _, m := range a.probe.Maps() {

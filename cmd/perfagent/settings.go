@@ -73,6 +73,10 @@ func (c *Config) settings() []setting {
 		{"limits.streams", "most irregular (pipelined) connections (`count`) followed at once", number(&c.Limits.Streams, 1, connectionsMax, false), observing, false},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
+		{"otlp.endpoint", "`URL` of an OTLP/HTTP receiver to push metrics to, such as http://collector:4318; empty for none", scalar(&c.OTLP.Endpoint, parseOTLPBase, "URL"), forRun, false},
+		{"otlp.interval", "`duration` between two exports over OTLP", duration(&c.OTLP.Interval, otlpIntervalMin, otlpIntervalMax), forRun, false},
+		{"otlp.header", "`name=value` sent with each export; repeatable. Secrets belong in the file or the environment", list(&c.OTLP.Headers, parseOTLPHeader, "name=value", ""), forRun, false},
+		{"otlp.ca-file", "`file` with the certificates (PEM) that the receiver's is checked with; the system's otherwise", text(&c.OTLP.CAFile, "file"), forRun, false},
 		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing, true},
 		{"log.format", "`format`: logfmt or json", oneOf(&c.Log.Format, "logfmt", "json"), observing, false},
 	}

@@ -64,6 +64,8 @@ type CollectorOptions struct {
 	Reload func() (successful bool, last time.Time)
 	// Host is the latest sample of the host's resources, nil before the first. It is exported where the function is not nil.
 	Host func() *host.Sample
+	// Exports tells how the exports over OTLP ended; nil where there are none.
+	Exports func() []ExportCount
 }
 
 // Collector exports snapshots as constant metrics. It is the union of the agent's own few metrics, the host's resources,
@@ -115,7 +117,8 @@ var (
 	descReloadOK = describe("perfagent_config_last_reload_successful", "Whether the last attempt to load the configuration succeeded.")
 	descReloadAt = describe("perfagent_config_last_reload_success_timestamp_seconds",
 		"When the configuration was last loaded with success.")
-	descActive = describe("http_server_active_requests", "HTTP requests that servers are working on.", "service_name")
+	descExports = describe("perfagent_otlp_exports_total", "Exports over OTLP, by how they ended.", "result")
+	descActive  = describe("http_server_active_requests", "HTTP requests that servers are working on.", "service_name")
 )
 
 // agentCollector exports everything but the endpoints' histograms.
@@ -123,7 +126,7 @@ type agentCollector struct{ CollectorOptions }
 
 func (c agentCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuildInfo, descExchanges, descLost, descParseErrors, descAttached, descMapEntries,
-		descMapMax, descMapBytes, descEndpoints, descOverflowed, descUndecoded, descReloadOK, descReloadAt, descActive} {
+		descMapMax, descMapBytes, descEndpoints, descOverflowed, descUndecoded, descReloadOK, descReloadAt, descExports, descActive} {
 		ch <- d
 	}
 }
@@ -149,6 +152,11 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(descOverflowed, s.Overflowed)
 	for service, n := range s.Active {
 		gauge(descActive, float64(n), service)
+	}
+	if c.Exports != nil {
+		for _, x := range c.Exports() {
+			counter(descExports, x.Count, x.Result)
+		}
 	}
 	c.collectStatus(gauge)
 }

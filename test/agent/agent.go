@@ -3,6 +3,7 @@ package agent
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,7 @@ type Options struct {
 	Backend string   // --capture.backend; empty: PERFAGENT_BACKEND, then the agent's choice
 	NoTrace bool     // do not follow /trace
 	OwnPort bool     // watch the agent's own port as well
+	Host    string   // address to serve on; empty: 127.0.0.1
 }
 
 // Exchange is a line of the trace, as far as the tests look at it.
@@ -119,7 +121,7 @@ func (a *Agent) start(options Options) error {
 	if err != nil {
 		return err
 	}
-	a.Address = fmt.Sprintf("127.0.0.1:%d", port)
+	a.Address = fmt.Sprintf("%s:%d", cmp.Or(options.Host, "127.0.0.1"), port)
 	ready := filepath.Join(a.dir, "ready")
 	args := []string{"run", "--web.listen-address=" + a.Address, "--web.socket=" + a.Socket, "--ready-file=" + ready,
 		"--trace.raw-paths"} // paths are compared as they were sent

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,21 +19,42 @@ import (
 	"github.com/perfagent/perfagent/test/servers"
 )
 
-// prometheus is a Prometheus server of the test's own that scrapes one agent.
-type prometheus struct{ address string }
+// prometheus is a Prometheus server of the test's own.
+type prometheus struct {
+	address string
+	client  *http.Client
+}
 
+// startPrometheus starts one that scrapes one agent.
 func startPrometheus(t *testing.T, a *agent.Agent, args ...string) prometheus {
 	t.Helper()
+	return startPrometheusOn(t, prometheusOptions{targets: []string{a.Address}, args: args})
+}
+
+type prometheusOptions struct {
+	address string // to listen on; empty: a free port
+	targets []string
+	rules   string // glob of rule files; empty: none
+	args    []string
+}
+
+func startPrometheusOn(t *testing.T, o prometheusOptions) prometheus {
+	t.Helper()
+	if o.address == "" {
+		o.address = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	}
 	dir := t.TempDir()
-	port := freePort(t)
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf("scrape_configs:\n- job_name: perfagent\n  scrape_interval: 1s\n  static_configs:\n  - targets: [%q]\n", a.Address)
+	text := fmt.Sprintf("global:\n  evaluation_interval: 1s\nrule_files: [%q]\nscrape_configs:\n- job_name: perfagent\n  scrape_interval: 1s\n"+
+		"  static_configs:\n  - targets: [%s]\n", o.rules, strings.Join(o.targets, ", "))
+	if o.rules == "" {
+		text = strings.Replace(text, `[""]`, "[]", 1)
+	}
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
 	cmd := exec.Command("prometheus", append([]string{"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(dir, "data"),
-		"--web.listen-address=" + address}, args...)...)
+		"--web.listen-address=" + o.address}, o.args...)...)
 	process, err := servers.StartProcess(cmd, filepath.Join(dir, "output"))
 	if errors.Is(err, servers.ErrNotInstalled) && os.Getenv("PERFAGENT_TEST_PARTIAL") != "" {
 		t.Skip(err)
@@ -48,7 +70,7 @@ func startPrometheus(t *testing.T, a *agent.Agent, args ...string) prometheus {
 			t.Error(err)
 		}
 	})
-	return prometheus{address}
+	return prometheus{o.address, http.DefaultClient}
 }
 
 // expect polls an instant query until its one value is between low and high.
@@ -65,26 +87,35 @@ func (p prometheus) expect(t *testing.T, query string, low, high float64) {
 	}
 }
 
+// query returns the one value of an instant query.
 func (p prometheus) query(query string) (float64, error) {
-	response, err := http.Get("http://" + p.address + "/api/v1/query?query=" + url.QueryEscape(query))
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err
-	}
 	var answer struct {
 		Error string
 		Data  struct{ Result []struct{ Value [2]any } }
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return 0, fmt.Errorf("%w: %.200s", err, body)
+	if err := p.get("/api/v1/query?query="+url.QueryEscape(query), &answer); err != nil {
+		return 0, err
 	}
 	if len(answer.Data.Result) != 1 {
 		return 0, fmt.Errorf("%d results %s", len(answer.Data.Result), answer.Error)
 	}
 	text, _ := answer.Data.Result[0].Value[1].(string)
 	return strconv.ParseFloat(text, 64)
+}
+
+// get decodes an answer of the API.
+func (p prometheus) get(path string, answer any) error {
+	response, err := p.client.Get("http://" + p.address + path)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return fmt.Errorf("%w: %.200s", err, body)
+	}
+	return nil
 }
