@@ -18,7 +18,7 @@ const (
 // he knows of the exchanges that a head leads to in Known.Value. One goroutine uses it; NewMemo makes one.
 type Memo[T any] struct {
 	decoder Decoder
-	seed    maphash.Seed
+	seeds   [2]maphash.Seed
 	slots   [memoSlots]*Known[T]
 	spare   Known[T] // for heads that are not remembered
 }
@@ -29,7 +29,12 @@ type Known[T any] struct {
 	// Value is the caller's: the zero value when the request is new, else what he left there.
 	Value T
 
-	head    []byte // the request's captured bytes; the exchange's slices point into it
+	// Of the request's captured bytes only the parts that the exchange shows are kept: the rest may hold credentials. Whether
+	// two heads are the same is decided by their length and 128 bits of hash under random seeds, which nobody outside can
+	// aim at: for two different ones to agree takes longer than hosts last.
+	length  int
+	sums    [2]uint64
+	text    []byte // those parts; the exchange's slices point into it
 	request requestSize
 	raw     wire.Addresses
 }
@@ -41,7 +46,12 @@ type requestSize struct {
 }
 
 // NewMemo returns an empty Memo.
-func NewMemo[T any]() *Memo[T] { return &Memo[T]{seed: maphash.MakeSeed()} }
+func NewMemo[T any]() *Memo[T] {
+	return &Memo[T]{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+}
+
+// SetUserHeader names the header that tells users apart (nil: none). It is called before the first Exchange.
+func (m *Memo[T]) SetUserHeader(u *UserHeader) { m.decoder.SetUserHeader(u) }
 
 // Exchange is Decoder.Exchange, except that addresses may wait for Known.Locate. It returns nil with an error.
 func (m *Memo[T]) Exchange(rec *wire.Record) (k *Known[T], final bool, err error) {
@@ -63,33 +73,32 @@ func (m *Memo[T]) Exchange(rec *wire.Record) (k *Known[T], final bool, err error
 // find returns the entry of rec's request, parsed now or before.
 func (m *Memo[T]) find(rec *wire.Record) (*Known[T], error) {
 	if len(rec.Request) > memoHeadMax {
-		k := &m.spare
-		k.head = rec.Request
-		return k, k.parse(rec, &m.decoder)
+		return &m.spare, m.spare.parse(rec, &m.decoder)
 	}
-	slot := &m.slots[(maphash.Bytes(m.seed, rec.Request)^uint64(rec.PID)*0x9e3779b97f4a7c15^uint64(rec.Role))%memoSlots]
+	sum := maphash.Bytes(m.seeds[0], rec.Request)
+	slot := &m.slots[(sum^uint64(rec.PID)*0x9e3779b97f4a7c15^uint64(rec.Role))%memoSlots]
 	k := *slot
 	if k == nil {
 		k = new(Known[T])
 		*slot = k
 	}
-	if k.PID == rec.PID && k.Role == rec.Role && string(k.head) == string(rec.Request) &&
-		(rec.Role == wire.RoleServer || k.raw.SameRemote(&rec.Addresses)) {
+	if k.sums[0] == sum && k.length == len(rec.Request) && k.PID == rec.PID && k.Role == rec.Role &&
+		k.sums[1] == maphash.Bytes(m.seeds[1], rec.Request) && (rec.Role == wire.RoleServer || k.raw.SameRemote(&rec.Addresses)) {
 		return k, nil
 	}
-	k.head = append(k.head[:0], rec.Request...)
-	err := k.parse(rec, &m.decoder)
-	if err != nil {
-		k.PID, k.head = 0, k.head[:0] // so that nothing is found here
-		k.Role = 0
+	if err := k.parse(rec, &m.decoder); err != nil {
+		k.length = 0 // so that nothing is found here
+		return k, err
 	}
-	return k, err
+	k.length, k.sums = len(rec.Request), [2]uint64{sum, maphash.Bytes(m.seeds[1], rec.Request)}
+	k.text = k.Pack(k.text)
+	return k, nil
 }
 
 // parse makes the entry one of a request that is new.
 func (k *Known[T]) parse(rec *wire.Record, d *Decoder) error {
 	var none T
-	if err := ParseRequest(k.head, &d.request); err != nil {
+	if err := ParseRequest(rec.Request, &d.request); err != nil {
 		return err
 	}
 	k.Value = none
