@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/host"
+	"github.com/perfagent/perfagent/internal/http"
 )
 
 // Bounds of settings, with the reason where it is not the type's own.
@@ -73,6 +74,8 @@ func (c *Config) settings() []setting {
 		{"limits.streams", "most irregular (pipelined) connections (`count`) followed at once", number(&c.Limits.Streams, 1, connectionsMax, false), observing, false},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
+		{"trace.user-header", "show the value of this request `header` as user_hash, hashed with a key of this run; no header by default, Authorization and Cookie only if named here",
+			scalar(&c.Trace.UserHeader, parseHeaderName, "header"), observing, false},
 		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing, true},
 		{"log.format", "`format`: logfmt or json", oneOf(&c.Log.Format, "logfmt", "json"), observing, false},
 	}
@@ -313,6 +316,8 @@ func parseSocket(s string) (string, error) {
 	}
 	return s, nil
 }
+
+func parseHeaderName(s string) (string, error) { return s, http.CheckHeaderName(s) }
 
 func parseLevel(s string) (slog.Level, error) {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}

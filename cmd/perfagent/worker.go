@@ -36,6 +36,7 @@ type worker struct {
 	inForce   *http.Routes                // of routes, taken over by the owner
 	reloaded  int                         // how often that happened
 	engine    *analytics.Engine
+	requests  *analytics.Requests
 	hub       *export.TraceHub
 	timeout   time.Duration
 
@@ -55,10 +56,13 @@ func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub
 		router:    http.NewRouter(),
 		memo:      http.NewMemo[known](),
 		engine:    engine,
+		requests:  analytics.NewRequests(analytics.RequestsOptions{Now: host.Monotonic}),
 		hub:       hub,
 		timeout:   config.Capture.Timeout,
 	}
-	w.streams = http.NewStreams(http.StreamOptions{MaxStreams: config.Limits.Streams, Lost: w.lose, Failed: w.parseError})
+	user := http.NewUserHeader(config.Trace.UserHeader)
+	w.memo.SetUserHeader(user)
+	w.streams = http.NewStreams(http.StreamOptions{MaxStreams: config.Limits.Streams, Lost: w.lose, Failed: w.parseError, User: user})
 	w.emit = w.reportIrregular
 	return w
 }
@@ -98,11 +102,7 @@ func (w *worker) Record(rec *wire.Record) {
 	case err != nil:
 		w.notUnderstood(err)
 	default:
-		wanted := w.hub.Wanted()
-		if wanted {
-			k.Locate()
-		}
-		w.report(&k.Exchange, &k.Value, wanted)
+		w.report(&k.Exchange, &k.Value, k)
 	}
 }
 
@@ -131,7 +131,7 @@ func (w *worker) decided(conn uint64, seq uint32) bool {
 // before it became irregular.
 func (w *worker) reportIrregular(ex *wire.Exchange) {
 	if w.swept.Len() == 0 || !w.swept.Seen(ex.Conn, ex.Seq) {
-		w.report(ex, new(known), w.hub.Wanted())
+		w.report(ex, new(known), nil)
 	}
 }
 
@@ -142,9 +142,9 @@ type known struct {
 	handle   analytics.Handle
 }
 
-// report completes an exchange and hands it on, also to who traces, where any does (wanted). k is what was known of the
-// same request before.
-func (w *worker) report(ex *wire.Exchange, k *known, wanted bool) {
+// report completes an exchange and hands it on, also to who traces and to what keeps some for later. k is what was known of
+// the same request before; entry has its addresses, or is nil where ex has them itself.
+func (w *worker) report(ex *wire.Exchange, k *known, entry *http.Known[known]) {
 	identity := w.processes.Identify(ex.PID, &ex.Comm, ex.Finished)
 	if !identity.Chosen {
 		return
@@ -162,14 +162,26 @@ func (w *worker) report(ex *wire.Exchange, k *known, wanted bool) {
 		}
 	}
 	w.engine.AddTo(&k.handle, ex)
-	if wanted {
-		at := ex.Arrived
-		if at == 0 {
-			at = ex.Read
-		}
-		ex.Time = w.clock.Time(at)
-		w.hub.Publish(ex)
+	picked, wanted := w.requests.Pick(&k.handle, ex), w.hub.Wanted()
+	if picked.Any() || wanted {
+		w.show(ex, entry, picked)
 	}
+}
+
+// show completes an exchange by what only people want to see, keeps it where it was picked and hands it to who traces.
+func (w *worker) show(ex *wire.Exchange, entry *http.Known[known], picked analytics.Picked) {
+	if entry != nil {
+		entry.Locate()
+	}
+	at := ex.Arrived
+	if at == 0 {
+		at = ex.Read
+	}
+	ex.Time = w.clock.Time(at)
+	if picked.Any() {
+		w.requests.Keep(picked, ex)
+	}
+	w.hub.Publish(ex)
 }
 
 // notUnderstood counts an exchange whose bytes could not be parsed.
@@ -210,6 +222,7 @@ func (w *worker) Delivered(all bool) {
 		return
 	}
 	w.housekeeping = now
+	w.requests.Tick()
 	w.countLosses()
 	w.countActive(now)
 }
