@@ -58,8 +58,8 @@ const (
 // exchanges of before giving way only to new ones. So an endpoint that fails less often than it has places for shows each
 // failure, however many requests succeed.
 //
-// One goroutine calls Pick, Keep and Tick; Each may be called from any goroutine. An exchange that is not kept costs Pick
-// two comparisons beside the look at its status. NewRequests makes one.
+// One goroutine calls Pick, Keep and Tick; Each may be called from any goroutine. An exchange that is not kept costs Pick a
+// few comparisons with what the endpoint itself holds. NewRequests makes one.
 type Requests struct {
 	roles  [2]*roleRequests
 	period uint32 // counts the periods of the sample; never 0
@@ -139,10 +139,8 @@ func (p Picked) Any() bool { return p != Picked{} }
 func (r *Requests) Pick(h *Handle, ex *wire.Exchange) Picked {
 	s := h.sampling()
 	s.left--
-	if s.left != 0 && s.period == r.period && ex.Status < 400 && ex.ErrorType == "" {
-		if d := ex.Duration(); d <= s.slow || d <= r.role(ex).threshold {
-			return Picked{}
-		}
+	if s.left != 0 && s.period == r.period && ex.Status < 400 && ex.ErrorType == "" && ex.Duration() <= s.slow {
+		return Picked{}
 	}
 	return r.pick(s, ex)
 }
@@ -355,7 +353,7 @@ func (s *slowest) turn() int {
 
 // pick returns the place of an endpoint's exchange that took d, if it is one of the slowest.
 func (s *slowest) pick(of *sampling, d int64) (uint16, bool) {
-	if d <= s.threshold || d <= of.slow {
+	if of.slow = max(of.slow, s.threshold); d <= of.slow {
 		return 0, false
 	}
 	least, own, leastOwn := 0, 0, -1

@@ -18,7 +18,7 @@ const (
 // he knows of the exchanges that a head leads to in Known.Value. One goroutine uses it; NewMemo makes one.
 type Memo[T any] struct {
 	decoder Decoder
-	seeds   [2]maphash.Seed
+	seed    maphash.Seed
 	slots   [memoSlots]*Known[T]
 	spare   Known[T] // for heads that are not remembered
 }
@@ -29,11 +29,12 @@ type Known[T any] struct {
 	// Value is the caller's: the zero value when the request is new, else what he left there.
 	Value T
 
-	// Of the request's captured bytes only the parts that the exchange shows are kept: the rest may hold credentials. Whether
-	// two heads are the same is decided by their length and 128 bits of hash under random seeds, which nobody outside can
-	// aim at: for two different ones to agree takes longer than hosts last.
+	// Of the request's captured bytes only the parts that the exchange shows are kept: the rest may hold credentials. That
+	// two heads of a process are the same is told by their length and a hash under a random seed, which nobody outside can
+	// aim at. That two different ones agree in its 64 bits is to be expected once in a million years of 500,000 heads a
+	// second.
 	length  int
-	sums    [2]uint64
+	sum     uint64
 	text    []byte // those parts; the exchange's slices point into it
 	request requestSize
 	raw     wire.Addresses
@@ -46,9 +47,7 @@ type requestSize struct {
 }
 
 // NewMemo returns an empty Memo.
-func NewMemo[T any]() *Memo[T] {
-	return &Memo[T]{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
-}
+func NewMemo[T any]() *Memo[T] { return &Memo[T]{seed: maphash.MakeSeed()} }
 
 // SetUserHeader names the header that tells users apart (nil: none). It is called before the first Exchange.
 func (m *Memo[T]) SetUserHeader(u *UserHeader) { m.decoder.SetUserHeader(u) }
@@ -75,22 +74,22 @@ func (m *Memo[T]) find(rec *wire.Record) (*Known[T], error) {
 	if len(rec.Request) > memoHeadMax {
 		return &m.spare, m.spare.parse(rec, &m.decoder)
 	}
-	sum := maphash.Bytes(m.seeds[0], rec.Request)
+	sum := maphash.Bytes(m.seed, rec.Request)
 	slot := &m.slots[(sum^uint64(rec.PID)*0x9e3779b97f4a7c15^uint64(rec.Role))%memoSlots]
 	k := *slot
 	if k == nil {
 		k = new(Known[T])
 		*slot = k
 	}
-	if k.sums[0] == sum && k.length == len(rec.Request) && k.PID == rec.PID && k.Role == rec.Role &&
-		k.sums[1] == maphash.Bytes(m.seeds[1], rec.Request) && (rec.Role == wire.RoleServer || k.raw.SameRemote(&rec.Addresses)) {
+	if k.sum == sum && k.length == len(rec.Request) && k.PID == rec.PID && k.Role == rec.Role &&
+		(rec.Role == wire.RoleServer || k.raw.SameRemote(&rec.Addresses)) {
 		return k, nil
 	}
 	if err := k.parse(rec, &m.decoder); err != nil {
 		k.length = 0 // so that nothing is found here
 		return k, err
 	}
-	k.length, k.sums = len(rec.Request), [2]uint64{sum, maphash.Bytes(m.seeds[1], rec.Request)}
+	k.length, k.sum = len(rec.Request), sum
 	k.text = k.Pack(k.text)
 	return k, nil
 }
