@@ -74,7 +74,7 @@ func (c *Config) settings() []setting {
 		{"limits.streams", "most irregular (pipelined) connections (`count`) followed at once", number(&c.Limits.Streams, 1, connectionsMax, false), observing, false},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
-		{"trace.user-header", "show the value of this request `header` as user_hash, hashed with a key of this run; no header by default, Authorization and Cookie only if named here",
+		{"trace.user-header", "request `header` that tells users apart, shown as user_hash: hashed with a key that lasts as long as the agent runs. Authorization and Cookie are read only if named here",
 			scalar(&c.Trace.UserHeader, parseHeaderName, "header"), observing, false},
 		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing, true},
 		{"log.format", "`format`: logfmt or json", oneOf(&c.Log.Format, "logfmt", "json"), observing, false},

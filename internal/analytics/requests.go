@@ -156,8 +156,8 @@ func (r *Requests) pick(s *sampling, ex *wire.Exchange) (p Picked) {
 	}
 	s.left++ // sampled below, if it is one of the rest
 	if s.period != r.period {
-		s.period, s.slow = r.period, noDuration
-		s.begin(&role.samplers[ofRest])
+		s.slow = noDuration
+		s.begin(r.period)
 	}
 	if place, ok := role.slowest.pick(s, ex.Duration()); ok {
 		p.slowest = place + 1
@@ -176,8 +176,7 @@ func (r *Requests) pick(s *sampling, ex *wire.Exchange) (p Picked) {
 		}
 		sample = &s.failures[which]
 		if sample.period != sampler.period {
-			sample.period = sampler.period
-			sample.begin(sampler)
+			sample.begin(sampler.period)
 		}
 	}
 	if sample.left--; sample.left == 0 {

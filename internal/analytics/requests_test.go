@@ -166,7 +166,7 @@ func chiSquare(counts []int) (x float64) {
 // reservoir shrinks on the way because other endpoints need room, and where others of another kind come between. With 19
 // degrees of freedom the statistic is beyond 43.8 once in a thousand seeds; this one is fixed.
 func TestRequestsSampleIsUniform(t *testing.T) {
-	const n, bins, runs, limit = 1000, 20, 400, 43.8
+	const n, bins, runs, limit = 1000, 20, 200, 43.8
 	for name, between := range map[string]func(k *keeper, i int){
 		"alone": func(*keeper, int) {},
 		"shrink": func(k *keeper, i int) {
@@ -178,7 +178,7 @@ func TestRequestsSampleIsUniform(t *testing.T) {
 		},
 		"early": func(k *keeper, i int) {
 			if i < 20 {
-				for j := range 100 {
+				for j := range 30 {
 					k.take(numbered(fmt.Sprintf("/new/%d", i*5+j%5), 200, j), time.Millisecond)
 				}
 			}
@@ -483,6 +483,45 @@ func BenchmarkRequestsPick(b *testing.B) {
 		at := i % len(handles)
 		if p := k.Pick(&handles[at], exchanges[at]); p.Any() {
 			k.Keep(p, exchanges[at])
+		}
+	}
+}
+
+// Endpoints whose period begins with a failure have reservoirs of their own all the same: no place has two owners, and
+// none is lost, whatever happens in whatever order.
+func TestRequestsPlacesAreOwned(t *testing.T) {
+	random := rand.New(rand.NewPCG(9, 9))
+	k := newKeeper(1)
+	for i := range 100_000 {
+		status := []uint16{200, 404, 500}[random.IntN(3)]
+		k.take(numbered(fmt.Sprintf("/%d", int(math.Exp(random.Float64()*8))), status, i), time.Duration(random.IntN(1000)))
+		switch random.IntN(500) {
+		case 0:
+			k.pass(time.Duration(random.IntN(90)) * time.Second)
+		case 1:
+			k.pass(time.Duration(random.IntN(20)) * time.Minute)
+		}
+		if i%100 != 0 {
+			continue
+		}
+		for which := range k.roles[1].samplers {
+			s := &k.roles[1].samplers[which]
+			owned, holders := len(s.free), map[*reservoir]bool{}
+			for _, r := range s.holders {
+				owned += len(r.held)
+				for _, place := range r.held {
+					if s.owners[place] != r {
+						t.Fatalf("%d: place %d of another", i, place)
+					}
+				}
+				if holders[r] || len(r.held) == 0 || len(r.held) > sampleOfEndpointMax || r.fresh > len(r.held) {
+					t.Fatalf("%d: %+v", i, r)
+				}
+				holders[r] = true
+			}
+			if owned != len(s.owners) || len(s.spare.held) != 0 {
+				t.Fatalf("%d: %d places of %d", i, owned, len(s.owners))
+			}
 		}
 	}
 }

@@ -26,13 +26,14 @@ type sampler struct {
 	owners  []*reservoir // of the places; nil: free
 	free    []uint16
 	holders []*reservoir // those with places
+	spare   *reservoir   // for the next endpoint that has none; those without a place need none of their own
 }
 
 // sampled is an endpoint's state in a sampler.
 type sampled struct {
-	left   uint32 // exchanges until the next one that is taken, that one included
-	period uint32 // to which this belongs
-	res    *reservoir
+	left   uint32     // exchanges until the next one that is taken, that one included
+	period uint32     // to which this belongs
+	res    *reservoir // nil: has no place
 }
 
 // reservoir is the sample of an endpoint.
@@ -48,7 +49,7 @@ type reservoir struct {
 const never = math.MaxUint32
 
 func newSampler(places int, random *rand.Rand) sampler {
-	s := sampler{random: random, period: 1, owners: make([]*reservoir, places)}
+	s := sampler{random: random, period: 1, owners: make([]*reservoir, places), spare: new(reservoir)}
 	for i := places - 1; i >= 0; i-- {
 		s.free = append(s.free, uint16(i))
 	}
@@ -61,12 +62,11 @@ func (s *sampler) turn() {
 	s.begun = 0
 }
 
-// begin begins an endpoint's period.
-func (e *sampled) begin(s *sampler) {
-	if e.res == nil {
-		e.res = new(reservoir)
-	}
-	r := e.res
+// begin begins an endpoint's period: with its next exchange.
+func (e *sampled) begin(period uint32) { e.period, e.left = period, 1 }
+
+// begin begins a reservoir's period.
+func (s *sampler) begin(r *reservoir) {
 	s.begun++
 	endpoints := len(s.holders)
 	if len(r.held) == 0 {
@@ -74,16 +74,24 @@ func (e *sampled) begin(s *sampler) {
 	}
 	r.period, r.fresh, r.w, r.drawn = s.period, 0, 1, 1
 	r.quota = min(max(len(s.owners)/endpoints, 1), sampleOfEndpointMax)
-	e.left = 1
 }
 
 // pick decides about the exchange at the end of a skip, and draws the next skip.
 func (s *sampler) pick(e *sampled) (uint16, bool) {
+	if e.res == nil {
+		e.res, s.spare.period = s.spare, 0
+	}
 	r := e.res
+	if r.period != s.period {
+		s.begin(r)
+	}
 	// Since the skip was drawn the reservoir may have lost places: then fewer would have been taken.
 	taken := r.w >= r.drawn || s.random.Float64()*r.drawn < r.w
 	if taken && r.fresh < r.quota {
 		if place, ok := s.place(r); ok {
+			if r == s.spare {
+				s.spare = new(reservoir)
+			}
 			if r.fresh++; r.fresh == r.quota {
 				r.w = s.largest(r.quota)
 			}
@@ -91,8 +99,7 @@ func (s *sampler) pick(e *sampled) (uint16, bool) {
 			return place, true
 		}
 		if r.quota = r.fresh; r.quota == 0 { // no place at all in this period
-			r.w = 0
-			e.skip(s)
+			e.res, e.left = nil, never
 			return 0, false
 		}
 		r.w = s.largest(r.quota)
