@@ -166,7 +166,7 @@ func chiSquare(counts []int) (x float64) {
 // reservoir shrinks on the way because other endpoints need room, and where others of another kind come between. With 19
 // degrees of freedom the statistic is beyond 43.8 once in a thousand seeds; this one is fixed.
 func TestRequestsSampleIsUniform(t *testing.T) {
-	const n, bins, runs, limit = 1000, 20, 200, 43.8
+	const n, bins, limit = 1000, 20, 43.8
 	for name, between := range map[string]func(k *keeper, i int){
 		"alone": func(*keeper, int) {},
 		"shrink": func(k *keeper, i int) {
@@ -190,7 +190,10 @@ func TestRequestsSampleIsUniform(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			counts, kept := make([]int, bins), 0
+			counts, kept, runs := make([]int, bins), 0, 200
+			if name == "shrink" { // three are left of each run: it takes that many runs to see a skip that is not corrected
+				runs = 3000
+			}
 			for run := range runs {
 				k := newKeeper(uint64(run))
 				for i := range n {
@@ -208,7 +211,7 @@ func TestRequestsSampleIsUniform(t *testing.T) {
 			if x > limit || kept < 2*runs {
 				t.Errorf("chi-square %.1f of %v", x, counts)
 			}
-			t.Logf("chi-square %.1f, %.1f kept at a time", x, float64(kept)/runs)
+			t.Logf("chi-square %.1f, %.1f kept at a time", x, float64(kept)/float64(runs))
 		})
 	}
 }
@@ -237,12 +240,12 @@ func TestRequestsRareEndpoints(t *testing.T) {
 // Where there are more endpoints than places, each is as likely to be shown as any other, whether it comes early or late,
 // often or once; no place is empty. With 19 degrees of freedom, as above.
 func TestRequestsManyEndpoints(t *testing.T) {
-	const endpoints, bins, runs, limit = 2000, 20, 30, 43.8
+	const endpoints, bins, runs, limit = 2000, 20, 20, 43.8
 	counts := make([]int, bins)
 	for run := range runs {
 		k := newKeeper(uint64(run))
 		for i := range endpoints {
-			for range 1 + i%2*20 {
+			for range 1 + i%2*5 {
 				k.take(numbered(fmt.Sprintf("/e%d", i), 200, i), time.Millisecond)
 			}
 		}
@@ -349,7 +352,7 @@ func TestRequestsMemory(t *testing.T) {
 	for period := range slowestPeriods {
 		for _, role := range []wire.Role{wire.RoleServer, wire.RoleClient} {
 			for _, status := range []uint16{500, 404, 200} {
-				for range 500 {
+				for range 100 {
 					i++
 					ex := longest(role, status, i)
 					ex.Finished, ex.Arrived = k.now, k.now-int64(period*1e9+i)
@@ -492,7 +495,7 @@ func BenchmarkRequestsPick(b *testing.B) {
 func TestRequestsPlacesAreOwned(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
 	k := newKeeper(1)
-	for i := range 100_000 {
+	for i := range 30_000 {
 		status := []uint16{200, 404, 500}[random.IntN(3)]
 		k.take(numbered(fmt.Sprintf("/%d", int(math.Exp(random.Float64()*8))), status, i), time.Duration(random.IntN(1000)))
 		switch random.IntN(500) {
