@@ -59,7 +59,10 @@ type LimitsConfig struct {
 }
 
 // TraceConfig is what an exchange shows of itself.
-type TraceConfig struct{ RawPaths bool }
+type TraceConfig struct {
+	RawPaths   bool
+	UserHeader string // whose value tells users apart, and is shown as a hash; "" for none
+}
 
 // LogConfig is the agent's own log.
 type LogConfig struct {

@@ -30,7 +30,8 @@ type agent struct {
 	hub    *export.TraceHub
 	server *export.Server       // nil without listen addresses
 	otlp   *export.OTLPExporter // nil without an endpoint
-	socket string               // that trace reads from; "" where there is none
+	recent *export.RequestsHandler
+	socket string // that trace reads from; "" where there is none
 
 	cancel context.CancelFunc
 	failed chan error
@@ -57,8 +58,9 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 		return nil, err
 	}
 	filter.PIDs = nil // the kernel side filters these, also those that have ended since
-	a.hub.SetRawPaths(config.Trace.RawPaths)
 	a.worker = newWorker(config, filter, a.engine, a.hub)
+	a.recent = export.NewRequestsHandler(a.worker.requests)
+	a.showRawPaths(config.Trace.RawPaths)
 	if err := a.worker.loadRoutes(config.Routes.File); err != nil {
 		return nil, err
 	}
@@ -96,7 +98,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	options := export.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
-		Metrics: metrics, Version: build.Version, Log: log}
+		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
 	}
@@ -202,8 +204,13 @@ func (a *agent) Apply(config *Config) error {
 	if err := a.worker.loadRoutes(config.Routes.File); err != nil {
 		return err
 	}
-	a.hub.SetRawPaths(config.Trace.RawPaths)
+	a.showRawPaths(config.Trace.RawPaths)
 	return nil
+}
+
+func (a *agent) showRawPaths(raw bool) {
+	a.hub.SetRawPaths(raw)
+	a.recent.SetRawPaths(raw)
 }
 
 // Failed implements pipeline.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/host"
+	"github.com/perfagent/perfagent/internal/http"
 )
 
 // Bounds of settings, with the reason where it is not the type's own.
@@ -77,6 +78,8 @@ func (c *Config) settings() []setting {
 		{"otlp.interval", "`duration` between two exports over OTLP", duration(&c.OTLP.Interval, otlpIntervalMin, otlpIntervalMax), forRun, false},
 		{"otlp.header", "`name=value` sent with each export; repeatable. Secrets belong in the file or the environment", list(&c.OTLP.Headers, parseOTLPHeader, "name=value", ""), forRun, false},
 		{"otlp.ca-file", "`file` with the certificates (PEM) that the receiver's is checked with; the system's otherwise", text(&c.OTLP.CAFile, "file"), forRun, false},
+		{"trace.user-header", "request `header` that tells users apart, shown as user_hash: hashed with a key that lasts as long as the agent runs. Authorization and Cookie are read only if named here",
+			scalar(&c.Trace.UserHeader, parseHeaderName, "header"), observing, false},
 		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing, true},
 		{"log.format", "`format`: logfmt or json", oneOf(&c.Log.Format, "logfmt", "json"), observing, false},
 	}
@@ -317,6 +320,8 @@ func parseSocket(s string) (string, error) {
 	}
 	return s, nil
 }
+
+func parseHeaderName(s string) (string, error) { return s, http.CheckHeaderName(s) }
 
 func parseLevel(s string) (slog.Level, error) {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}

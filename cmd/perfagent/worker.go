@@ -41,6 +41,7 @@ type worker struct {
 	inForce   *http.Routes                // of routes, taken over by the owner
 	rerouted  int                         // the router's epoch that the engine's endpoints have
 	engine    *analytics.Engine
+	requests  *analytics.Requests
 	hub       *export.TraceHub
 	sampler   *host.Sampler
 	timeout   time.Duration
@@ -63,11 +64,14 @@ func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub
 		router:    http.NewRouter(),
 		memo:      http.NewMemo[known](),
 		engine:    engine,
+		requests:  analytics.NewRequests(analytics.RequestsOptions{Now: host.Monotonic}),
 		hub:       hub,
 		sampler:   host.NewSampler(host.SamplerOptions{}),
 		timeout:   config.Capture.Timeout,
 	}
-	w.streams = http.NewStreams(http.StreamOptions{MaxStreams: config.Limits.Streams, Lost: w.lose, Failed: w.parseError})
+	user := http.NewUserHeader(config.Trace.UserHeader)
+	w.memo.SetUserHeader(user)
+	w.streams = http.NewStreams(http.StreamOptions{MaxStreams: config.Limits.Streams, Lost: w.lose, Failed: w.parseError, User: user})
 	w.emit = w.reportIrregular
 	return w
 }
@@ -107,11 +111,7 @@ func (w *worker) Record(rec *wire.Record) {
 	case err != nil:
 		w.notUnderstood(err)
 	default:
-		wanted := w.hub.Wanted()
-		if wanted {
-			k.Locate()
-		}
-		w.report(&k.Exchange, &k.Value, wanted)
+		w.report(&k.Exchange, &k.Value, k)
 	}
 }
 
@@ -140,7 +140,7 @@ func (w *worker) decided(conn uint64, seq uint32) bool {
 // before it became irregular.
 func (w *worker) reportIrregular(ex *wire.Exchange) {
 	if w.swept.Len() == 0 || !w.swept.Seen(ex.Conn, ex.Seq) {
-		w.report(ex, new(known), w.hub.Wanted())
+		w.report(ex, new(known), nil)
 	}
 }
 
@@ -155,9 +155,9 @@ type known struct {
 // routedMax is after how many requests with a known head the router hears of them: it learns what is requested how often.
 const routedMax = 256
 
-// report completes an exchange and hands it on, also to who traces, where any does (wanted). k is what was known of the
-// same request before.
-func (w *worker) report(ex *wire.Exchange, k *known, wanted bool) {
+// report completes an exchange and hands it on, also to who traces and to what keeps some for later. k is what was known of
+// the same request before; entry has its addresses, or is nil where ex has them itself.
+func (w *worker) report(ex *wire.Exchange, k *known, entry *http.Known[known]) {
 	identity := w.processes.Identify(ex.PID, &ex.Comm, ex.Finished)
 	if !identity.Chosen {
 		return
@@ -176,13 +176,9 @@ func (w *worker) report(ex *wire.Exchange, k *known, wanted bool) {
 		}
 	}
 	w.engine.AddTo(&k.handle, ex)
-	if wanted {
-		at := ex.Arrived
-		if at == 0 {
-			at = ex.Read
-		}
-		ex.Time = w.clock.Time(at)
-		w.hub.Publish(ex)
+	picked, wanted := w.requests.Pick(&k.handle, ex), w.hub.Wanted()
+	if picked.Any() || wanted {
+		w.show(ex, entry, picked)
 	}
 }
 
@@ -194,6 +190,22 @@ func (w *worker) route(ex *wire.Exchange, k *known) {
 		k.handle = analytics.Handle{}
 	}
 	k.routed, k.unrouted = w.router.Epoch(), 0
+}
+
+// show completes an exchange by what only people want to see, keeps it where it was picked and hands it to who traces.
+func (w *worker) show(ex *wire.Exchange, entry *http.Known[known], picked analytics.Picked) {
+	if entry != nil {
+		entry.Locate()
+	}
+	at := ex.Arrived
+	if at == 0 {
+		at = ex.Read
+	}
+	ex.Time = w.clock.Time(at)
+	if picked.Any() {
+		w.requests.Keep(picked, ex)
+	}
+	w.hub.Publish(ex)
 }
 
 // notUnderstood counts an exchange whose bytes could not be parsed.
@@ -234,6 +246,7 @@ func (w *worker) Delivered(all bool) {
 		return
 	}
 	w.housekeeping = now
+	w.requests.Tick()
 	w.countLosses()
 	w.countActive(now)
 	if now.Sub(w.thought) >= thinkInterval {

@@ -49,6 +49,37 @@ func TestCountedOnce(t *testing.T) {
 	}
 }
 
+// Requests with the same head, which is understood once, are kept with the addresses, times and sizes of their own, and with
+// the hash of the user where a header is named.
+func TestKeptRequests(t *testing.T) {
+	config := defaultConfig()
+	config.Trace.UserHeader = "X-User"
+	w := newWorker(config, host.Filter{}, analytics.NewEngine(analytics.Options{}), new(export.TraceHub))
+	const request, response = "GET /fast HTTP/1.1\r\nX-User: alice\r\nCookie: secret\r\n\r\n", "HTTP/1.1 200 OK"
+	now := host.Monotonic()
+	for i := range 5 {
+		w.Record(&wire.Record{
+			Conn: uint64(i) << 8, Role: wire.RoleServer, Flags: wire.FlagFramed, Request: []byte(request), Response: []byte(response),
+			Arrived: now - int64(i+1)*1000, Read: now - 500, Responded: now - 100, Finished: now,
+			RequestBytes: uint64(len(request)), ResponseHead: 20, ResponseBytes: uint64(20 + i),
+			Addresses: wire.Addresses{Family: wire.FamilyIPv4, LocalAddr: [16]byte{127, 0, 0, 1}, RemoteAddr: [16]byte{10, 0, 0, byte(i)},
+				LocalPort: 80, RemotePort: uint16(1000 + i)},
+		})
+	}
+	seen := map[string]bool{}
+	w.requests.Each(analytics.RequestSlowest, wire.RoleServer, func(ex *wire.Exchange) {
+		i := int(ex.Conn >> 8)
+		seen[fmt.Sprint(i)] = true
+		got := fmt.Sprintf("%s %d %d %s %t %t", ex.Client(), ex.Duration(), ex.ResponseSize, ex.Path, ex.UserHash != 0, w.clock.Time(ex.Arrived).Equal(ex.Time))
+		if want := fmt.Sprintf("10.0.0.%d:%d %d %d /fast true true", i, 1000+i, (i+1)*1000, i); got != want {
+			t.Errorf("%s, expected %s", got, want)
+		}
+	})
+	if len(seen) != 5 {
+		t.Errorf("%d of 5 are kept", len(seen))
+	}
+}
+
 // play lets one event of TestCountedOnce happen.
 func play(w *worker, event string) {
 	const request, response = "GET /fast HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"

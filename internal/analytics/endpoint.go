@@ -77,6 +77,7 @@ type activity struct {
 	changed  bool // since the latest snapshot
 	touched  bool // since the latest sweep
 	lastSeen time.Time
+	sampling sampling // of Requests, whose caller alone uses it
 }
 
 type endpoint struct {

@@ -112,6 +112,14 @@ type Handle struct {
 	series   int // the latest exchange's; -1: none yet
 }
 
+// sampling returns what Requests knows of the endpoint or target.
+func (h *Handle) sampling() *sampling {
+	if t := h.target; t != nil {
+		return &t.sampling
+	}
+	return &h.endpoint.sampling
+}
+
 // Add counts one exchange. Phases, sizes and durations of -1 (not seen) enter no histogram; the exchange is counted all
 // the same. It keeps nothing of ex, and allocates only for what it meets first.
 func (e *Engine) Add(ex *wire.Exchange) {

@@ -2,15 +2,15 @@ package export
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net/netip"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -41,31 +41,44 @@ type Object struct {
 	RequestSize  *int64 `json:"request_size_bytes,omitempty"`
 	ResponseSize *int64 `json:"response_size_bytes,omitempty"`
 
-	UserAgent     string `json:"user_agent,omitempty"`
+	UserAgent string `json:"user_agent,omitempty"`
+	// UserHash stands for the value of --trace.user-header: 16 hexadecimal digits, the same for the same value while the agent runs.
+	UserHash string `json:"user_hash,omitempty"`
+	// ClientAddress and ClientPort are the socket's other end: what was observed. ForwardedFor is what a header claims
+	// (http.ForwardedNode), and anybody can send one: it never takes the place of the observed address.
 	ClientAddress string `json:"client_address,omitempty"`
 	ClientPort    uint16 `json:"client_port,omitempty"`
+	ForwardedFor  string `json:"forwarded_for,omitempty"`
 	ServerAddress string `json:"server_address,omitempty"`
 	ServerPort    uint16 `json:"server_port,omitempty"`
 }
 
-// NewObject describes ex. All strings are printable (analytics.Printable, analytics.PrintablePath). The path is masked where the route has a parameter, unless rawPath.
+// NewObject describes ex. All strings are printable (analytics.Printable, analytics.PrintablePath). Unless rawPath, the path
+// is masked as http.MaskPath does: by its route, or, in the client role, which has none, by what looks like an identifier.
 func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 	o := &Object{
 		Time: ex.Time.UTC(), Role: ex.Role.String(), Protocol: ex.Protocol, TLS: ex.TLS, Service: analytics.Printable(ex.Service),
 		PID: ex.PID, Comm: text(bytes.TrimRight(ex.Comm[:], "\x00")), Container: analytics.Printable(ex.ContainerID), Method: ex.Method,
-		Path: analytics.PrintablePath(string(ex.Path)), Route: analytics.PrintablePath(ex.Route),
-		StatusCode: ex.Status, ErrorType: ex.ErrorType, UserAgent: text(ex.UserAgent),
-		Duration: known(ex.Duration()), Queue: known(ex.Queue()), Processing: known(ex.Processing()), Transfer: known(ex.Transfer()),
+		Route: analytics.PrintablePath(ex.Route), StatusCode: ex.Status, ErrorType: ex.ErrorType,
+		UserAgent: cut(ex.UserAgent, wire.UserAgentBytesMax),
+		Duration:  known(ex.Duration()), Queue: known(ex.Queue()), Processing: known(ex.Processing()), Transfer: known(ex.Transfer()),
 		RequestSize: known(ex.RequestSize), ResponseSize: known(ex.ResponseSize),
 	}
 	if ex.Method == analytics.Other && len(ex.MethodOriginal) > 0 {
 		o.Method = text(ex.MethodOriginal)
 	}
+	path := ex.Path
 	if !rawPath {
-		o.Path = maskPath(o.Path, o.Route)
+		path = perfhttp.MaskPath(nil, path, ex.Route)
 	}
-	o.TraceID, o.SpanID = parseTraceParent(ex.TraceParent)
+	o.Path = analytics.PrintablePath(string(path))
+	trace, span := perfhttp.TraceParent(ex.TraceParent)
+	o.TraceID, o.SpanID = string(trace), string(span)
 	o.RequestID = requestID(ex, o.TraceID)
+	if ex.UserHash != 0 {
+		o.UserHash = fmt.Sprintf("%016x", ex.UserHash)
+	}
+	o.ForwardedFor = perfhttp.ForwardedNode(ex.ForwardedFor)
 	o.ClientAddress, o.ClientPort = clientAddress(ex)
 	o.ServerAddress, o.ServerPort = analytics.ServerAddress(ex)
 	return o
@@ -81,71 +94,31 @@ func known(n int64) *int64 {
 // text makes captured bytes a string that can be shown.
 func text(b []byte) string { return analytics.Printable(string(b)) }
 
-// maskPath replaces the segments of the path at which the route has a parameter. Where path and route do not have the
-// same segments (a parameter for the rest of the path), the route stands for the path.
-func maskPath(path, route string) string {
-	if !strings.Contains(route, "{") {
-		return path
+// cut is text of at most so many bytes, with an ellipsis where there were more.
+func cut(b []byte, most int) string {
+	if len(b) <= most {
+		return text(b)
 	}
-	segments, template := strings.Split(path, "/"), strings.Split(route, "/")
-	if len(segments) != len(template) {
-		return route
-	}
-	for i, t := range template {
-		if strings.Contains(t, "{") {
-			segments[i] = t
-		}
-	}
-	return strings.Join(segments, "/")
+	return text(b[:most]) + "…"
 }
 
-// parseTraceParent returns the IDs of a traceparent header (W3C Trace Context, section 3.2): version, trace ID, parent
-// ID and flags in lower-case hexadecimal, separated by dashes. IDs of zeros are invalid.
-func parseTraceParent(b []byte) (trace, span string) {
-	const traceAt, spanAt, flagsAt, end = 3, 36, 53, 55
-	if len(b) < end || b[2] != '-' || b[spanAt-1] != '-' || b[flagsAt-1] != '-' {
-		return "", ""
-	}
-	if version := string(b[:2]); version == "ff" || version == "00" && len(b) != end || len(b) > end && b[end] != '-' {
-		return "", ""
-	}
-	trace, span = string(b[traceAt:spanAt-1]), string(b[spanAt:flagsAt-1])
-	if !isID(trace) || !isID(span) || !isHex(string(b[:2])) || !isHex(string(b[flagsAt:end])) {
-		return "", ""
-	}
-	return trace, span
-}
+// run tells this run of the agent from others: connections are counted from 1 in each.
+var run = rand.Uint32()
 
-func isID(s string) bool { return isHex(s) && strings.Trim(s, "0") != "" }
-
-func isHex(s string) bool {
-	_, err := hex.DecodeString(s)
-	return err == nil && s == strings.ToLower(s)
-}
-
-// requestID is the one that the request brought, or the trace's, or one made of the exchange's place in the agent's run.
+// requestID is the one that the request brought, or the trace's, or one made of the exchange's place in the agent's run. It
+// is the same wherever the exchange is shown.
 func requestID(ex *wire.Exchange, trace string) string {
 	if len(ex.RequestID) > 0 {
-		return text(ex.RequestID)
+		return cut(ex.RequestID, wire.RequestIDBytesMax)
 	}
 	if trace != "" {
 		return trace
 	}
-	return fmt.Sprintf("%016x-%d", ex.Conn, ex.Seq)
+	return fmt.Sprintf("%08x-%016x-%d", run, ex.Conn, ex.Seq)
 }
 
-// clientAddress is the address that a proxy says it forwards for, if it is one, else the peer's (the conventions'
-// client.address).
+// clientAddress is the requesting end of the socket.
 func clientAddress(ex *wire.Exchange) (string, uint16) {
-	if ex.Role == wire.RoleServer {
-		s := strings.Trim(string(ex.ForwardedFor), ` "`)
-		if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-			return a.Unmap().WithZone("").String(), 0
-		}
-		if ap, err := netip.ParseAddrPort(s); err == nil {
-			return ap.Addr().Unmap().WithZone("").String(), ap.Port()
-		}
-	}
 	peer := ex.Client()
 	if !peer.IsValid() {
 		return "", 0

@@ -18,6 +18,7 @@ import (
 
 // TestMain fails when the tests leave goroutines of this package behind.
 func TestMain(m *testing.M) {
+	run = 0x5eed // so that made request IDs are known
 	code := m.Run()
 	if code == 0 {
 		if left := leaked(5 * time.Second); left != "" {

@@ -42,6 +42,8 @@ type ServerOptions struct {
 	WebConfigFile string
 	// Metrics serves /metrics; nil: nothing does.
 	Metrics http.Handler
+	// Requests serves /requests; nil: nothing does.
+	Requests http.Handler
 	// Reload applies the configuration anew; nil: /-/reload is disabled.
 	Reload func() error
 	// Version is shown on the landing page.
@@ -70,6 +72,9 @@ func NewServer(o ServerOptions) *Server {
 	mux := http.NewServeMux()
 	if o.Metrics != nil {
 		mux.Handle("/metrics", o.Metrics)
+	}
+	if o.Requests != nil {
+		mux.Handle("/requests", o.Requests)
 	}
 	mux.HandleFunc("/-/healthy", s.serveHealthy)
 	mux.HandleFunc("/-/ready", s.serveReady)
@@ -322,6 +327,7 @@ var landing = template.Must(template.New("landing").Parse(`<!DOCTYPE html>
 <p>Every HTTP exchange on this host, counted once and timed in the kernel. Version {{.Version}}, {{if .Ready}}ready{{else}}starting{{end}}.</p>
 <ul>
 <li><a href="/metrics">/metrics</a>: for Prometheus, with classic and native histograms</li>
+<li><a href="/requests">/requests</a>: recent exchanges: the slowest, the failed, a sample of the rest</li>
 <li><a href="/-/healthy">/-/healthy</a>: whether the agent runs</li>
 <li><a href="/-/ready">/-/ready</a>: whether it is counting</li>
 </ul>

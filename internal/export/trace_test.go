@@ -212,7 +212,7 @@ func TestTraceStream(t *testing.T) {
 	n := 0
 	for lines.Scan() {
 		var o Object
-		if err := json.Unmarshal(lines.Bytes(), &o); err != nil || o.StatusCode != 503 || o.Path != "/items/42" {
+		if err := json.Unmarshal(lines.Bytes(), &o); err != nil || o.StatusCode != 503 || o.Path != "/items/{id}" {
 			t.Errorf("%s: %v", lines.Bytes(), err)
 		}
 		n++

@@ -17,6 +17,9 @@ type Decoder struct {
 	response Response
 }
 
+// SetUserHeader names the header that tells users apart (nil: none) for the requests that follow.
+func (d *Decoder) SetUserHeader(u *UserHeader) { d.request.user = u }
+
 // Exchange understands rec as an HTTP/1 exchange and fills all of ex but what is set behind the parser; its slices
 // point into rec. final tells that the exchange is over: always, except for a swept record whose framing does not say
 // that the response is complete. It returns a *ParseError where the record cannot be reported: no request head, or
@@ -79,6 +82,7 @@ func describe(r *Request, ex *wire.Exchange) {
 		ex.Host = r.Authority
 	}
 	ex.UserAgent, ex.RequestID, ex.TraceParent, ex.ForwardedFor = r.UserAgent, r.RequestID, r.TraceParent, r.ForwardedFor
+	ex.UserHash = r.user.hash(r.User)
 }
 
 // finalHead parses the first head in b that is not an interim one, and returns the bytes of the interim heads in front

@@ -681,8 +681,8 @@ func (s *Streams) describe(p *pending, r *Request) bool {
 		p   *[]byte
 		max int
 	}{
-		{&ex.Path, 1024}, {&ex.Host, 256}, {&ex.UserAgent, 256}, {&ex.RequestID, 128}, {&ex.TraceParent, 64},
-		{&ex.ForwardedFor, 64}, {&ex.MethodOriginal, 32},
+		{&ex.Path, 1024}, {&ex.Host, 256}, {&ex.UserAgent, wire.UserAgentBytesMax + 1}, {&ex.RequestID, wire.RequestIDBytesMax + 1},
+		{&ex.TraceParent, traceParentBytes + 1}, {&ex.ForwardedFor, forwardedNodeMax + 3}, {&ex.MethodOriginal, 32},
 	}
 	n := 0
 	for _, t := range texts {
@@ -698,16 +698,7 @@ func (s *Streams) describe(p *pending, r *Request) bool {
 		}
 		p.text = make([]byte, 0, n)
 	}
-	p.text = p.text[:0]
-	for _, t := range texts {
-		if len(*t.p) == 0 {
-			*t.p = nil
-			continue
-		}
-		at := len(p.text)
-		p.text = append(p.text, *t.p...)
-		*t.p = p.text[at:len(p.text):len(p.text)]
-	}
+	p.text = ex.Pack(p.text)
 	p.known = true
 	return true
 }

@@ -68,16 +68,21 @@ type Request struct {
 	Authority      []byte // host and port of an absolute or authority form, without user information
 	Proto          string // "http/1.0" or "http/1.1" (any later 1.x; also where the capture ends before the version)
 
-	Host, UserAgent, RequestID, TraceParent []byte // first of each; values that the capture cuts stay empty
-	ForwardedFor                            []byte // first address of X-Forwarded-For, else of Forwarded
-	UpgradeTo                               []byte // the Upgrade header
-	Expect                                  bool   // Expect: 100-continue
+	Host, UserAgent, RequestID []byte // first of each; values that the capture cuts stay empty
+	TraceParent                []byte // empty where there are several
+	ForwardedFor               []byte // first element of X-Forwarded-For, else the first for= of Forwarded, quotes included
+	UpgradeTo                  []byte // the Upgrade header
+	Expect                     bool   // Expect: 100-continue
+	User                       []byte // value of the header that tells users apart, where one was named
 
 	HeadLen   int  // bytes up to and including the blank line, empty lines in front included; 0 where cut
 	Complete  bool // the blank line was seen
 	TargetCut bool // the bytes end inside the method or the target; Path may be a prefix
 
-	xForwarded bool // ForwardedFor is X-Forwarded-For's
+	xForwarded bool        // ForwardedFor is X-Forwarded-For's
+	traced     bool        // there was a traceparent
+	user       *UserHeader // which header User is; stays from one head to the next; nil: none
+	userLine   bool        // User is of the latest line
 }
 
 // Response is a parsed response head.
@@ -94,7 +99,7 @@ type Response struct {
 // front (RFC 9112, section 2.2), takes a bare LF for a line's end, and keeps nothing. What lies behind the end of b is
 // simply not known: no error. It returns ErrEmpty, ErrNotHTTP, or ErrMalformed for a request line that is nearly one.
 func ParseRequest(b []byte, r *Request) error {
-	*r = Request{Framing: Framing{ContentLength: -1}, Method: methodOther, Proto: proto11}
+	*r = Request{Framing: Framing{ContentLength: -1}, Method: methodOther, Proto: proto11, user: r.user}
 	pos := skipEmptyLines(b)
 	if pos == len(b) {
 		return ErrEmpty
@@ -252,11 +257,17 @@ func (r *Request) headers(b []byte, pos int) {
 			if last != hNone {
 				r.set(last, trimOWS(line))
 			}
+			if r.user != nil {
+				r.user.fold(r)
+			}
 			continue
 		}
 		var n int
 		if last, n = requestHeader(line); last != hNone {
 			r.set(last, trimOWS(line[n+1:]))
+		}
+		if r.user != nil {
+			r.user.read(line, r)
 		}
 	}
 }
@@ -327,14 +338,18 @@ func (r *Request) set(h header, v []byte) {
 	case hRequestID:
 		setFirst(&r.RequestID, v)
 	case hTraceParent:
-		setFirst(&r.TraceParent, v)
+		// One that comes twice, or in two lines, says nothing: who would be the parent?
+		if r.TraceParent = v; r.traced {
+			r.TraceParent = nil
+		}
+		r.traced = true
 	case hUpgrade:
 		setFirst(&r.UpgradeTo, v)
 	case hExpect:
 		r.Expect = r.Expect || len(v) == len("100-continue") && equalFold(v, "100-continue")
 	case hXForwardedFor:
 		// Proxies keep this one far more often than the standard's Forwarded, so it wins over it.
-		if a := firstOf(v, ','); len(a) > 0 && !r.xForwarded {
+		if a := firstElement(v); len(a) > 0 && !r.xForwarded {
 			r.ForwardedFor, r.xForwarded = a, true
 		}
 	case hForwarded:
@@ -588,14 +603,6 @@ func setFirst(p *[]byte, v []byte) {
 	}
 }
 
-// firstOf returns the trimmed text before sep, or all of it.
-func firstOf(v []byte, sep byte) []byte {
-	if i := bytes.IndexByte(v, sep); i >= 0 {
-		v = v[:i]
-	}
-	return trimOWS(v)
-}
-
 // nextOf splits the first element off a comma-separated list.
 func nextOf(v []byte) (element, rest []byte) {
 	if i := bytes.IndexByte(v, ','); i >= 0 {
@@ -618,23 +625,6 @@ func decimal(b []byte) (int64, bool) {
 		n = n*10 + d
 	}
 	return n, true
-}
-
-// forwardedFor returns the first for= address of a Forwarded value (RFC 7239), quotes removed.
-func forwardedFor(v []byte) []byte {
-	v = firstOf(v, ',')
-	for len(v) > 0 {
-		pair := v
-		if i := bytes.IndexByte(v, ';'); i >= 0 {
-			pair, v = v[:i], v[i+1:]
-		} else {
-			v = nil
-		}
-		if pair = trimOWS(pair); equalFold(pair, "for=") {
-			return bytes.Trim(pair[len("for="):], `"`)
-		}
-	}
-	return nil
 }
 
 // withoutQuery cuts a target before its query or fragment.

@@ -128,7 +128,7 @@ func TestParseRequestHeaders(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	for in, want := range map[string]string{
-		"Forwarded: proto=https;For=\"[2001:db8::1]:4711\";by=x, for=1.2.3.4": "[2001:db8::1]:4711",
+		"Forwarded: proto=https;For=\"[2001:db8::1]:4711\";by=x, for=1.2.3.4": `"[2001:db8::1]:4711"`,
 		"Forwarded: for=192.0.2.60":                                              "192.0.2.60",
 		"Forwarded: for=192.0.2.60\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2":         "1.1.1.1",
 		"X-Forwarded-For: 1.1.1.1\r\nForwarded: for=2\r\nX-Forwarded-For: 3.3.3": "1.1.1.1",

@@ -35,6 +35,8 @@ type StreamOptions struct {
 	Lost    func(loss wire.Loss, n int) // told of exchanges that happened and are not reported; nil: nobody
 	Failed  func(err *ParseError)       // told of heads that were not understood; nil: nobody
 	Ignored func(conn uint64)           // told once that a connection no longer speaks HTTP/1; nil: nobody
+
+	User *UserHeader // the header that tells users apart; nil: none
 }
 
 // StreamStats is what Streams holds and did.
@@ -89,7 +91,7 @@ func NewStreams(opts StreamOptions) *Streams {
 	if opts.MaxIdle == 0 {
 		opts.MaxIdle = streamIdleMax
 	}
-	return &Streams{opts: opts, streams: map[uint64]*stream{}, refused: map[uint64]int64{}}
+	return &Streams{opts: opts, streams: map[uint64]*stream{}, refused: map[uint64]int64{}, request: Request{user: opts.User}}
 }
 
 // Stats returns what s holds and did.

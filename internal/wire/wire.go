@@ -169,8 +169,12 @@ type Exchange struct {
 	Host           []byte // Host header, or the authority of the target
 	UserAgent      []byte
 	RequestID      []byte // X-Request-Id
-	TraceParent    []byte // raw traceparent header value
-	ForwardedFor   []byte // first address of X-Forwarded-For or Forwarded, unparsed
+	TraceParent    []byte // raw traceparent header value; empty where there are several
+	ForwardedFor   []byte // first element of X-Forwarded-For, else of Forwarded, as sent, quotes included
+
+	// UserHash is the keyed hash of the header that tells users apart, where one is configured and the request has it
+	// (http.UserHeader); else 0.
+	UserHash uint64
 
 	// Set behind the parser.
 	Time        time.Time // wall clock of Arrived
@@ -241,12 +245,43 @@ func (e *Exchange) Client() netip.AddrPort {
 // Clone returns a copy that shares no byte slice with e.
 func (e *Exchange) Clone() *Exchange {
 	c := *e
-	for _, p := range []*[]byte{&c.MethodOriginal, &c.Path, &c.Host, &c.UserAgent, &c.RequestID, &c.TraceParent, &c.ForwardedFor} {
-		if *p != nil {
-			*p = append([]byte(nil), *p...)
-		}
-	}
+	c.Pack(nil)
 	return &c
+}
+
+// Most bytes of the texts that a request brings, of those that have no form which bounds them. What is longer is cut
+// where it is kept, and marked as cut where it is shown.
+const (
+	UserAgentBytesMax = 256
+	RequestIDBytesMax = 128
+)
+
+// Texts returns where e has its byte slices, all of them.
+func (e *Exchange) Texts() [7]*[]byte {
+	return [7]*[]byte{&e.Path, &e.Host, &e.UserAgent, &e.RequestID, &e.TraceParent, &e.ForwardedFor, &e.MethodOriginal}
+}
+
+// Pack moves all byte slices of e to buf, which it returns: in place of what buf holds, in new memory where that is not
+// enough. Empty ones become nil.
+func (e *Exchange) Pack(buf []byte) []byte {
+	n := 0
+	for _, p := range e.Texts() {
+		n += len(*p)
+	}
+	if n > cap(buf) {
+		buf = make([]byte, 0, n)
+	}
+	buf = buf[:0]
+	for _, p := range e.Texts() {
+		if len(*p) == 0 {
+			*p = nil
+			continue
+		}
+		at := len(buf)
+		buf = append(buf, *p...)
+		*p = buf[at:len(buf):len(buf)]
+	}
+	return buf
 }
 
 // between returns to - from, or -1 where either instant is missing. Instants of two processors may be a few

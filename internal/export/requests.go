@@ -1,0 +1,225 @@
+package export
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/wire"
+)
+
+const (
+	requestsLimitDefault = 50
+	requestsLimitMax     = 1000 // more than are kept of a kind
+	// requestsAtOnceMax bounds the answers under way: each may take some 2 MiB for a moment.
+	requestsAtOnceMax = 4
+)
+
+// RequestsQuery chooses kept exchanges, as query parameters of GET /requests. The zero value chooses all.
+type RequestsQuery struct {
+	Filter           // service and status (repeatable), slower
+	Routes  []string // route: exactly this http_route; repeatable
+	Methods []string // method, repeatable
+	Role    string   // role: server, client; "": both
+	// Kinds are the kinds to show (kind; repeatable, or separated by commas); empty: all.
+	Kinds []analytics.RequestKind
+	// Limit is the most exchanges of each kind; 0: 50.
+	Limit int
+}
+
+// ParseRequestsQuery returns the query that the parameters ask for. The error begins with the name of the parameter that is
+// wrong. Unknown parameters are errors: a filter that does nothing misleads.
+func ParseRequestsQuery(v url.Values) (q RequestsQuery, err error) {
+	for name, values := range v {
+		value := values[len(values)-1]
+		switch name {
+		case "service":
+			q.Services = values
+		case "route":
+			q.Routes = values
+		case "method":
+			q.Methods = values
+		case "status":
+			q.Status = SplitStatus(values)
+		case "slower":
+			q.Slower, err = time.ParseDuration(value)
+		case "role":
+			if q.Role = value; value != wire.RoleServer.String() && value != wire.RoleClient.String() {
+				err = errors.New("is neither server nor client")
+			}
+		case "kind":
+			q.Kinds, err = parseKinds(values)
+		case "limit":
+			if q.Limit, err = strconv.Atoi(value); err == nil && (q.Limit < 1 || q.Limit > requestsLimitMax) {
+				err = fmt.Errorf("is not between 1 and %d", requestsLimitMax)
+			}
+		default:
+			err = errors.New("unknown parameter")
+		}
+		if err != nil {
+			return q, fmt.Errorf("%q: %w", name, err)
+		}
+	}
+	return q, q.Validate()
+}
+
+func parseKinds(lists []string) (kinds []analytics.RequestKind, err error) {
+	for _, list := range lists {
+		for name := range strings.SplitSeq(list, ",") {
+			kind := analytics.RequestKind(strings.TrimSpace(name))
+			if !slices.Contains(analytics.RequestKinds, kind) {
+				return nil, fmt.Errorf("%q is none of failed, slowest, client_error, sample", name)
+			}
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds, nil
+}
+
+// Match reports whether the query chooses ex.
+func (q *RequestsQuery) Match(ex *wire.Exchange) bool {
+	if len(q.Routes) > 0 && !slices.Contains(q.Routes, ex.Route) {
+		return false
+	}
+	if len(q.Methods) > 0 && !slices.ContainsFunc(q.Methods, func(m string) bool {
+		return strings.EqualFold(m, ex.Method) || m == string(ex.MethodOriginal)
+	}) {
+		return false
+	}
+	return q.Filter.Match(ex)
+}
+
+// KeptRequest is an exchange of /requests: what trace shows of it, and why it was kept.
+type KeptRequest struct {
+	Kinds []analytics.RequestKind `json:"kinds"`
+	*Object
+}
+
+// RequestsDocument is the answer of GET /requests. Failed exchanges come first, then the slowest, client errors, and the
+// sample of the rest; the slowest by duration, the others by time, newest first. One that is of two kinds stands where the
+// first of them does.
+type RequestsDocument struct {
+	Time                 time.Time `json:"time"`
+	SlowestWindowSeconds float64   `json:"slowest_window_seconds"`
+	WindowSeconds        float64   `json:"window_seconds"` // of the other kinds
+	// Matched is how many kept exchanges the query chooses; fewer are shown where the limit is reached.
+	Matched  int            `json:"matched"`
+	Requests []*KeptRequest `json:"requests"`
+}
+
+// RequestsHandler serves GET /requests.
+type RequestsHandler struct {
+	source   *analytics.Requests
+	rawPaths atomic.Bool
+	running  chan struct{}
+}
+
+// NewRequestsHandler returns a handler of what the source keeps.
+func NewRequestsHandler(source *analytics.Requests) *RequestsHandler {
+	return &RequestsHandler{source: source, running: make(chan struct{}, requestsAtOnceMax)}
+}
+
+// SetRawPaths says whether paths are shown unmasked.
+func (h *RequestsHandler) SetRawPaths(raw bool) { h.rawPaths.Store(raw) }
+
+// ServeHTTP implements http.Handler.
+func (h *RequestsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !allowMethods(w, r, http.MethodGet, http.MethodHead) {
+		return
+	}
+	v, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		problem(w, http.StatusBadRequest, "the query is malformed: "+err.Error())
+		return
+	}
+	q, err := ParseRequestsQuery(v)
+	if err != nil {
+		problem(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	select {
+	case h.running <- struct{}{}:
+		defer func() { <-h.running }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		problem(w, http.StatusServiceUnavailable, "too many requests for /requests at once")
+		return
+	}
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false) // as in trace; browsers are told not to guess
+	if err := encoder.Encode(h.document(q, time.Now())); err != nil {
+		problem(w, http.StatusInternalServerError, "the exchanges could not be encoded")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store") // addresses and identifiers of people
+	_, _ = w.Write(body.Bytes())                // the client may be gone
+}
+
+// document collects what the query chooses.
+func (h *RequestsHandler) document(q RequestsQuery, now time.Time) *RequestsDocument {
+	d := &RequestsDocument{
+		Time: now.UTC(), SlowestWindowSeconds: analytics.SlowestWindow.Seconds(), WindowSeconds: analytics.RequestsAge.Seconds(),
+		Requests: []*KeptRequest{},
+	}
+	type identity struct {
+		conn uint64
+		seq  uint32
+		role wire.Role
+	}
+	shown, matched := map[identity]*KeptRequest{}, map[identity]bool{}
+	for _, kind := range analytics.RequestKinds {
+		if len(q.Kinds) > 0 && !slices.Contains(q.Kinds, kind) {
+			continue
+		}
+		all := h.chosen(q, kind)
+		for i, ex := range all {
+			id := identity{ex.Conn, ex.Seq, ex.Role}
+			matched[id] = true
+			if known := shown[id]; known != nil {
+				known.Kinds = append(known.Kinds, kind)
+				continue
+			}
+			if i >= cmp.Or(q.Limit, requestsLimitDefault) {
+				continue
+			}
+			k := &KeptRequest{[]analytics.RequestKind{kind}, NewObject(ex, h.rawPaths.Load())}
+			shown[id] = k
+			d.Requests = append(d.Requests, k)
+		}
+	}
+	d.Matched = len(matched)
+	return d
+}
+
+// chosen returns copies of the exchanges of a kind that the query chooses, in the order in which they are shown.
+func (h *RequestsHandler) chosen(q RequestsQuery, kind analytics.RequestKind) (all []*wire.Exchange) {
+	for _, role := range []wire.Role{wire.RoleServer, wire.RoleClient} {
+		if q.Role != "" && q.Role != role.String() {
+			continue
+		}
+		h.source.Each(kind, role, func(ex *wire.Exchange) {
+			if q.Match(ex) {
+				all = append(all, ex.Clone())
+			}
+		})
+	}
+	slices.SortFunc(all, func(a, b *wire.Exchange) int {
+		if kind == analytics.RequestSlowest {
+			return cmp.Or(cmp.Compare(b.Duration(), a.Duration()), cmp.Compare(b.Finished, a.Finished))
+		}
+		return cmp.Or(cmp.Compare(b.Finished, a.Finished), cmp.Compare(b.Conn, a.Conn), cmp.Compare(b.Seq, a.Seq))
+	})
+	return all
+}
