@@ -256,6 +256,7 @@ func (w *worker) Delivered(all bool) {
 	if epoch := w.router.Epoch(); epoch != w.rerouted {
 		w.rerouted = epoch
 		w.engine.Reroute(w.router.Current)
+		w.requests.Reroute(w.router.Current)
 	}
 	if now.Sub(w.watchedAt) >= watchInterval {
 		w.watchedAt = now

@@ -272,6 +272,17 @@ func (role *roleRequests) turnSlowest() {
 // empty gives a place's memory back.
 func (role *roleRequests) empty(place int) { role.places[place] = nil }
 
+// Reroute gives exchanges that are kept the routes that theirs have become: see Engine.Reroute.
+func (r *Requests) Reroute(current func(service, route string) string) {
+	r.each(func(role *roleRequests) {
+		for _, p := range role.places {
+			if p != nil && p.used && p.RouteSource == wire.RouteLearned && len(p.Route) < requestNameBytesMax {
+				p.Route = current(p.Service, p.Route)
+			}
+		}
+	})
+}
+
 // Each calls f with the exchanges of a role that are kept as a kind, in no order. They belong to Requests: f copies what it
 // wants to keep, and is quick, since nothing is kept meanwhile.
 func (r *Requests) Each(kind RequestKind, role wire.Role, f func(*wire.Exchange)) {

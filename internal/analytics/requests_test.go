@@ -528,3 +528,20 @@ func TestRequestsPlacesAreOwned(t *testing.T) {
 		}
 	}
 }
+
+// What is kept shows the route that it is counted under now; what the routes file named keeps it.
+func TestRequestsReroute(t *testing.T) {
+	k := newKeeper(1)
+	for i, route := range []string{"/users/ann", "/users/bob", "/fixed/x"} {
+		ex := numbered(route, 200, i)
+		if ex.RouteSource = wire.RouteLearned; i == 2 {
+			ex.RouteSource = wire.RouteFile
+		}
+		k.take(ex, time.Millisecond)
+	}
+	k.Reroute(func(_, route string) string { return "/users/{name}" })
+	want := []string{"/fixed/x#2", "/users/{name}#0", "/users/{name}#1"}
+	if got := k.list(RequestSlowest, wire.RoleServer); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
