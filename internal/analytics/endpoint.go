@@ -75,6 +75,7 @@ type Target struct {
 type activity struct {
 	changed  bool // since the latest snapshot
 	touched  bool // since the latest sweep
+	unsealed bool // since the latest tick
 	lastSeen time.Time
 }
 
@@ -82,6 +83,7 @@ type endpoint struct {
 	activity
 	live Endpoint
 	view *Endpoint // the copy in the latest snapshot
+	ring *ring     // of windows; nil until the first tick after the first exchange
 }
 
 type target struct {

@@ -68,7 +68,12 @@ type Engine struct {
 	// How many of the entries are overflow endpoints and targets.
 	otherServers, otherClients int
 
-	active   atomic.Pointer[map[string]int64]
+	active atomic.Pointer[map[string]int64]
+	// What windows need to know: endpoints that were forgotten since the latest tick, where there are ticks.
+	ticking bool
+	gone    []*endpoint
+	windows windows
+
 	building sync.Mutex // serialises the makers of snapshots
 	current  atomic.Pointer[Snapshot]
 }
@@ -87,7 +92,7 @@ func NewEngine(o Options) *Engine {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Engine{
+	e := &Engine{
 		limits:  o.Limits,
 		now:     o.Now,
 		epoch:   1,
@@ -96,6 +101,8 @@ func NewEngine(o Options) *Engine {
 		// Present from the start, so that the first exchange is an increase.
 		kinds: []Kind{{Protocol: "http/1.1", Role: wire.RoleServer}, {Protocol: "http/1.1", Role: wire.RoleClient}},
 	}
+	e.windows.start(o.Now())
+	return e
 }
 
 // SetActive replaces the numbers of requests in progress, by service. The engine keeps the map: the caller must not
@@ -132,7 +139,7 @@ func (e *Engine) AddTo(h *Handle, ex *wire.Exchange) {
 		h.series = addSeries(&t.live.Series, h.series, ex, e.now)
 	} else {
 		s := h.endpoint
-		s.touched, s.changed = true, true
+		s.touched, s.changed, s.unsealed = true, true, true
 		h.series = addSeries(&s.live.Series, h.series, ex, e.now)
 		s.live.Phases.add(ex)
 	}
@@ -303,6 +310,9 @@ func (e *Engine) sweep(now time.Time) {
 			return false
 		}
 		delete(e.servers, s.live.ServerKey)
+		if e.ticking && len(e.gone) < e.limits.Endpoints {
+			e.gone = append(e.gone, s)
+		}
 		if s.live.Route == Other {
 			e.otherServers--
 		}
