@@ -118,26 +118,37 @@ func (r *ring) within(s span) []byte {
 	return l[from:]
 }
 
-// sum resets t and c and adds the records of the spans, at the resolution of the coarsest. It returns their number.
-func (r *ring) sum(spans []span, t *tally, c *cells) (records int) {
-	shift := uint(0)
-	for _, s := range spans {
-		for rest := r.within(s); len(rest) > 0; records++ {
+// parts are the records of the spans of a window, span by span.
+type parts [tiers][]byte
+
+func (r *ring) parts(spans []span) (p parts) {
+	for i, s := range spans {
+		p[i] = r.within(s)
+	}
+	return p
+}
+
+// sum replaces what the scratch holds by the sum of the records, at the resolution of the coarsest. It reports whether
+// there are any.
+func (s *scratch) sum(p *parts) bool {
+	shift, any := uint(0), false
+	for _, rest := range p {
+		for len(rest) > 0 {
 			var rec record
 			rec, rest = nextRecord(rest)
-			shift = max(shift, rec.shift)
+			shift, any = max(shift, rec.shift), true
 		}
 	}
-	*t = tally{}
-	c.reset(shift)
-	for _, s := range spans {
-		for rest := r.within(s); len(rest) > 0; {
+	s.tally = tally{}
+	s.cells.reset(shift)
+	for _, rest := range p {
+		for len(rest) > 0 {
 			var rec record
 			rec, rest = nextRecord(rest)
-			rec.addTo(t, c)
+			rec.addTo(&s.tally, &s.cells)
 		}
 	}
-	return records
+	return any
 }
 
 // scratch is the memory with which records are made; one serves all rings.
@@ -193,7 +204,7 @@ func (r *ring) roll(tick int64, s *scratch) {
 		if tick%step != 0 {
 			break
 		}
-		if r.sum([]span{{tier - 1, tick - step, tick}}, &s.tally, &s.cells) > 0 {
+		if s.sum(&parts{r.within(span{tier - 1, tick - step, tick})}) {
 			r.append(tier, tick-step, s)
 		}
 	}

@@ -234,7 +234,8 @@ func (w *windows) judge() {
 			changed = r.hide() || changed
 			continue
 		}
-		r.sum(spans, &w.scratch.tally, &w.scratch.cells)
+		p := r.parts(spans)
+		w.scratch.sum(&p)
 		// An endpoint is as old as its first exchange: what it does in its first minutes is no low throughput.
 		seconds := w.seconds(max(from, r.born), w.sealed)
 		changed = r.grades.judge(&w.scratch.tally, &w.scratch.cells, seconds) || changed

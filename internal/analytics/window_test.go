@@ -280,7 +280,7 @@ func TestWindowsEqualRawData(t *testing.T) {
 // However wide its durations, an endpoint's sub-windows stay within their share of the memory, and what they say within the
 // error that the window tells.
 func TestWindowMemoryBound(t *testing.T) {
-	const endpoints = 500
+	const endpoints = 100
 	c := newClock()
 	e := NewEngine(Options{Now: c.now, Limits: Limits{Endpoints: endpoints}})
 	r := rand.New(rand.NewPCG(1, 2))
@@ -318,36 +318,39 @@ func TestWindowMemoryBound(t *testing.T) {
 	}
 }
 
-// What 2,000 endpoints need for windows after the million exchanges of TestEngineMemory, spread over two minutes.
+// What 2,000 endpoints need for windows after a million exchanges that took two minutes: it is what is left free when the
+// windows are taken away.
 func TestWindowMemory(t *testing.T) {
 	all := workload(2000)
+	r := rand.New(rand.NewPCG(5, 6))
 	c := newClock()
 	e := NewEngine(Options{Now: c.now})
-	var before, after runtime.MemStats
-	r := rand.New(rand.NewPCG(5, 6))
-	fill := func(tick bool) uint64 {
-		c, e = newClock(), nil
-		runtime.GC()
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		e = NewEngine(Options{Now: c.now})
-		for i := range 1_000_000 {
-			e.Add(vary(all[r.IntN(len(all))], r))
-			if tick && i%80_000 == 0 {
-				c.advance(TickInterval)
-				e.Tick()
-			}
+	for i := range 1_000_000 {
+		e.Add(vary(all[r.IntN(len(all))], r))
+		if i%80_000 == 0 {
+			c.advance(TickInterval)
+			e.Tick()
 		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		return after.HeapAlloc - before.HeapAlloc
 	}
-	without, with := fill(false), fill(true)
-	t.Logf("windows: %d KiB of records, %d KiB in all", e.WindowMemory()>>10, (with-without)>>10)
-	if with-without > 8<<20 {
-		t.Errorf("windows of 2,000 endpoints take %d bytes", with-without)
+	records := e.WindowMemory()
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	with := heap()
+	for _, s := range e.serverList {
+		s.ring = nil
+	}
+	e.windows.rings, e.windows.gone, e.windows.scratch = nil, nil, scratch{}
+	windows := with - heap()
+	t.Logf("windows: %d KiB, of which %d are records; the engine without them and its workload: %d KiB", windows>>10, records>>10, (with-windows)>>10)
+	if windows > 6<<20 || windows < records {
+		t.Errorf("windows of 2,000 endpoints take %d bytes", windows)
 	}
 	runtime.KeepAlive(e)
+	runtime.KeepAlive(all)
 }
 
 // vary gives an exchange of a workload another duration.

@@ -110,7 +110,7 @@ func (e *Engine) Window(length time.Duration) (*Window, error) {
 type group struct {
 	tally  tally
 	cells  cells
-	points [tiers][maxPoints]point
+	points [tiers][maxPoints]point // by span
 }
 
 // maxPoints is how many sub-windows of a tier are in a window at most.
@@ -134,11 +134,15 @@ func (w *windows) view(length time.Duration) *Window {
 		if i > 0 && (r.key.Service != w.rings[i-1].key.Service || r.key.Namespace != w.rings[i-1].key.Namespace) {
 			v.endService(w, spans, service, total)
 		}
-		if r.last < from || r.sum(spans, &w.scratch.tally, &w.scratch.cells) == 0 {
+		if r.last < from {
+			continue
+		}
+		p := r.parts(spans)
+		if !w.scratch.sum(&p) {
 			continue
 		}
 		v.QuantileError = max(v.QuantileError, shiftError(w.scratch.cells.shift))
-		service.add(r, spans, &w.scratch)
+		service.add(&p, spans, &w.scratch)
 		v.Endpoints = append(v.Endpoints, EndpointWindow{r.key, w.scratch.tally.stats(&w.scratch.cells), r.aspectLevels(),
 			(*[Aspects]LevelLimits)(r.limits)})
 	}
@@ -147,15 +151,15 @@ func (w *windows) view(length time.Duration) *Window {
 	return v
 }
 
-// add adds what a ring has in the spans, which the scratch holds as a sum.
-func (g *group) add(r *ring, spans []span, s *scratch) {
+// add adds the records of one endpoint, whose sum the scratch holds.
+func (g *group) add(p *parts, spans []span, s *scratch) {
 	g.tally.add(&s.tally)
 	s.cells.addTo(&g.cells)
-	for _, sp := range spans {
-		for rest := r.within(sp); len(rest) > 0; {
+	for i, sp := range spans {
+		for rest := p[i]; len(rest) > 0; {
 			var rec record
 			rec, rest = nextRecord(rest)
-			g.points[sp.tier][(rec.tick-sp.from)/tierTicks[sp.tier]].add(&rec)
+			g.points[i][(rec.tick-sp.from)/tierTicks[sp.tier]].add(&rec)
 		}
 	}
 }
@@ -171,9 +175,9 @@ func (v *Window) endService(w *windows, spans []span, g, total *group) {
 		s.Endpoints++
 	}
 	var points []point
-	for _, sp := range spans {
+	for i, sp := range spans {
 		for tick := sp.from; tick < sp.to; tick += tierTicks[sp.tier] {
-			p := g.points[sp.tier][(tick-sp.from)/tierTicks[sp.tier]]
+			p := g.points[i][(tick-sp.from)/tierTicks[sp.tier]]
 			p.seconds = w.seconds(tick, tick+tierTicks[sp.tier])
 			points = append(points, p)
 		}
