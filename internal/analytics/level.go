@@ -48,6 +48,8 @@ const (
 	// levelSigmas is how many standard errors wide the interval is to either side in which the true value is taken to be:
 	// beyond four lies one sample of 30,000, and a day has 288 windows of five minutes.
 	levelSigmas = 4
+	// countSigmas is the same for numbers of events: a handful of failures has a longer tail than the ranks of a quantile.
+	countSigmas = 5
 	// levelHold is for how many ticks in a row a change must be clear (the whole interval is beyond the limit) until it
 	// is made; levelPersist, where it is not clear: twelve windows of five minutes that all say the same.
 	levelHold    = 6
@@ -140,10 +142,10 @@ type estimate struct{ lower, value, upper float64 }
 // judged is the state of one aspect of one endpoint.
 //
 // A level that followed the value would change with each breath of a service whose value is near a limit. So the first
-// judgement stands until there is evidence against it: a change is *clear* when the whole interval of the estimate is
-// beyond a limit by the margin, and made once it was clear for levelHold ticks in a row. A value that is beyond the limit
-// by the margin, but of too few exchanges to be clear, must stay there for levelPersist ticks. What counts is the
-// least change of all ticks in the row.
+// judgement stands until there is evidence against it: it is *clearly* wrong when the whole interval of the estimate is
+// beyond its limit by the margin, and changes once that was so for levelHold ticks in a row. A value that is beyond the limit
+// by the margin, but of too few exchanges to be clear, must stay there for levelPersist ticks. The new level is that of the
+// value, less the margin; of all ticks in the row the one nearest to the old level.
 type judged struct {
 	known bool
 	grade grade
@@ -175,10 +177,11 @@ func (j *judged) step(e estimate, l *LevelLimits) bool {
 		harder, easier = easier, harder
 	}
 	// Even the best that it may be is worse; even the worst that it may be is better.
-	changed := j.row(clearlyWorse, l.grade(goodEnd, easier), levelHold)
-	changed = j.row(clearlyBetter, l.grade(badEnd, harder), levelHold) || changed
-	changed = j.row(worse, l.grade(e.value, easier), levelPersist) || changed
-	return j.row(better, l.grade(e.value, harder), levelPersist) || changed
+	toWorse, toBetter := l.grade(e.value, easier), l.grade(e.value, harder)
+	changed := j.row(clearlyWorse, l.grade(goodEnd, easier) > j.grade, toWorse, levelHold)
+	changed = j.row(clearlyBetter, l.grade(badEnd, harder) < j.grade, toBetter, levelHold) || changed
+	changed = j.row(worse, toWorse > j.grade, toWorse, levelPersist) || changed
+	return j.row(better, toBetter < j.grade, toBetter, levelPersist) || changed
 }
 
 // first makes the first judgement, after levelHold ticks with an estimate: by then a start is over.
@@ -192,18 +195,18 @@ func (j *judged) first(g grade) bool {
 	return true
 }
 
-// row continues or breaks the row with what a tick speaks for.
-func (j *judged) row(which int, g grade, ticks uint16) bool {
+// row continues the row where a tick speaks for a change, to g, and breaks it where not. It reports whether the grade
+// changed.
+func (j *judged) row(which int, speaks bool, g grade, ticks uint16) bool {
 	r := &j.rows[which]
-	forWorse := which == clearlyWorse || which == worse
-	if forWorse && g <= j.grade || !forWorse && g >= j.grade {
+	if !speaks {
 		*r = row{}
 		return false
 	}
 	switch {
 	case r.ticks == 0:
 		r.to = g
-	case forWorse:
+	case which == clearlyWorse || which == worse:
 		r.to = min(r.to, g)
 	default:
 		r.to = max(r.to, g)
@@ -279,20 +282,29 @@ func estimateThroughput(t *tally, seconds float64) (e estimate, ok bool) {
 	if seconds <= 0 {
 		return e, false
 	}
-	n := float64(t[tallyExchanges])
-	width := levelSigmas * math.Sqrt(n)
-	return estimate{max(n-width, 0) / seconds, n / seconds, (n + width) / seconds}, true
+	n := t[tallyExchanges]
+	lower, upper := poissonInterval(n)
+	return estimate{lower / seconds, float64(n) / seconds, upper / seconds}, true
 }
 
-// estimateErrorRate estimates the share of failures in percent, with Wilson's interval.
+// estimateErrorRate estimates the share of failures in percent, as if exchanges failed independently of each other.
 func estimateErrorRate(t *tally) (e estimate, ok bool) {
-	n, failures := float64(t[tallyExchanges]), float64(t[tallyFailures])
+	n, failures := t[tallyExchanges], t[tallyFailures]
 	if n < levelExchangesMin {
 		return e, false
 	}
-	const zz = levelSigmas * levelSigmas
-	p := failures / n
-	middle := (p + zz/(2*n)) / (1 + zz/n)
-	width := levelSigmas / (1 + zz/n) * math.Sqrt(p*(1-p)/n+zz/(4*n*n))
-	return estimate{100 * max(middle-width, 0), 100 * p, 100 * (middle + width)}, true
+	lower, upper := poissonInterval(failures)
+	percent := 100 / float64(n)
+	return estimate{lower * percent, float64(failures) * percent, min(upper*percent, 100)}, true
+}
+
+// poissonInterval returns between which means n events are to be expected, by Wilson and Hilferty's approximation. It holds
+// for a few events, too, where a number of standard errors would make much of a single one.
+func poissonInterval(n uint64) (lower, upper float64) {
+	cube := func(x float64) float64 { return x * x * x }
+	if k := float64(n); n > 0 {
+		lower = k * cube(max(1-1/(9*k)-countSigmas/(3*math.Sqrt(k)), 0))
+	}
+	k := float64(n) + 1
+	return lower, k * cube(1-1/(9*k)+countSigmas/(3*math.Sqrt(k)))
 }
