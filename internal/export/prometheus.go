@@ -359,6 +359,9 @@ func (c histogramCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- &histogramMetric{histogramDescs[i], *l, h, created}
 		})
 	}
+	eachLevel(s, func(l *labelSet, level analytics.Level) {
+		ch <- &levelMetric{*l, float64(level)}
+	})
 }
 
 // histogramMetric is one series that carries classic and native buckets, which client_golang's own constant metrics do
