@@ -16,6 +16,7 @@ type Config struct {
 	Capture CaptureConfig
 	Routes  RoutesConfig
 	Limits  LimitsConfig
+	Levels  LevelsConfig
 	Trace   TraceConfig
 	Log     LogConfig
 
@@ -72,6 +73,7 @@ func defaultConfig() *Config {
 			Backend: "auto", TLS: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},
 		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 32768, Heads: 6144, Streams: 4096},
+		Levels: defaultLevels(),
 		Log:    LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }

@@ -59,7 +59,7 @@ func TestConfigOrder(t *testing.T) {
 func TestEverySettingHasThreeForms(t *testing.T) {
 	samples := map[string]string{
 		"web.config.file": "/a", "capture.port": "80", "capture.pid": "7", "capture.executable": "/a/*", "capture.cgroup": "/a",
-		"routes.file": "/r", "ready-file": "/f",
+		"routes.file": "/r", "ready-file": "/f", "levels.services": `{"a": {throughput-rps: [5, 4, 3, 2, 1]}}`,
 	}
 	for _, s := range defaultConfig().settings() {
 		value := s.value.String()

@@ -141,6 +141,9 @@ func (s *schemas) structure(t reflect.Type) object {
 	required := []string{}
 	for i := range t.NumField() {
 		f := t.Field(i)
+		if !f.IsExported() && !f.Anonymous {
+			continue
+		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous && name == "" {
 			inner := s.structure(f.Type)

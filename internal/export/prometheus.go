@@ -3,6 +3,7 @@
 package export
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -142,10 +143,25 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descEndpoints, float64(s.EndpointsOwn))
 	counter(descOverflowed, s.Overflowed)
-	for service, n := range s.Active {
+	for service, n := range activeByService(s) {
 		gauge(descActive, float64(n), service)
 	}
 	c.collectStatus(gauge)
+}
+
+// activeByService is Snapshot.Active with the services that have no request in progress: a gauge that vanishes at zero keeps
+// its last value in whoever reads it.
+func activeByService(s *analytics.Snapshot) map[string]int64 {
+	if s.Active == nil {
+		return nil
+	}
+	all := maps.Clone(s.Active)
+	for i, e := range s.Endpoints {
+		if i == 0 || e.Service != s.Endpoints[i-1].Service {
+			all[e.Service] += 0
+		}
+	}
+	return all
 }
 
 // collectStatus exports what does not come from the snapshot.

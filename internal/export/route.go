@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Route is a path that the server serves. One table of them registers the handlers and makes /openapi.json, so that
@@ -122,12 +123,33 @@ func (p *Parameter) check(text string) error {
 	return nil
 }
 
+const (
+	// answersMax bounds the answers of one path that are made or written at once, and with them their memory: some 2 KiB
+	// a row. Who comes when there are as many waits for answerWait.
+	answersMax = 4
+	answerWait = time.Second
+)
+
 // serveJSON makes a handler of what answers a query. Its error is the server's, not the client's.
 func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
+	slots := make(chan struct{}, answersMax)
+	r.Errors = append(r.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
 	r.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		q, err := r.query(req.URL.RawQuery)
 		if err != nil {
 			problem(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		wait := time.NewTimer(answerWait)
+		defer wait.Stop()
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-wait.C:
+			w.Header().Set("Retry-After", "1")
+			problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d answers of this path are under way already", answersMax))
+			return
+		case <-req.Context().Done():
 			return
 		}
 		document, err := answer(q)
