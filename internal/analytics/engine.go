@@ -109,6 +109,14 @@ func NewEngine(o Options) *Engine {
 // change it afterwards.
 func (e *Engine) SetActive(byService map[string]int64) { e.active.Store(&byService) }
 
+// Active returns the numbers of requests in progress as they were last set, nil when unknown. The map is shared: read only.
+func (e *Engine) Active() map[string]int64 {
+	if active := e.active.Load(); active != nil {
+		return *active
+	}
+	return nil
+}
+
 // A Handle remembers where an engine counts the exchanges of one service, namespace, method, and route or target, so that
 // these are not looked up for each. Its zero value is ready. It is used with one engine, by the caller of AddTo.
 type Handle struct {

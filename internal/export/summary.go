@@ -222,7 +222,7 @@ func (o *PerformanceOptions) now() time.Time {
 }
 
 func (o *PerformanceOptions) summary(w *analytics.Window, sort string, limit int, service string) *summary {
-	active := o.Engine.Snapshot().Active
+	active := o.Engine.Active()
 	s := &summary{
 		Time:           o.now(),
 		Window:         windowOf(w),
