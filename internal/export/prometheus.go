@@ -106,7 +106,8 @@ var (
 	descEndpoints  = describe("perfagent_endpoints", "Endpoints with series of their own.")
 	descOverflowed = describe("perfagent_endpoints_overflowed_total",
 		"Exchanges counted under _OTHER because the limit of endpoints was reached.")
-	descUndecoded = describe("perfagent_undecoded_connections", "Connections whose traffic cannot be understood.",
+	descWindowBytes = describe("perfagent_window_bytes", "Memory of the sealed sub-windows of all endpoints.")
+	descUndecoded   = describe("perfagent_undecoded_connections", "Connections whose traffic cannot be understood.",
 		"service_name", "reason")
 	descReloadOK = describe("perfagent_config_last_reload_successful", "Whether the last attempt to load the configuration succeeded.")
 	descReloadAt = describe("perfagent_config_last_reload_success_timestamp_seconds",
@@ -119,7 +120,7 @@ type agentCollector struct{ CollectorOptions }
 
 func (c agentCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuildInfo, descExchanges, descLost, descParseErrors, descAttached, descMapEntries,
-		descMapMax, descMapBytes, descEndpoints, descOverflowed, descUndecoded, descReloadOK, descReloadAt, descActive} {
+		descMapMax, descMapBytes, descEndpoints, descOverflowed, descWindowBytes, descUndecoded, descReloadOK, descReloadAt, descActive} {
 		ch <- d
 	}
 }
@@ -143,6 +144,7 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descEndpoints, float64(s.EndpointsOwn))
 	counter(descOverflowed, s.Overflowed)
+	gauge(descWindowBytes, float64(s.WindowBytes))
 	for service, n := range activeByService(s) {
 		gauge(descActive, float64(n), service)
 	}
