@@ -174,6 +174,8 @@ func TestChanges(t *testing.T) {
 func FuzzConfigFile(f *testing.F) {
 	f.Add("capture:\n  port: [80]\n")
 	f.Add("a: &a [*a]\n")
+	f.Add(levelsFile)
+	f.Add("levels.services: {a: {routes: {b: {throughput-rps: [5, 4, 3, 2, 1]}}}}")
 	f.Add("log: {level: info}\n<<: 1\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		name := filepath.Join(t.TempDir(), "c.yml")

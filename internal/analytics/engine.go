@@ -318,7 +318,7 @@ func (e *Engine) sweep(now time.Time) {
 			return false
 		}
 		delete(e.servers, s.live.ServerKey)
-		if e.ticking && len(e.gone) < e.limits.Endpoints {
+		if e.ticking { // until the next tick; an endpoint idles for minutes first, so there are few
 			e.gone = append(e.gone, s)
 		}
 		if s.live.Route == Other {

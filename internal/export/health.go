@@ -200,9 +200,9 @@ func agentHealthRoute(o AgentOptions) Route {
 
 func (o *AgentOptions) health() *agentHealth {
 	h := &agentHealth{Status: healthy, Reasons: []string{}, Hooks: []hookJSON{}, NotVisible: []string{}, Losses: []lossJSON{},
-		Queues: []QueueState{}, Goroutines: runtime.NumGoroutine(), Time: time.Now()}
+		Queues: []QueueState{}, Goroutines: runtime.NumGoroutine(), Time: time.Now().UTC()}
 	if o.Now != nil {
-		h.Time = o.Now()
+		h.Time = o.Now().UTC()
 	}
 	if !o.Started.IsZero() {
 		h.UptimeSeconds = rounded(h.Time.Sub(o.Started).Seconds())
@@ -220,7 +220,7 @@ func (o *AgentOptions) health() *agentHealth {
 	}
 	if o.Reload != nil {
 		successful, last := o.Reload()
-		h.Reload = &reloadJSON{successful, last}
+		h.Reload = &reloadJSON{successful, last.UTC()}
 		if !successful {
 			h.degrade("the configuration could not be reloaded; the one before is in force")
 		}

@@ -53,8 +53,7 @@ func (r *Route) mediaType() string {
 	return "application/json"
 }
 
-// register makes the mux serve the route. Other methods are refused, and a path that takes GET with parameters refuses
-// those that it does not know: a parameter that does nothing misleads.
+// register makes the mux serve the route, and refuse other methods.
 func (r Route) register(mux *http.ServeMux) {
 	pattern := r.Path
 	if pattern == "/" {
@@ -67,7 +66,8 @@ func (r Route) register(mux *http.ServeMux) {
 	})
 }
 
-// query returns the parameters of a request, each with its value or default. Unknown, repeated and wrong ones are errors.
+// query returns the parameters of a request, each with its value or default. Unknown, repeated and wrong ones are errors: a
+// parameter that does nothing misleads.
 func (r *Route) query(raw string) (map[string]string, error) {
 	given, err := url.ParseQuery(raw)
 	if err != nil {

@@ -216,9 +216,9 @@ func summaryRoute(o PerformanceOptions) Route {
 
 func (o *PerformanceOptions) now() time.Time {
 	if o.Now != nil {
-		return o.Now()
+		return o.Now().UTC()
 	}
-	return time.Now()
+	return time.Now().UTC()
 }
 
 func (o *PerformanceOptions) summary(w *analytics.Window, sort string, limit int, service string) *summary {
@@ -241,7 +241,8 @@ func (o *PerformanceOptions) summary(w *analytics.Window, sort string, limit int
 }
 
 func windowOf(w *analytics.Window) windowJSON {
-	return windowJSON{Name: windowName(w.Length), From: w.From, To: w.To, Seconds: w.Seconds,
+	instant := func(t time.Time) time.Time { return t.UTC().Round(time.Millisecond) }
+	return windowJSON{Name: windowName(w.Length), From: instant(w.From), To: instant(w.To), Seconds: math.Round(w.Seconds*1e3) / 1e3,
 		QuantileErrorPercent: math.Round(w.QuantileError*1e4) / 100}
 }
 
