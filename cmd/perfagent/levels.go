@@ -146,21 +146,7 @@ func (v *serviceLevels) set(texts []string) error {
 func (v *serviceLevels) setNode(node *yaml.Node) (*yaml.Node, error) {
 	all := map[string]analytics.ServiceLevels{}
 	at, err := eachKey(node, "services", func(service string, value *yaml.Node) (*yaml.Node, error) {
-		var levels analytics.ServiceLevels
-		at, err := eachKey(value, service, func(key string, value *yaml.Node) (*yaml.Node, error) {
-			if key == "routes" {
-				levels.Routes = map[string]analytics.LevelSet{}
-				return eachKey(value, "routes", func(route string, value *yaml.Node) (*yaml.Node, error) {
-					var set analytics.LevelSet
-					at, err := eachKey(value, route, func(key string, value *yaml.Node) (*yaml.Node, error) {
-						return setAspect(&set, key, value, "")
-					})
-					levels.Routes[route] = set
-					return at, err
-				})
-			}
-			return setAspect(&levels.LevelSet, key, value, " or routes")
-		})
+		levels, at, err := readService(service, value)
 		all[service] = levels
 		return at, err
 	})
@@ -174,7 +160,30 @@ func (v *serviceLevels) setNode(node *yaml.Node) (*yaml.Node, error) {
 	return nil, nil
 }
 
-// eachKey calls f for the keys of a mapping; nothing at all is an empty one.
+// readService reads a service's limits and those of its routes.
+func readService(name string, node *yaml.Node) (levels analytics.ServiceLevels, at *yaml.Node, err error) {
+	at, err = eachKey(node, name, func(key string, value *yaml.Node) (*yaml.Node, error) {
+		if key != "routes" {
+			return setAspect(&levels.LevelSet, key, value, " or routes")
+		}
+		levels.Routes = map[string]analytics.LevelSet{}
+		return eachKey(value, "routes", func(route string, value *yaml.Node) (*yaml.Node, error) {
+			set, at, err := readRoute(route, value)
+			levels.Routes[route] = set
+			return at, err
+		})
+	})
+	return levels, at, err
+}
+
+func readRoute(name string, node *yaml.Node) (set analytics.LevelSet, at *yaml.Node, err error) {
+	at, err = eachKey(node, name, func(key string, value *yaml.Node) (*yaml.Node, error) {
+		return setAspect(&set, key, value, "")
+	})
+	return set, at, err
+}
+
+// eachKey calls f for the keys of a mapping; nothing at all is an empty one. Both return where a mistake is.
 func eachKey(node *yaml.Node, name string, f func(key string, value *yaml.Node) (*yaml.Node, error)) (*yaml.Node, error) {
 	switch {
 	case node.Kind == yaml.ScalarNode && node.Tag == "!!null":

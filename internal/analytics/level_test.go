@@ -209,8 +209,8 @@ func poisson(r *rand.Rand, mean float64) int {
 	if mean > 50 {
 		return int(max(math.Round(mean+math.Sqrt(mean)*r.NormFloat64()), 0))
 	}
-	n := 0
-	for p := r.Float64(); p > math.Exp(-mean); n++ {
+	n, end := 0, math.Exp(-mean)
+	for p := r.Float64(); p > end; n++ {
 		p *= r.Float64()
 	}
 	return n
