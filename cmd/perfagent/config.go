@@ -18,6 +18,7 @@ type Config struct {
 	Capture CaptureConfig
 	Routes  RoutesConfig
 	Limits  LimitsConfig
+	Levels  LevelsConfig
 	Trace   TraceConfig
 	OTLP    OTLPConfig
 	Log     LogConfig
@@ -79,6 +80,7 @@ func defaultConfig() *Config {
 		},
 		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 32768, Heads: 6144, Streams: 4096},
 		OTLP:   OTLPConfig{Interval: export.OTLPIntervalDefault},
+		Levels: defaultLevels(),
 		Log:    LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }

@@ -60,6 +60,7 @@ func TestEverySettingHasThreeForms(t *testing.T) {
 	samples := map[string]string{
 		"web.config.file": "/a", "capture.port": "80", "capture.pid": "7", "capture.executable": "/a/*", "capture.cgroup": "/a",
 		"routes.file": "/r", "ready-file": "/f", "otlp.endpoint": "http://c:4318/v1/metrics", "otlp.header": "a=b", "otlp.ca-file": "/c",
+		"levels.services": `{"a": {throughput-rps: [5, 4, 3, 2, 1]}}`,
 	}
 	for _, s := range defaultConfig().settings() {
 		value := s.value.String()
@@ -174,6 +175,8 @@ func TestChanges(t *testing.T) {
 func FuzzConfigFile(f *testing.F) {
 	f.Add("capture:\n  port: [80]\n")
 	f.Add("a: &a [*a]\n")
+	f.Add(levelsFile)
+	f.Add("levels.services: {a: {routes: {b: {throughput-rps: [5, 4, 3, 2, 1]}}}}")
 	f.Add("log: {level: info}\n<<: 1\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		name := filepath.Join(t.TempDir(), "c.yml")

@@ -114,6 +114,12 @@ func (r *fileReader) entry(key, value *yaml.Node, path string) error {
 		return r.errorf(key, "%s: already set on line %d", path, r.seen[path])
 	}
 	r.seen[path] = key.Line
+	if structured, ok := setting.value.(nodeValue); ok {
+		if at, err := structured.setNode(value); err != nil {
+			return r.errorf(at, "%s: %w", path, err)
+		}
+		return nil
+	}
 	texts, err := r.texts(value, setting)
 	if err != nil {
 		return r.errorf(value, "%s: %w", path, err)
@@ -125,6 +131,12 @@ func (r *fileReader) entry(key, value *yaml.Node, path string) error {
 		return r.errorf(value, "%s: %w", path, err)
 	}
 	return nil
+}
+
+// nodeValue is a value with a structure of its own in the file. setNode returns where a mistake is; on an error the value
+// is as before.
+type nodeValue interface {
+	setNode(*yaml.Node) (at *yaml.Node, err error)
 }
 
 // texts returns a setting's value as text; nil where the key has none.

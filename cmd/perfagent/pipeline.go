@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/export"
@@ -33,6 +35,8 @@ type agent struct {
 	recent *export.RequestsHandler
 	socket string // that trace reads from; "" where there is none
 
+	memoryLimit atomic.Int64
+
 	cancel context.CancelFunc
 	failed chan error
 	done   sync.WaitGroup
@@ -53,6 +57,8 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 		}
 	}()
 	a.engine = analytics.NewEngine(analytics.Options{Limits: analytics.Limits{Endpoints: config.Limits.Endpoints}})
+	a.engine.SetLevels(config.Levels.options())
+	a.memoryLimit.Store(config.Limits.MemoryBytes)
 	filter, err := config.processFilter()
 	if err != nil {
 		return nil, err
@@ -99,6 +105,8 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	}
 	options := export.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
+	options.Performance = export.PerformanceOptions{Engine: a.engine, System: systemNow(a.worker.sampler.Latest), Resources: resourcesNow(a.worker.sampler.Latest)}
+	options.Agent = a.ownHealth(hooks)
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
 	}
@@ -108,6 +116,31 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	}
 	a.server = server
 	return nil
+}
+
+// ownHealth is what /monitoring/health needs to know.
+func (a *agent) ownHealth(hooks pipelineHooks) export.AgentOptions {
+	return export.AgentOptions{
+		Source: a.engine,
+		Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
+		Missing: func() []string {
+			if a.probe == nil {
+				return nil
+			}
+			return a.probe.Missing
+		},
+		Queues: func() []export.QueueState {
+			if a.probe == nil {
+				return nil
+			}
+			length, capacity := a.probe.Queue()
+			return []export.QueueState{{Name: "batches", Length: length, Capacity: capacity}}
+		},
+		Reload:       hooks.ReloadState,
+		MemoryLimit:  a.memoryLimit.Load,
+		WindowMemory: a.engine.WindowMemory,
+		Started:      time.Now(),
+	}
 }
 
 // attach opens the kernel side. Descendants are listed before and after: what is forked in between is in the second.
@@ -174,6 +207,7 @@ func (a *agent) start(config *Config) error {
 	a.done.Go(func() { a.fail(a.probe.Run(reading, handler)) })
 	a.done.Go(func() { a.worker.clock.Run(reading) })
 	a.done.Go(func() { a.worker.sampler.Run(reading) })
+	a.done.Go(func() { a.engine.Run(reading) })
 	if socket != nil {
 		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.hub, a.log)) })
@@ -205,6 +239,8 @@ func (a *agent) Apply(config *Config) error {
 		return err
 	}
 	a.showRawPaths(config.Trace.RawPaths)
+	a.engine.SetLevels(config.Levels.options())
+	a.memoryLimit.Store(config.Limits.MemoryBytes)
 	return nil
 }
 

@@ -76,6 +76,7 @@ type Target struct {
 type activity struct {
 	changed  bool // since the latest snapshot
 	touched  bool // since the latest sweep
+	unsealed bool // since the latest tick
 	lastSeen time.Time
 	sampling sampling // of Requests, whose caller alone uses it
 }
@@ -84,6 +85,7 @@ type endpoint struct {
 	activity
 	live Endpoint
 	view *Endpoint // the copy in the latest snapshot
+	ring *ring     // of windows; nil until the first tick after the first exchange
 }
 
 type target struct {
@@ -165,7 +167,7 @@ func newEndpoint(k ServerKey, now time.Time) *endpoint {
 
 // merge adds what another endpoint of the same service and method counted.
 func (e *endpoint) merge(o *endpoint) {
-	e.changed, e.touched = true, e.touched || o.touched
+	e.changed, e.touched, e.unsealed = true, e.touched || o.touched, e.unsealed || o.unsealed
 	if o.lastSeen.After(e.lastSeen) {
 		e.lastSeen = o.lastSeen
 	}

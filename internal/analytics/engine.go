@@ -68,7 +68,12 @@ type Engine struct {
 	// How many of the entries are overflow endpoints and targets.
 	otherServers, otherClients int
 
-	active   atomic.Pointer[map[string]int64]
+	active atomic.Pointer[map[string]int64]
+	// What windows need to know: endpoints that were forgotten since the latest tick, where there are ticks.
+	ticking bool
+	gone    []*endpoint
+	windows windows
+
 	building sync.Mutex // serialises the makers of snapshots
 	current  atomic.Pointer[Snapshot]
 }
@@ -87,7 +92,7 @@ func NewEngine(o Options) *Engine {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Engine{
+	e := &Engine{
 		limits:  o.Limits,
 		now:     o.Now,
 		epoch:   1,
@@ -96,11 +101,21 @@ func NewEngine(o Options) *Engine {
 		// Present from the start, so that the first exchange is an increase.
 		kinds: []Kind{{Protocol: "http/1.1", Role: wire.RoleServer}, {Protocol: "http/1.1", Role: wire.RoleClient}},
 	}
+	e.windows.start(o.Now())
+	return e
 }
 
 // SetActive replaces the numbers of requests in progress, by service. The engine keeps the map: the caller must not
 // change it afterwards.
 func (e *Engine) SetActive(byService map[string]int64) { e.active.Store(&byService) }
+
+// Active returns the numbers of requests in progress as they were last set, nil when unknown. The map is shared: read only.
+func (e *Engine) Active() map[string]int64 {
+	if active := e.active.Load(); active != nil {
+		return *active
+	}
+	return nil
+}
 
 // A Handle remembers where an engine counts the exchanges of one service, namespace, method, and route or target, so that
 // these are not looked up for each. Its zero value is ready. It is used with one engine, by the caller of AddTo.
@@ -140,7 +155,7 @@ func (e *Engine) AddTo(h *Handle, ex *wire.Exchange) {
 		h.series = addSeries(&t.live.Series, h.series, ex, e.now)
 	} else {
 		s := h.endpoint
-		s.touched, s.changed = true, true
+		s.touched, s.changed, s.unsealed = true, true, true
 		h.series = addSeries(&s.live.Series, h.series, ex, e.now)
 		s.live.Phases.add(ex)
 	}
@@ -209,10 +224,18 @@ func (e *Engine) findEndpoint(ex *wire.Exchange) *endpoint {
 
 // Reroute moves what was counted under learned routes to what these routes have become: current returns, for a service and
 // a route of before, the one that its requests are counted under now. What two routes that became one have counted is
-// summed; nothing is lost and no counter goes back.
+// summed, also in windows; nothing is lost and no counter goes back.
 func (e *Engine) Reroute(current func(service, route string) string) {
+	e.windows.mu.Lock()
+	defer e.windows.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	defer func(epoch uint64) {
+		if e.epoch != epoch {
+			e.windows.cached = [4]*Window{}
+			e.windows.publishLevels()
+		}
+	}(e.epoch)
 	e.serverList = slices.DeleteFunc(e.serverList, func(s *endpoint) bool {
 		if s.live.RouteSource != wire.RouteLearned || s.live.Route == Other {
 			return false
@@ -229,9 +252,13 @@ func (e *Engine) Reroute(current func(service, route string) string) {
 		if into == nil {
 			e.servers[s.live.ServerKey] = s
 			s.changed = true
+			if s.ring != nil {
+				e.windows.rename(s.ring, &s.live.ServerKey)
+			}
 			return false
 		}
 		into.merge(s)
+		e.windows.join(into, s)
 		return true
 	})
 }
@@ -343,6 +370,9 @@ func (e *Engine) sweep(now time.Time) {
 			return false
 		}
 		delete(e.servers, s.live.ServerKey)
+		if e.ticking { // until the next tick; an endpoint idles for minutes first, so there are few
+			e.gone = append(e.gone, s)
+		}
 		if s.live.Route == Other {
 			e.otherServers--
 		}

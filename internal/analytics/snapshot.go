@@ -28,6 +28,12 @@ type Snapshot struct {
 	Endpoints []*Endpoint
 	Targets   []*Target
 
+	// Levels are those of the latest tick, of the endpoints that have one, in the order of their keys.
+	Levels []EndpointLevels
+
+	// WindowBytes is the memory of all sub-windows, as of the latest tick.
+	WindowBytes int64
+
 	// Active holds the numbers of requests in progress, by service; nil when unknown.
 	Active map[string]int64
 
@@ -166,7 +172,7 @@ func (e *Engine) recent() *Snapshot {
 }
 
 func (e *Engine) build(now time.Time) *Snapshot {
-	s := &Snapshot{Time: now, Lost: e.losses(), ParseErrors: e.parseErrors()}
+	s := &Snapshot{Time: now, Levels: e.Levels(), WindowBytes: e.WindowMemory(), Lost: e.losses(), ParseErrors: e.parseErrors()}
 	if active := e.active.Load(); active != nil {
 		s.Active = maps.Clone(*active)
 	}

@@ -3,6 +3,7 @@
 package export
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -112,7 +113,8 @@ var (
 	descEndpoints  = describe("perfagent_endpoints", "Endpoints with series of their own.")
 	descOverflowed = describe("perfagent_endpoints_overflowed_total",
 		"Exchanges counted under _OTHER because the limit of endpoints was reached.")
-	descUndecoded = describe("perfagent_undecoded_connections", "Connections whose traffic cannot be understood.",
+	descWindowBytes = describe("perfagent_window_bytes", "Memory of the sealed sub-windows of all endpoints.")
+	descUndecoded   = describe("perfagent_undecoded_connections", "Connections whose traffic cannot be understood.",
 		"service_name", "reason")
 	descReloadOK = describe("perfagent_config_last_reload_successful", "Whether the last attempt to load the configuration succeeded.")
 	descReloadAt = describe("perfagent_config_last_reload_success_timestamp_seconds",
@@ -126,7 +128,8 @@ type agentCollector struct{ CollectorOptions }
 
 func (c agentCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuildInfo, descExchanges, descLost, descParseErrors, descAttached, descMapEntries,
-		descMapMax, descMapBytes, descEndpoints, descOverflowed, descUndecoded, descReloadOK, descReloadAt, descExports, descActive} {
+		descMapMax, descMapBytes, descEndpoints, descOverflowed, descWindowBytes, descUndecoded, descReloadOK, descReloadAt,
+		descExports, descActive} {
 		ch <- d
 	}
 }
@@ -150,7 +153,8 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descEndpoints, float64(s.EndpointsOwn))
 	counter(descOverflowed, s.Overflowed)
-	for service, n := range s.Active {
+	gauge(descWindowBytes, float64(s.WindowBytes))
+	for service, n := range activeByService(s) {
 		gauge(descActive, float64(n), service)
 	}
 	if c.Exports != nil {
@@ -159,6 +163,21 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	c.collectStatus(gauge)
+}
+
+// activeByService is Snapshot.Active with the services that have no request in progress: a gauge that vanishes at zero keeps
+// its last value in whoever reads it.
+func activeByService(s *analytics.Snapshot) map[string]int64 {
+	if s.Active == nil {
+		return nil
+	}
+	all := maps.Clone(s.Active)
+	for i, e := range s.Endpoints {
+		if i == 0 || e.Service != s.Endpoints[i-1].Service {
+			all[e.Service] += 0
+		}
+	}
+	return all
 }
 
 // collectStatus exports what does not come from the snapshot.
@@ -372,6 +391,9 @@ func (c histogramCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- &histogramMetric{histogramDescs[i], *l, h, created}
 		})
 	}
+	eachLevel(s, func(l *labelSet, level analytics.Level) {
+		ch <- &levelMetric{*l, float64(level)}
+	})
 }
 
 // histogramMetric is one series that carries classic and native buckets, which client_golang's own constant metrics do

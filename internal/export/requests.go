@@ -132,11 +132,30 @@ func NewRequestsHandler(source *analytics.Requests) *RequestsHandler {
 // SetRawPaths says whether paths are shown unmasked.
 func (h *RequestsHandler) SetRawPaths(raw bool) { h.rawPaths.Store(raw) }
 
+// Route returns what the server serves.
+func (h *RequestsHandler) Route() Route {
+	var kinds []string
+	for _, k := range analytics.RequestKinds {
+		kinds = append(kinds, string(k))
+	}
+	return Route{
+		Path: "/requests", Summary: "Recent exchanges: the failed, the slowest, client errors, a sample of the rest.",
+		Response: RequestsDocument{}, Errors: []int{http.StatusInternalServerError, http.StatusServiceUnavailable}, Handler: h,
+		Parameters: []Parameter{
+			{Name: "service", Description: "service_name, a glob such as shop-* too", Repeatable: true},
+			{Name: "route", Description: "exactly this http_route", Repeatable: true},
+			{Name: "method", Description: "request method", Repeatable: true},
+			{Name: "status", Description: "404, 5xx, error, aborted, timeout, or several separated by commas", Repeatable: true},
+			{Name: "slower", Description: "only exchanges that took at least this long, such as 250ms"},
+			{Name: "role", Description: "which end; both without", Enum: []string{wire.RoleServer.String(), wire.RoleClient.String()}},
+			{Name: "kind", Description: "one of " + strings.Join(kinds, ", ") + ", or several separated by commas; all without", Repeatable: true},
+			{Name: "limit", Description: "most exchanges of each kind", Least: 1, Most: requestsLimitMax, Default: strconv.Itoa(requestsLimitDefault)},
+		},
+	}
+}
+
 // ServeHTTP implements http.Handler.
 func (h *RequestsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !allowMethods(w, r, http.MethodGet, http.MethodHead) {
-		return
-	}
 	v, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		problem(w, http.StatusBadRequest, "the query is malformed: "+err.Error())

@@ -121,7 +121,9 @@ func TestRequestsProblems(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/requests", nil))
+	mux := http.NewServeMux()
+	h.Route().register(mux)
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/requests", nil))
 	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}

@@ -43,7 +43,13 @@ type ServerOptions struct {
 	// Metrics serves /metrics; nil: nothing does.
 	Metrics http.Handler
 	// Requests serves /requests; nil: nothing does.
-	Requests http.Handler
+	Requests *RequestsHandler
+	// Performance is what /performance/summary and /health/performance show; without an engine neither is served.
+	Performance PerformanceOptions
+	// Agent is what /monitoring/health shows; without a source it is not served.
+	Agent AgentOptions
+	// Routes are served beside those of this package.
+	Routes []Route
 	// Reload applies the configuration anew; nil: /-/reload is disabled.
 	Reload func() error
 	// Version is shown on the landing page.
@@ -56,6 +62,7 @@ type ServerOptions struct {
 type Server struct {
 	options   ServerOptions
 	handler   http.Handler
+	pages     []Route // that the landing page leads to
 	ready     atomic.Bool
 	listeners []net.Listener
 }
@@ -70,21 +77,50 @@ func NewServer(o ServerOptions) *Server {
 	}
 	s := &Server{options: o}
 	mux := http.NewServeMux()
-	if o.Metrics != nil {
-		mux.Handle("/metrics", o.Metrics)
+	for _, r := range s.routes() {
+		r.register(mux)
+		if r.Path != "/" && len(r.Methods) == 0 {
+			s.pages = append(s.pages, r)
+		}
 	}
-	if o.Requests != nil {
-		mux.Handle("/requests", o.Requests)
-	}
-	mux.HandleFunc("/-/healthy", s.serveHealthy)
-	mux.HandleFunc("/-/ready", s.serveReady)
-	mux.HandleFunc("/-/reload", s.serveReload)
-	mux.HandleFunc("/{$}", s.serveLanding)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		problem(w, http.StatusNotFound, "nothing is served at this path; / lists what is")
+		problem(w, http.StatusNotFound, "nothing is served at this path; /openapi.json lists what is")
 	})
 	s.handler = mux
 	return s
+}
+
+// routes is the table of all that is served.
+func (s *Server) routes() []Route {
+	o := &s.options
+	all := []Route{
+		{Path: "/", Summary: "A page that leads to the others.", MediaType: "text/html", Handler: http.HandlerFunc(s.serveLanding)},
+		{Path: "/-/healthy", Summary: "Whether the agent runs.", MediaType: "text/plain", Handler: http.HandlerFunc(s.serveHealthy)},
+		{Path: "/-/ready", Summary: "Whether it is counting.", MediaType: "text/plain", Errors: []int{http.StatusServiceUnavailable},
+			Handler: http.HandlerFunc(s.serveReady)},
+		{Path: "/-/reload", Summary: "Applies the configuration anew.", MediaType: "text/plain", Methods: []string{http.MethodPost, http.MethodPut},
+			Errors: []int{http.StatusForbidden, http.StatusInternalServerError}, Handler: http.HandlerFunc(s.serveReload)},
+	}
+	if o.Metrics != nil {
+		all = append(all, Route{Path: "/metrics", Summary: "All metrics, for Prometheus: text, OpenMetrics or protobuf.", MediaType: "text/plain",
+			Errors: []int{http.StatusInternalServerError, http.StatusServiceUnavailable}, Handler: o.Metrics})
+	}
+	if o.Performance.Engine != nil {
+		all = append(all, summaryRoute(o.Performance), performanceHealthRoute(o.Performance))
+	}
+	if o.Agent.Source != nil {
+		all = append(all, agentHealthRoute(o.Agent))
+	}
+	if o.Requests != nil {
+		all = append(all, o.Requests.Route())
+	}
+	all = append(all, o.Routes...)
+	var document object // of all routes, itself among them
+	self := Route{Path: "/openapi.json", Summary: "This table, machine-readable.", MediaType: "application/json"}.
+		serveJSON(func(map[string]string) (any, error) { return document, nil })
+	all = append(all, self)
+	document = openAPI(all, o.Version)
+	return all
 }
 
 // SetReady says whether /-/ready answers 200: probes are attached and exchanges are being counted.
@@ -326,11 +362,8 @@ var landing = template.Must(template.New("landing").Parse(`<!DOCTYPE html>
 <h1>perfagent</h1>
 <p>Every HTTP exchange on this host, counted once and timed in the kernel. Version {{.Version}}, {{if .Ready}}ready{{else}}starting{{end}}.</p>
 <ul>
-<li><a href="/metrics">/metrics</a>: for Prometheus, with classic and native histograms</li>
-<li><a href="/requests">/requests</a>: recent exchanges: the slowest, the failed, a sample of the rest</li>
-<li><a href="/-/healthy">/-/healthy</a>: whether the agent runs</li>
-<li><a href="/-/ready">/-/ready</a>: whether it is counting</li>
-</ul>
+{{range .Pages}}<li><a href="{{.Path}}">{{.Path}}</a>: {{.Summary}}</li>
+{{end}}</ul>
 <p>Single exchanges: run <code>perfagent trace</code> on this host.</p>
 </body></html>
 `))
@@ -343,7 +376,8 @@ func (s *Server) serveLanding(w http.ResponseWriter, r *http.Request) {
 	err := landing.Execute(w, struct {
 		Version string
 		Ready   bool
-	}{s.options.Version, s.ready.Load()})
+		Pages   []Route
+	}{s.options.Version, s.ready.Load(), s.pages})
 	if err != nil {
 		s.options.Log.Debug("writing the landing page", "err", err) // the client is gone
 	}

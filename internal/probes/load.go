@@ -110,6 +110,7 @@ type Probe struct {
 	links []link.Link
 	sweep *link.Iter
 	ring  *ring
+	queue atomic.Pointer[chan *batch] // of Run
 	opts  Options
 
 	lostQueue, lostParse atomic.Uint64

@@ -51,6 +51,7 @@ type dropped struct {
 // Run reads until the context ends, then hands over what is left, and returns. It calls h from one goroutine.
 func (p *Probe) Run(ctx context.Context, h Handler) error {
 	queue := make(chan *batch, batchesMax)
+	p.queue.Store(&queue)
 	pool := &sync.Pool{New: func() any { return &batch{buf: make([]byte, 0, batchBytes)} }}
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -71,6 +72,14 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 	close(queue)
 	wg.Wait()
 	return err
+}
+
+// Queue tells how many batches wait for the handler of Run, and how many may. It may be called from any goroutine.
+func (p *Probe) Queue() (length, capacity int) {
+	if queue := p.queue.Load(); queue != nil {
+		return len(*queue), cap(*queue)
+	}
+	return 0, batchesMax
 }
 
 // read moves samples from the ring buffer to the queue until the context ends.

@@ -1,0 +1,340 @@
+package analytics
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Each limit belongs to the better level, and beyond the fifth is critical and severe; a factor shifts the limits.
+func TestLevelLimits(t *testing.T) {
+	for _, c := range []struct {
+		limits LevelLimits
+		value  float64
+		level  Level
+		severe bool
+	}{
+		{ResponseTimeLimits, 0, Excellent, false}, {ResponseTimeLimits, 100, Excellent, false}, {ResponseTimeLimits, 100.1, Good, false},
+		{ResponseTimeLimits, 300, Good, false}, {ResponseTimeLimits, 500, Fair, false}, {ResponseTimeLimits, 1000, Poor, false},
+		{ResponseTimeLimits, 1000.1, Critical, false}, {ResponseTimeLimits, 2000, Critical, false}, {ResponseTimeLimits, 2000.1, Critical, true},
+		{ResponseTimeLimits, math.Inf(1), Critical, true},
+		{ThroughputLimits, 5000, Excellent, false}, {ThroughputLimits, 1000, Excellent, false}, {ThroughputLimits, 999, Good, false},
+		{ThroughputLimits, 500, Good, false}, {ThroughputLimits, 100, Fair, false}, {ThroughputLimits, 50, Poor, false},
+		{ThroughputLimits, 49, Critical, false}, {ThroughputLimits, 10, Critical, false}, {ThroughputLimits, 9, Critical, true},
+		{ErrorRateLimits, 0, Excellent, false}, {ErrorRateLimits, .1, Excellent, false}, {ErrorRateLimits, 1, Good, false},
+		{ErrorRateLimits, 5, Fair, false}, {ErrorRateLimits, 10, Poor, false}, {ErrorRateLimits, 25, Critical, false}, {ErrorRateLimits, 26, Critical, true},
+	} {
+		if g := c.limits.grade(c.value, 1); g.level() != c.level || g.severe() != c.severe {
+			t.Errorf("%v of %v: %s, severe %v", c.value, c.limits, g.level(), g.severe())
+		}
+	}
+}
+
+// level returns an endpoint's level, or "".
+func levelOf(e *Engine, route string, a Aspect) string {
+	for _, l := range e.Levels() {
+		if l.Route == route && l.Levels[a].Known {
+			if l.Levels[a].Severe {
+				return "severe"
+			}
+			return l.Levels[a].Level.String()
+		}
+	}
+	return ""
+}
+
+// A service gets slow, and quick again: its level follows within minutes, once in each direction, and ends with its
+// traffic.
+func TestLevelFollows(t *testing.T) {
+	c := newClock()
+	e := NewEngine(Options{Now: c.now})
+	r := rand.New(rand.NewPCG(1, 1))
+	run := func(ticks int, ms float64, failures int) (first, changes int) {
+		before := levelOf(e, "/a", ResponseTime)
+		for i := range ticks {
+			for k := range 200 {
+				ex := timed("/a", time.Duration(ms*1e6*math.Exp(r.NormFloat64()*.1)))
+				if k < failures {
+					ex.Status, ex.ErrorType = 500, "500"
+				}
+				e.Add(ex)
+			}
+			c.advance(TickInterval)
+			e.Tick()
+			if now := levelOf(e, "/a", ResponseTime); now != before {
+				if changes == 0 {
+					first = i + 1
+				}
+				before = now
+				changes++
+			}
+		}
+		return first, changes
+	}
+	if first, changes := run(60, 40, 0); first != levelHold || changes != 1 || levelOf(e, "/a", ResponseTime) != "excellent" {
+		t.Errorf("at the start: %d changes, the first after %d ticks: %s", changes, first, levelOf(e, "/a", ResponseTime))
+	}
+	if got := levelOf(e, "/a", Throughput) + " " + levelOf(e, "/a", ErrorRate); got != "critical excellent" { // 20 rps, no errors
+		t.Errorf("throughput and errors are %s", got)
+	}
+	first, changes := run(60, 700, 30)
+	if first > 12 || changes != 1 || levelOf(e, "/a", ResponseTime) != "poor" || levelOf(e, "/a", ErrorRate) != "critical" {
+		t.Errorf("slower: %d changes, the first after %d ticks: %s, errors %s", changes, first, levelOf(e, "/a", ResponseTime), levelOf(e, "/a", ErrorRate))
+	}
+	first, changes = run(80, 40, 0)
+	if first > 40 || changes != 1 || levelOf(e, "/a", ResponseTime) != "excellent" {
+		t.Errorf("quick again: %d changes, the first after %d ticks: %s", changes, first, levelOf(e, "/a", ResponseTime))
+	}
+	for range 36 { // five minutes, and up to 50 seconds to a whole one
+		c.advance(TickInterval)
+		e.Tick()
+	}
+	if len(e.Levels()) != 0 {
+		t.Errorf("levels without traffic: %+v", e.Levels())
+	}
+}
+
+// Few exchanges are no evidence: nothing is judged until there are twenty in five minutes, and thin traffic changes a level
+// only after an hour that says nothing else.
+func TestLevelEvidence(t *testing.T) {
+	c := newClock()
+	e := NewEngine(Options{Now: c.now})
+	step := func(ticks int, every int, d time.Duration) (changed int) {
+		before := levelOf(e, "/a", ResponseTime)
+		for i := range ticks {
+			if i%every == 0 {
+				e.Add(timed("/a", d))
+			}
+			c.advance(TickInterval)
+			e.Tick()
+			if now := levelOf(e, "/a", ResponseTime); now != before && changed == 0 {
+				changed = i + 1
+			}
+		}
+		return changed
+	}
+	if changed := step(200, 2, 10*time.Millisecond); changed != 0 { // 15 in five minutes
+		t.Errorf("judged after %d ticks", changed)
+	}
+	if changed := step(200, 1, 10*time.Millisecond); changed == 0 || levelOf(e, "/a", ResponseTime) != "excellent" {
+		t.Errorf("not judged with 30 exchanges: %q", levelOf(e, "/a", ResponseTime))
+	}
+	if changed := step(360, 1, 400*time.Millisecond); changed == 0 || levelOf(e, "/a", ResponseTime) != "fair" {
+		t.Errorf("slower: after %d ticks %q", changed, levelOf(e, "/a", ResponseTime))
+	}
+	// 30 exchanges cannot show clearly that the 95th percentile is below a limit; an hour of them can.
+	if changed := step(500, 1, 10*time.Millisecond); changed < levelPersist || levelOf(e, "/a", ResponseTime) != "excellent" {
+		t.Errorf("quicker: after %d ticks %q", changed, levelOf(e, "/a", ResponseTime))
+	}
+}
+
+// A route's limits go before its service's, and these before the general ones, each aspect by itself. New limits are in
+// force at once, and judged anew.
+func TestLevelOptions(t *testing.T) {
+	c := newClock()
+	e := NewEngine(Options{Now: c.now})
+	strict, general := LevelLimits{1, 2, 3, 4, 5}, LevelLimits{1000, 2000, 3000, 4000, 5000}
+	o := LevelOptions{LevelSet: LevelSet{ResponseTime: &general}, Services: map[string]ServiceLevels{"shop": {
+		LevelSet: LevelSet{ErrorRate: &strict},
+		Routes:   map[string]LevelSet{"/a": {ResponseTime: &strict}, "GET /b": {ResponseTime: &strict}, "POST /c": {ResponseTime: &strict}},
+	}}}
+	run := func(ticks int) {
+		for range ticks {
+			for _, route := range []string{"/a", "/b", "/c"} {
+				for range 100 {
+					e.Add(timed(route, 50*time.Millisecond))
+				}
+			}
+			c.advance(TickInterval)
+			e.Tick()
+		}
+	}
+	e.SetLevels(o)
+	run(levelHold)
+	for route, want := range map[string]string{"/a": "severe", "/b": "severe", "/c": "excellent"} {
+		if got := levelOf(e, route, ResponseTime); got != want {
+			t.Errorf("%s is %q, want %s", route, got, want)
+		}
+	}
+	if w := windowOf(t, e, time.Minute); w.Endpoints[0].Limits[ErrorRate] != strict || w.Endpoints[0].Limits[Throughput] != ThroughputLimits {
+		t.Errorf("limits %v", w.Endpoints[0].Limits)
+	}
+	e.SetLevels(LevelOptions{})
+	if got := levelOf(e, "/a", ResponseTime) + levelOf(e, "/a", Throughput); got != "critical" && got != "severe" && got != "poor" && got != "fair" && got != "good" {
+		t.Errorf("after the change, before a new judgement: %q", got)
+	}
+	run(levelHold)
+	if got := levelOf(e, "/a", ResponseTime); got != "excellent" {
+		t.Errorf("with the default limits: %q", got)
+	}
+}
+
+// simulated is an endpoint with stationary traffic: requests come at random, at a rate and with times that breathe
+// (correlated over minutes, as those of real services do), and fail at a constant rate.
+type simulated struct {
+	rate, failing float64
+	table         [4096]uint16 // cells of response times, by quantile
+	breath, swing float64      // of times, in the logarithm
+	rateBreath    float64
+	tallies       [ticksPerFive]tally
+	counts        [ticksPerFive][]uint16
+	window        cells
+	sum           tally
+	grades
+}
+
+const simulatedTicks = 24 * 360 // a day
+
+func newSimulated(r *rand.Rand) *simulated {
+	s := &simulated{}
+	// From one request a minute to fifteen a second; medians from 20 ms to 2 s, narrow or wide.
+	s.rate = math.Exp(math.Log(1./60) + r.Float64()*math.Log(900))
+	median, sigma := math.Exp(math.Log(20e6)+r.Float64()*math.Log(100)), .1+.9*r.Float64()
+	if r.IntN(2) == 0 {
+		s.failing = math.Exp(math.Log(1e-4) + r.Float64()*math.Log(4000))
+	}
+	s.swing = .08 * r.Float64()
+	for i := range s.table {
+		s.table[i] = uint16(scales[Nanoseconds].cell(uint64(median * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*(float64(i)+.5)/4096-1)))))
+	}
+	s.limits = new(LevelOptions).general()
+	return s
+}
+
+func poisson(r *rand.Rand, mean float64) int {
+	if mean > 50 {
+		return int(max(math.Round(mean+math.Sqrt(mean)*r.NormFloat64()), 0))
+	}
+	n, end := 0, math.Exp(-mean)
+	for p := r.Float64(); p > end; n++ {
+		p *= r.Float64()
+	}
+	return n
+}
+
+// tick goes on by ten seconds and reports the number of changes of each aspect, the first judgement not among them.
+func (s *simulated) tick(r *rand.Rand, i int) (changes [Aspects]int) {
+	const memory = .97 // of one tick: five minutes
+	s.breath = memory*s.breath + math.Sqrt(1-memory*memory)*r.NormFloat64()
+	s.rateBreath = memory*s.rateBreath + math.Sqrt(1-memory*memory)*r.NormFloat64()
+	n := poisson(r, s.rate*10*math.Exp(s.swing*s.rateBreath))
+	shift := int(math.Round(s.swing * s.breath / math.Ln2 * bucketsPerOctave))
+	at := i % ticksPerFive
+	s.sum.subtract(&s.tallies[at])
+	for _, c := range s.counts[at] {
+		s.window.n[c]--
+	}
+	s.counts[at] = s.counts[at][:0]
+	t := tally{}
+	for range n {
+		c := int(s.table[r.Uint32()&4095]) + shift
+		s.window.add(c, 1)
+		s.counts[at] = append(s.counts[at], uint16(c))
+	}
+	t[tallyExchanges] = uint64(n)
+	t[tallyFailures] = uint64(min(poisson(r, float64(n)*s.failing), n))
+	s.tallies[at] = t
+	s.sum.add(&t)
+	if s.sum[tallyExchanges] == 0 {
+		s.hide()
+		return changes
+	}
+	before := s.judged
+	s.judge(&s.sum, &s.window, 10*float64(min(i+1, ticksPerFive)))
+	for a := range changes {
+		if before[a].known && before[a].grade != s.judged[a].grade {
+			changes[a]++
+		}
+	}
+	return changes
+}
+
+// Levels of stationary traffic are stable: of 2,000 endpoints that are simulated for a day each, at most one in 200 has a
+// level that changes more than once (all of these with less than one request a second, judged early by a few dozen
+// exchanges), and there is one change in ten days. A level that simply followed the value changes over a hundred times a
+// day.
+func TestLevelStability(t *testing.T) {
+	days := 2000
+	if testing.Short() {
+		days = 200
+	}
+	type result struct {
+		changes, naive [Aspects]int
+		about          string
+	}
+	const naiveDays = 100
+	results := make([]result, days)
+	var wait sync.WaitGroup
+	for part := range 2 {
+		wait.Go(func() {
+			for day := part; day < days; day += 2 {
+				r := rand.New(rand.NewPCG(42, uint64(day)))
+				s := newSimulated(r)
+				var followed [Aspects]grade
+				for i := range simulatedTicks {
+					for a, n := range s.tick(r, i) {
+						results[day].changes[a] += n
+					}
+					if day >= naiveDays {
+						continue
+					}
+					for a, e := range s.estimates() {
+						if g := s.limits[a].grade(e, 1); !math.IsNaN(e) && g != followed[a] {
+							followed[a] = g
+							results[day].naive[a]++
+						}
+					}
+				}
+				results[day].about = fmt.Sprintf("day %d: %.3g rps, %.3g failing, swing %.2g: %v", day, s.rate, s.failing, s.swing, results[day].changes)
+			}
+		})
+	}
+	wait.Wait()
+	for a := range Aspects {
+		changed, more, total, naive := 0, 0, 0, 0
+		for _, x := range results {
+			total += x.changes[a]
+			naive += x.naive[a]
+			if x.changes[a] > 0 {
+				changed++
+			}
+			if x.changes[a] > 1 {
+				more++
+			}
+		}
+		t.Logf("%s: %d changes in %d endpoint-days, %d days with one, %d with more; a level that follows the value: %d changes in %d days",
+			Aspect(a), total, days, changed-more, more, naive, naiveDays)
+	}
+	over, all := 0, 0
+	for _, x := range results {
+		for _, n := range x.changes {
+			all += n
+		}
+		if slices.Max(x.changes[:]) > 1 {
+			over++
+			t.Log(x.about)
+		}
+	}
+	if over > days/200 || all > days/10 {
+		t.Errorf("%d endpoint-days of %d have a level that changed more than once; %d changes in all", over, days, all)
+	}
+}
+
+// estimates are the values that levels are about, NaN where there are too few exchanges.
+func (s *simulated) estimates() (all [Aspects]float64) {
+	all = [Aspects]float64{math.NaN(), math.NaN(), math.NaN()}
+	if e, ok := estimateResponseTime(&s.sum, &s.window); ok {
+		all[ResponseTime] = e.value
+	}
+	if s.sum[tallyExchanges] > 0 {
+		all[Throughput] = float64(s.sum[tallyExchanges]) / 300
+	}
+	if e, ok := estimateErrorRate(&s.sum); ok {
+		all[ErrorRate] = e.value
+	}
+	return all
+}

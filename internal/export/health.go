@@ -1,0 +1,315 @@
+package export
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/perfagent/perfagent/internal/analytics"
+)
+
+// healthReasonsMax bounds the reasons that an answer lists.
+const healthReasonsMax = 20
+
+// saturationWarn is from which part of its capacity left on a service is about to be full.
+const saturationWarn = .1
+
+// The states of health, from the best to the worst; unknown says that there was nothing to judge by.
+const (
+	healthy  = "healthy"
+	degraded = "degraded"
+	critical = "critical"
+	unknown  = "unknown"
+)
+
+type performanceHealth struct {
+	Status          string       `json:"status" about:"healthy; degraded: a response time or error rate is poor or critical, or a service is nearly full; critical: one is beyond its fifth limit; unknown: nothing was judged"`
+	Time            time.Time    `json:"time"`
+	WindowName      string       `json:"window"`
+	EndpointsJudged int          `json:"endpoints_judged"`
+	ReasonsTotal    int          `json:"reasons_total"`
+	Reasons         []reasonJSON `json:"reasons" about:"the worst first, at most 20"`
+}
+
+type reasonJSON struct {
+	Service   string   `json:"service_name"`
+	Namespace string   `json:"service_namespace,omitempty"`
+	Method    string   `json:"method,omitempty"`
+	Route     string   `json:"http_route,omitempty"`
+	Aspect    string   `json:"aspect" about:"response_time, error_rate or saturation"`
+	Level     string   `json:"level,omitempty"`
+	Severe    bool     `json:"severe,omitempty"`
+	Value     *float64 `json:"value" about:"ms, percent, or percent of the capacity left"`
+	Message   string   `json:"message"`
+	weight    float64
+	exchanges uint64
+}
+
+// performanceHealthRoute serves the health of what is watched. Its status code is always 200: the agent is well, and nobody
+// should restart it because a service is slow. Throughput does not count: few requests are nobody's fault.
+func performanceHealthRoute(o PerformanceOptions) Route {
+	return Route{
+		Path: "/health/performance", Summary: "Health of what is watched, with reasons.", Response: performanceHealth{},
+	}.serveJSON(func(map[string]string) (any, error) {
+		w, err := o.Engine.Window(analytics.LevelWindow)
+		if err != nil {
+			return nil, err
+		}
+		return o.health(w), nil
+	})
+}
+
+func (o *PerformanceOptions) health(w *analytics.Window) *performanceHealth {
+	h := &performanceHealth{Status: unknown, Time: o.now(), WindowName: windowName(w.Length)}
+	var reasons []reasonJSON
+	for i := range w.Endpoints {
+		e := &w.Endpoints[i]
+		rt, er := e.Levels[analytics.ResponseTime], e.Levels[analytics.ErrorRate]
+		if rt.Known || er.Known {
+			h.EndpointsJudged++
+		}
+		reasons = appendReason(reasons, e, analytics.ResponseTime, rt, e.P95/1e6, "the 95th percentile of response times is %.4g ms")
+		reasons = appendReason(reasons, e, analytics.ErrorRate, er, 100*e.ErrorRate(), "%.4g %% of requests fail")
+	}
+	for i := range w.Services {
+		s := &w.Services[i]
+		if s.Saturation.Known && s.Saturation.Method == "load" && s.Saturation.CapacityLeft < saturationWarn {
+			left := 100 * s.Saturation.CapacityLeft
+			reasons = append(reasons, reasonJSON{Service: s.Service, Namespace: s.Namespace, Aspect: "saturation", Value: rounded(left),
+				Message: fmt.Sprintf("about %.2g %% of the capacity is left (an estimate)", left), exchanges: s.Exchanges})
+		}
+	}
+	slices.SortStableFunc(reasons, func(a, b reasonJSON) int {
+		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(b.exchanges, a.exchanges))
+	})
+	switch {
+	case len(reasons) > 0 && reasons[0].Severe:
+		h.Status = critical
+	case len(reasons) > 0:
+		h.Status = degraded
+	case h.EndpointsJudged > 0:
+		h.Status = healthy
+	}
+	h.ReasonsTotal = len(reasons)
+	h.Reasons = append([]reasonJSON{}, reasons[:min(len(reasons), healthReasonsMax)]...)
+	return h
+}
+
+func appendReason(to []reasonJSON, e *analytics.EndpointWindow, a analytics.Aspect, l analytics.AspectLevel, value float64, format string) []reasonJSON {
+	if !l.Known || l.Level < analytics.Poor {
+		return to
+	}
+	r := reasonJSON{Service: e.Service, Namespace: e.Namespace, Method: e.Method, Route: e.Route, Aspect: a.String(), Level: l.Level.String(),
+		Severe: l.Severe, Value: rounded(value), Message: fmt.Sprintf(format, value), weight: float64(l.Level), exchanges: e.Exchanges}
+	if l.Severe {
+		r.weight++
+	}
+	return append(to, r)
+}
+
+// AgentOptions configures what is served of the agent's own health.
+type AgentOptions struct {
+	Source Source
+	Probes ProbeStatus
+	// Missing is what cannot be seen on this host, in a user's words; nil: unknown.
+	Missing func() []string
+	// Queues are the queues inside of the agent; nil: unknown.
+	Queues func() []QueueState
+	// Reload is that of CollectorOptions.
+	Reload func() (successful bool, last time.Time)
+	// MemoryLimit is the bound on resident memory, bytes; nil: unknown.
+	MemoryLimit func() int64
+	// WindowMemory is what windows take, bytes; nil: unknown.
+	WindowMemory func() int64
+	// Started is when the agent started; zero: unknown.
+	Started time.Time
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// QueueState is the length of one queue.
+type QueueState struct {
+	Name     string `json:"name"`
+	Length   int    `json:"length"`
+	Capacity int    `json:"capacity"`
+}
+
+type agentHealth struct {
+	Status        string       `json:"status" about:"healthy or degraded"`
+	Reasons       []string     `json:"reasons"`
+	Time          time.Time    `json:"time"`
+	UptimeSeconds *float64     `json:"uptime_seconds,omitempty"`
+	Backend       string       `json:"backend,omitempty" about:"absent before probes are attached"`
+	Hooks         []hookJSON   `json:"hooks"`
+	NotVisible    []string     `json:"not_visible" about:"what this host does not let the agent see"`
+	Exchanges     uint64       `json:"exchanges" about:"reported since the start"`
+	Lost          uint64       `json:"exchanges_lost" about:"known to have happened, and not reported"`
+	LostPercent   *float64     `json:"exchanges_lost_percent" about:"of all that are known; null without any"`
+	Losses        []lossJSON   `json:"losses" about:"by stage and reason, those that happened"`
+	Queues        []QueueState `json:"queues"`
+	Memory        memoryJSON   `json:"memory"`
+	Goroutines    int          `json:"goroutines"`
+	Endpoints     int          `json:"endpoints"`
+	Overflowed    uint64       `json:"endpoints_overflowed" about:"exchanges counted under _OTHER"`
+	Reload        *reloadJSON  `json:"config,omitempty"`
+}
+
+type hookJSON struct {
+	Probe    string `json:"probe"`
+	Backend  string `json:"backend"`
+	Attached bool   `json:"attached"`
+}
+
+type lossJSON struct {
+	Stage  string `json:"stage"`
+	Reason string `json:"reason"`
+	Count  uint64 `json:"count"`
+}
+
+type memoryJSON struct {
+	Resident *float64 `json:"resident_mb,omitempty" about:"of 10^6 bytes, as all"`
+	Heap     *float64 `json:"heap_mb"`
+	Windows  *float64 `json:"windows_mb,omitempty"`
+	Kernel   *float64 `json:"bpf_maps_mb,omitempty"`
+	Limit    *float64 `json:"limit_mb,omitempty" about:"soft, on what is resident"`
+}
+
+type reloadJSON struct {
+	Successful bool      `json:"last_reload_successful"`
+	Last       time.Time `json:"last_reload_success_time"`
+}
+
+const (
+	// lostWarnPercent of all exchanges lost is more than a burst at the start.
+	lostWarnPercent = 1
+	// queueWarn is the fullness from which on a queue is about to lose.
+	queueWarn = .8
+)
+
+func agentHealthRoute(o AgentOptions) Route {
+	return Route{
+		Path: "/monitoring/health", Summary: "Health of the agent itself: probes, losses, queues, memory.", Response: agentHealth{},
+	}.serveJSON(func(map[string]string) (any, error) { return o.health(), nil })
+}
+
+func (o *AgentOptions) health() *agentHealth {
+	h := &agentHealth{Status: healthy, Reasons: []string{}, Hooks: []hookJSON{}, NotVisible: []string{}, Losses: []lossJSON{},
+		Queues: []QueueState{}, Goroutines: runtime.NumGoroutine(), Time: time.Now().UTC()}
+	if o.Now != nil {
+		h.Time = o.Now().UTC()
+	}
+	if !o.Started.IsZero() {
+		h.UptimeSeconds = rounded(h.Time.Sub(o.Started).Seconds())
+	}
+	o.fillProbes(h)
+	o.fillBooks(h)
+	o.fillMemory(h)
+	if o.Queues != nil {
+		for _, q := range o.Queues() {
+			h.Queues = append(h.Queues, q)
+			if q.Capacity > 0 && float64(q.Length) >= queueWarn*float64(q.Capacity) {
+				h.degrade("the queue %s is nearly full: %d of %d", q.Name, q.Length, q.Capacity)
+			}
+		}
+	}
+	if o.Reload != nil {
+		successful, last := o.Reload()
+		h.Reload = &reloadJSON{successful, last.UTC()}
+		if !successful {
+			h.degrade("the configuration could not be reloaded; the one before is in force")
+		}
+	}
+	return h
+}
+
+func (h *agentHealth) degrade(format string, args ...any) {
+	h.Status = degraded
+	h.Reasons = append(h.Reasons, fmt.Sprintf(format, args...))
+}
+
+func (o *AgentOptions) fillProbes(h *agentHealth) {
+	if o.Probes.Backend != nil {
+		h.Backend = o.Probes.Backend()
+		if h.Backend == "" {
+			h.degrade("no probes are attached")
+		}
+	}
+	if o.Probes.Probes != nil {
+		for _, p := range o.Probes.Probes() {
+			h.Hooks = append(h.Hooks, hookJSON{p.Probe, p.Backend, p.Attached})
+		}
+	}
+	if o.Probes.Maps != nil {
+		var bytes uint64
+		for _, m := range o.Probes.Maps() {
+			bytes += m.Bytes
+		}
+		h.Memory.Kernel = megabytes(bytes)
+	}
+	if o.Missing != nil {
+		for _, missing := range o.Missing() {
+			h.NotVisible = append(h.NotVisible, missing)
+			h.degrade("not visible: %s", missing)
+		}
+	}
+}
+
+func (o *AgentOptions) fillBooks(h *agentHealth) {
+	s := o.Source.Snapshot()
+	books := s.Books(0)
+	h.Exchanges, h.Lost, h.Endpoints, h.Overflowed = books.Reported, books.Lost, s.EndpointsOwn, s.Overflowed
+	for _, l := range s.Lost {
+		if l.Count > 0 {
+			h.Losses = append(h.Losses, lossJSON{l.Stage, l.Reason, l.Count})
+		}
+	}
+	if known := books.Reported + books.Lost; known > 0 {
+		percent := 100 * float64(books.Lost) / float64(known)
+		h.LostPercent = rounded(percent)
+		if percent >= lostWarnPercent {
+			h.degrade("%.3g %% of all exchanges were lost", percent)
+		}
+	}
+}
+
+func (o *AgentOptions) fillMemory(h *agentHealth) {
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(heap)
+	h.Memory.Heap = megabytes(heap[0].Value.Uint64())
+	if o.WindowMemory != nil {
+		h.Memory.Windows = megabytes(uint64(o.WindowMemory()))
+	}
+	resident, known := residentBytes()
+	if known {
+		h.Memory.Resident = megabytes(resident)
+	}
+	if o.MemoryLimit != nil {
+		limit := uint64(o.MemoryLimit())
+		h.Memory.Limit = megabytes(limit)
+		if known && resident > limit {
+			h.degrade("%d MB are resident, the limit is %d", resident/1e6, limit/1e6)
+		}
+	}
+}
+
+func megabytes(bytes uint64) *float64 { return rounded(float64(bytes) / 1e6) }
+
+// residentBytes is the second number of /proc/self/statm, in pages (proc(5)).
+func residentBytes() (uint64, bool) {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, false
+	}
+	fields := bytes.Fields(b)
+	if len(fields) < 2 {
+		return 0, false
+	}
+	pages, err := strconv.ParseUint(string(fields[1]), 10, 64)
+	return pages * uint64(os.Getpagesize()), err == nil
+}

@@ -1,0 +1,174 @@
+package export
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Route is a path that the server serves. One table of them registers the handlers and makes /openapi.json, so that
+// neither knows a path that the other does not.
+type Route struct {
+	Path    string
+	Summary string // one line, for people
+	// Methods are what the path takes; empty means GET, and HEAD with it.
+	Methods    []string
+	Parameters []Parameter
+	// MediaType is of a successful answer; empty means application/json.
+	MediaType string
+	// Response is a value of the type that a JSON answer has; nil: any.
+	Response any
+	// Errors are the statuses of problem documents that it may answer with, beside 400 (with parameters) and 405.
+	Errors  []int
+	Handler http.Handler
+}
+
+// Parameter is one of a path's query.
+type Parameter struct {
+	Name, Description string
+	// Enum are the values it may have. Without, it is a number where Most is set, else a string.
+	Enum        []string
+	Least, Most int
+	Default     string
+	Repeatable  bool
+}
+
+func (r *Route) methods() []string {
+	if len(r.Methods) > 0 {
+		return r.Methods
+	}
+	return []string{http.MethodGet, http.MethodHead}
+}
+
+func (r *Route) mediaType() string {
+	if r.MediaType != "" {
+		return r.MediaType
+	}
+	return "application/json"
+}
+
+// register makes the mux serve the route, and refuse other methods.
+func (r Route) register(mux *http.ServeMux) {
+	pattern := r.Path
+	if pattern == "/" {
+		pattern = "/{$}"
+	}
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, q *http.Request) {
+		if allowMethods(w, q, r.methods()...) {
+			r.Handler.ServeHTTP(w, q)
+		}
+	})
+}
+
+// query returns the parameters of a request, each with its value or default. Unknown, repeated and wrong ones are errors: a
+// parameter that does nothing misleads.
+func (r *Route) query(raw string) (map[string]string, error) {
+	given, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, fmt.Errorf("the query is malformed: %w", err)
+	}
+	values := make(map[string]string, len(r.Parameters))
+	for i := range r.Parameters {
+		p := &r.Parameters[i]
+		values[p.Name] = p.Default
+		texts, ok := given[p.Name]
+		delete(given, p.Name)
+		if !ok {
+			continue
+		}
+		if len(texts) > 1 {
+			return nil, fmt.Errorf("%s is given %d times", p.Name, len(texts))
+		}
+		if err := p.check(texts[0]); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Name, err)
+		}
+		values[p.Name] = texts[0]
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		return nil, fmt.Errorf("unknown parameter %q; %s takes %s", name, r.Path, r.parameterNames())
+	}
+	return values, nil
+}
+
+func (r *Route) parameterNames() string {
+	if len(r.Parameters) == 0 {
+		return "none"
+	}
+	var names []string
+	for i := range r.Parameters {
+		names = append(names, r.Parameters[i].Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (p *Parameter) check(text string) error {
+	switch {
+	case len(p.Enum) > 0:
+		if !slices.Contains(p.Enum, text) {
+			return fmt.Errorf("%q is not one of %s", text, strings.Join(p.Enum, ", "))
+		}
+	case p.Most > 0:
+		if n, err := strconv.Atoi(text); err != nil || n < p.Least || n > p.Most {
+			return fmt.Errorf("%q is not a number from %d to %d", text, p.Least, p.Most)
+		}
+	case text == "":
+		return errors.New("the value is empty")
+	}
+	return nil
+}
+
+const (
+	// answersMax bounds the answers of one path that are made or written at once, and with them their memory: some 2 KiB
+	// a row. Who comes when there are as many waits for answerWait.
+	answersMax = 4
+	answerWait = time.Second
+)
+
+// serveJSON makes a handler of what answers a query. Its error is the server's, not the client's.
+func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
+	slots := make(chan struct{}, answersMax)
+	r.Errors = append(r.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	r.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		q, err := r.query(req.URL.RawQuery)
+		if err != nil {
+			problem(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		wait := time.NewTimer(answerWait)
+		defer wait.Stop()
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-wait.C:
+			w.Header().Set("Retry-After", "1")
+			problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d answers of this path are under way already", answersMax))
+			return
+		case <-req.Context().Done():
+			return
+		}
+		document, err := answer(q)
+		if err != nil {
+			problem(w, http.StatusInternalServerError, err.Error())
+			return
+		}
+		body, err := json.Marshal(document)
+		if err != nil {
+			problem(w, http.StatusInternalServerError, "the answer could not be encoded: "+err.Error())
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+		if req.Method != http.MethodHead {
+			_, _ = w.Write(append(body, '\n')) // the client may be gone
+		}
+	})
+	return r
+}
