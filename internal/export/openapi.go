@@ -149,7 +149,11 @@ func (s *schemas) structure(t reflect.Type) object {
 		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous && name == "" {
-			inner := s.structure(f.Type)
+			embedded := f.Type
+			if embedded.Kind() == reflect.Pointer {
+				embedded = embedded.Elem()
+			}
+			inner := s.structure(embedded)
 			for k, v := range inner["properties"].(object) {
 				properties[k] = v
 			}

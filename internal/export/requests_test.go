@@ -14,7 +14,7 @@ import (
 )
 
 // filledRequests holds three exchanges of each kind in both roles, /items/{id} of shop and one of other.
-func filledRequests(t *testing.T) *RequestsHandler {
+func filledRequests(t testing.TB) *RequestsHandler {
 	t.Helper()
 	engine := analytics.NewEngine(analytics.Options{})
 	source := analytics.NewRequests(analytics.RequestsOptions{Now: func() int64 { return 2_000_000_000 }})

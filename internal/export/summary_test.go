@@ -261,7 +261,8 @@ func fullServer(t testing.TB) *Server {
 	e := shopEngine(c)
 	return NewServer(ServerOptions{
 		Version: "1.2.3", Performance: performanceOf(e, c), Agent: AgentOptions{Source: e}, Metrics: metricsHandlerOf(t, e, true),
-		Routes: []Route{{Path: "/more", Summary: "More.", Handler: http.NotFoundHandler()}},
+		Requests: filledRequests(t),
+		Routes:   []Route{{Path: "/more", Summary: "More.", Handler: http.NotFoundHandler()}},
 	})
 }
 
@@ -304,7 +305,8 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("the schema %s is missing", name)
 		}
 	}
-	for path, name := range map[string]string{"/performance/summary": "Summary", "/health/performance": "PerformanceHealth", "/monitoring/health": "AgentHealth"} {
+	for path, name := range map[string]string{"/performance/summary": "Summary", "/health/performance": "PerformanceHealth", "/monitoring/health": "AgentHealth",
+		"/requests": "RequestsDocument"} {
 		var answer map[string]any
 		get(t, s, path, &answer)
 		for _, problem := range mismatches(answer, doc.Components.Schemas[name], doc.Components.Schemas, name) {
