@@ -270,7 +270,7 @@ type Latency struct {
 }
 
 // Count is how many durations there are.
-func (l *Latency) Count() (n uint64) {
+func (l Latency) Count() (n uint64) {
 	for _, b := range l.Buckets {
 		n += b
 	}

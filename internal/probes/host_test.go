@@ -1,7 +1,17 @@
 package probes
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func openHost(t *testing.T, p *Probe) *Host {
@@ -73,4 +83,182 @@ func TestHostOpenClose(t *testing.T) {
 			t.Errorf("round %d: %d descriptors, %d before", round, n, before)
 		}
 	}
+}
+
+// Two processes that share a processor without end wait for it: each of their waits is counted, and their sum is what the
+// scheduler itself says of the process. A group's share stands apart from the host's, which grows with it.
+func TestHostRunQueue(t *testing.T) {
+	h := openHost(t, nil)
+	one, other := startBurner(t), startBurner(t)
+	if _, err := h.Watch(map[uint32]uint32{uint32(one): 1, uint32(other): 2}); err != nil {
+		t.Fatal(err)
+	}
+	stopProcess(t, one)
+	stopProcess(t, other)
+	readHost(t, h)
+	before := readSchedstat(t, one)
+	unix.Kill(one, unix.SIGCONT)
+	unix.Kill(other, unix.SIGCONT)
+	waitFor(t, "25 turns of a burning process", func() bool { return readSchedstat(t, one).turns-before.turns >= 25 })
+	stopProcess(t, one)
+	stopProcess(t, other)
+	after := readSchedstat(t, one)
+	r := readHost(t, h)
+	got := r.Groups[1]
+	if turns := after.turns - before.turns; got.Count() != turns {
+		t.Errorf("%d waits, the scheduler counts %d", got.Count(), turns)
+	}
+	if waited := after.waitedNS - before.waitedNS; got.SumNS != waited {
+		t.Errorf("waited %d ns, the scheduler says %d", got.SumNS, waited)
+	}
+	if long := countAbove(&got, time.Millisecond); long < 10 {
+		t.Errorf("%d waits of at least 1 ms behind a process that never sleeps: %v", long, got.Buckets)
+	}
+	if all := r.RunQueue.Count(); all < got.Count()+r.Groups[2].Count() {
+		t.Errorf("%d waits on the host, %d and %d of the groups", all, got.Count(), r.Groups[2].Count())
+	}
+}
+
+// startBurner starts a process that uses up one processor, the same for all.
+func startBurner(t *testing.T) (pid int) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", "while :; do :; done")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	var set unix.CPUSet
+	set.Set(0)
+	if err := unix.SchedSetaffinity(cmd.Process.Pid, &set); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+// stopProcess stops a process and returns once it does not run any more.
+func stopProcess(t *testing.T, pid int) {
+	t.Helper()
+	unix.Kill(pid, unix.SIGSTOP)
+	waitFor(t, "a stopped process", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
+}
+
+type schedstat struct{ ranNS, waitedNS, turns uint64 }
+
+func readSchedstat(t *testing.T, pid int) (s schedstat) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscan(string(data), &s.ranNS, &s.waitedNS, &s.turns); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// countAbove counts what took at least d, rounded up to the next bound.
+func countAbove(l *Latency, d time.Duration) (n uint64) {
+	for i := 1; i < LatencyBuckets; i++ {
+		if LatencyFloor<<(i-1) >= d {
+			n += l.Buckets[i]
+		}
+	}
+	return n
+}
+
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+// Direct writes and what makes them durable are counted one by one, and neither more nor fewer than /proc/diskstats says,
+// which is read before and behind, and which other processes add to.
+func TestHostBlockIO(t *testing.T) {
+	h := openHost(t, nil)
+	const writes = 37
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "direct"), os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o600)
+	if errors.Is(err, unix.EINVAL) {
+		t.Skip("the directory for temporary files is in memory")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	major, minor := unix.Major(st.Dev), unix.Minor(st.Dev)
+	if _, err := os.Stat(fmt.Sprintf("/sys/dev/block/%d:%d/queue", major, minor)); err != nil {
+		t.Skip("the directory for temporary files is not on a whole disk")
+	}
+	outerBefore := readDiskstats(t, major, minor)
+	readHost(t, h)
+	innerBefore := readDiskstats(t, major, minor)
+	block, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(block)
+	for i := range writes {
+		if _, err := f.WriteAt(block, int64(i)*4096); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	innerAfter := readDiskstats(t, major, minor)
+	got := make(map[DiskOperation]Latency)
+	for _, d := range readHost(t, h).Disks {
+		if d.Major == major && d.Minor == minor {
+			got[d.Operation] = d.Latency
+		}
+	}
+	outerAfter := readDiskstats(t, major, minor)
+	for o, n := range innerAfter {
+		l := got[o]
+		count, least, most := l.Count(), n-innerBefore[o], outerAfter[o]-outerBefore[o]
+		t.Logf("%s: %d requests, diskstats %d to %d, mean %d us", o, count, least, most, l.SumNS/max(count, 1)/1000)
+		if count < least || count > most {
+			t.Errorf("%s: %d requests, /proc/diskstats counts %d to %d", o, count, least, most)
+		}
+	}
+	if write := got[DiskWrite]; write.Count() < writes || write.SumNS == 0 {
+		t.Errorf("%d writes counted, %d made", write.Count(), writes)
+	}
+}
+
+// readDiskstats returns how many requests of each kind a disk has done.
+func readDiskstats(t *testing.T, major, minor uint32) map[DiskOperation]uint64 {
+	t.Helper()
+	data, err := os.ReadFile("/proc/diskstats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) < 20 || f[0] != fmt.Sprint(major) || f[1] != fmt.Sprint(minor) {
+			continue
+		}
+		at := func(i int) uint64 {
+			n, err := strconv.ParseUint(f[i], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		return map[DiskOperation]uint64{DiskRead: at(3), DiskWrite: at(7), DiskDiscard: at(14), DiskFlush: at(18)}
+	}
+	t.Fatalf("no disk %d:%d in /proc/diskstats", major, minor)
+	return nil
 }
