@@ -483,7 +483,12 @@ int iter_listeners(struct bpf_iter__task_file *ctx)
 	struct socket *sock = BPF_CORE_READ(file, private_data);
 	struct sock *sk = BPF_CORE_READ(sock, sk);
 
-	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
+	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
+		return 0;
+	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
+
+	/* Go's servers listen with MPTCP, whose clients mostly come with TCP. */
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP)
 		return 0;
 	struct listener at = {
 		.netns = BPF_CORE_READ((const struct sock___host *)sk, __sk_common.skc_net.net, ns.inum),

@@ -8,6 +8,8 @@
 #include "events.h"
 #include "kernel.h"
 
+#define IPPROTO_MPTCP 262
+
 /* ---- limits: sizes beyond which something is counted as unattributed or untracked ---- */
 
 #define TASKS 4096 /* a power of two; 32 KiB */
