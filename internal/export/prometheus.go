@@ -61,6 +61,8 @@ type CollectorOptions struct {
 	// Reload tells whether the configuration was last loaded with success, and when it was the last time. It is exported
 	// where it is not nil.
 	Reload func() (successful bool, last time.Time)
+	// Host tells what the host suffers from; nil, and a nil result: nothing is known of it.
+	Host func() *HostStats
 }
 
 // Collector exports snapshots as constant metrics. It is the union of its two halves: the agent's own few metrics, and
@@ -146,6 +148,7 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descActive, float64(n), service)
 	}
 	c.collectStatus(gauge)
+	c.collectHost(ch)
 }
 
 // collectStatus exports what does not come from the snapshot.
