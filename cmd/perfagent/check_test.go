@@ -28,10 +28,13 @@ func fakeRoot(t *testing.T, files map[string]string) string {
 
 func useBackends(t *testing.T, backends ...backendReport) {
 	t.Helper()
-	original, decoded := checkBackends, tlsDecoded
+	original, decoded, hostHooks := checkBackends, tlsDecoded, checkHost
 	checkBackends = func(context.Context) ([]backendReport, error) { return backends, nil }
 	tlsDecoded = map[string]bool{"go": true}
-	t.Cleanup(func() { checkBackends, tlsDecoded = original, decoded })
+	checkHost = func() (backendReport, error) {
+		return backendReport{Name: "host", Available: true, Hooks: []hookReport{{Name: "tp_sched_switch", Available: true}}}, nil
+	}
+	t.Cleanup(func() { checkBackends, tlsDecoded, checkHost = original, decoded, hostHooks })
 }
 
 // Shows what makes a host degraded, one host per case, and that the text says why.

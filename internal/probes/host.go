@@ -143,7 +143,7 @@ func (h *Host) open() error {
 		}
 		hook := Hook{Program: d.program, Duty: string(d.duty), Backend: BackendTracepoint, Attached: err == nil}
 		if err != nil {
-			hook.Reason = reason(err)
+			hook.Reason, hook.Loss = reason(err), d.missing
 			h.Missing = append(h.Missing, d.missing)
 			h.log.Debug("host hook is missing", "program", d.program, "err", err)
 		}
@@ -227,6 +227,21 @@ func (h *Host) attach(program string) error {
 	}
 	h.links = append(h.links, l)
 	return nil
+}
+
+// Observation is something that a Host may see.
+type Observation int
+
+const (
+	ObserveRunQueue Observation = iota
+	ObserveDisks
+	ObserveTCP
+)
+
+// Observes tells whether a Host sees it. Without a hook of TCP's states nothing of TCP has an owner.
+func (h *Host) Observes(o Observation) bool {
+	d := map[Observation]duty{ObserveRunQueue: dutyRunQueue, ObserveDisks: dutyBlock, ObserveTCP: dutyTCPState}[o]
+	return slices.ContainsFunc(h.Hooks, func(k Hook) bool { return k.Duty == string(d) && k.Attached })
 }
 
 // Watch replaces the processes whose waits for a processor are counted by group, which is below HostGroupsMax. It returns
