@@ -399,18 +399,28 @@ int BPF_PROG(tp_tcp_retransmit_synack, struct sock *sk)
 	return 0;
 }
 
-/* An answer to a segment that fits no connection has no socket, or a listener; one that the application causes is closed. */
+/*
+ * An answer to a segment that fits no connection has no socket (since 6.10, 19822a980e19), or a listener or one in TIME_WAIT,
+ * of which only the common part is there; one that the application causes is closed already. Verifiers before 6.13
+ * (838a10bd2ebf) think that sk cannot be NULL and take the check away, so nothing is read through it: where there is no
+ * socket the state reads as 0.
+ */
 SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(tp_tcp_send_reset, struct sock *sk)
 {
-	struct tcp_health *h;
+	__u32 tgid = 0;
 
-	if (!sk)
-		h = health_of(0);
-	else if (sk->__sk_common.skc_state == TCP_CLOSE)
-		h = health_of_current();
-	else
-		h = health_of_socket(sk);
+	if (sk) {
+		__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+		__u32 netns = BPF_CORE_READ((const struct sock___host *)sk, __sk_common.skc_net.net, ns.inum);
+
+		if (state == TCP_CLOSE)
+			tgid = bpf_get_current_pid_tgid() >> 32;
+		else if (state)
+			tgid = owner_of((__u64)sk, netns, BPF_CORE_READ(sk, __sk_common.skc_num));
+	}
+	struct tcp_health *h = health_of(tgid);
+
 	if (h)
 		__sync_fetch_and_add(&h->resets_sent, 1);
 	return 0;

@@ -103,7 +103,7 @@ func check(ctx context.Context, root string, config *Config) (*checkReport, erro
 		report.Backends[i].Hooks = append([]hookReport{}, report.Backends[i].Hooks...)
 	}
 	report.chooseBackend(config.Capture.Backend)
-	report.explainHost(err == nil)
+	report.explainHost(config.Capture.Host, err == nil)
 	filter, err := config.processFilter()
 	if err != nil {
 		return nil, err
@@ -164,8 +164,13 @@ func (r *checkReport) chooseBackend(wanted string) {
 }
 
 // explainHost tries the hooks that watch the host, where BPF programs can be loaded at all.
-func (r *checkReport) explainHost(loads bool) {
+func (r *checkReport) explainHost(mode string, loads bool) {
 	r.Host = backendReport{Name: "host", Hooks: []hookReport{}}
+	if mode == "off" {
+		r.Host.Reason = "switched off by --capture.host"
+		r.blind(blindSpot{What: "what the host and its TCP connections suffer from", Why: r.Host.Reason})
+		return
+	}
 	if !loads {
 		return
 	}

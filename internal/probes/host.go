@@ -576,8 +576,11 @@ func monotonic() int64 {
 	return ts.Nano()
 }
 
-// Maps lists the sizes of the maps; the other probe's is not among them.
+// Maps lists the sizes of the maps; the other probe's is not among them, and none are once it is closed.
 func (h *Host) Maps() []MapUse {
+	if h.maps == nil {
+		return nil
+	}
 	var uses []MapUse
 	for name, m := range h.maps.Maps {
 		if name == hostMapConns && h.conns != nil {
