@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -89,40 +90,84 @@ func TestHostOpenClose(t *testing.T) {
 // scheduler itself says of the process. A group's share stands apart from the host's, which grows with it.
 func TestHostRunQueue(t *testing.T) {
 	h := openHost(t, nil)
-	one, other := startBurner(t), startBurner(t)
-	if _, err := h.Watch(map[uint32]uint32{uint32(one): 1, uint32(other): 2}); err != nil {
-		t.Fatal(err)
+	burners := []int{startBurner(t, true), startBurner(t, true)}
+	r := compareWaits(t, h, burners, 25)
+	// Neither sleeps, so that each waits whenever the other runs.
+	for group := range r.Groups {
+		if l := r.Groups[group]; countAbove(&l, time.Millisecond/2) == 0 {
+			t.Errorf("no long wait behind a process that never sleeps: %v", l.Buckets)
+		}
 	}
-	stopProcess(t, one)
-	stopProcess(t, other)
-	readHost(t, h)
-	before, otherBefore := readSchedstat(t, one), readSchedstat(t, other)
-	unix.Kill(one, unix.SIGCONT)
-	unix.Kill(other, unix.SIGCONT)
-	waitFor(t, "25 turns of a burning process", func() bool { return readSchedstat(t, one).turns-before.turns >= 25 })
-	otherRan := readSchedstat(t, other).ranNS - otherBefore.ranNS
-	stopProcess(t, one)
-	stopProcess(t, other)
-	after := readSchedstat(t, one)
-	r := readHost(t, h)
-	got := r.Groups[1]
-	if turns := after.turns - before.turns; got.Count() != turns {
-		t.Errorf("%d waits, the scheduler counts %d", got.Count(), turns)
-	}
-	if waited := after.waitedNS - before.waitedNS; got.SumNS != waited {
-		t.Errorf("waited %d ns, the scheduler says %d", got.SumNS, waited)
-	}
-	// Neither sleeps: while one runs the other waits. The edges are those of the two signals.
-	if got.SumNS < otherRan*3/4 || countAbove(&got, time.Millisecond/2) == 0 {
-		t.Errorf("waited %d ns while the other ran for %d: %v", got.SumNS, otherRan, got.Buckets)
-	}
-	if all := r.RunQueue.Count(); all < got.Count()+r.Groups[2].Count() {
-		t.Errorf("%d waits on the host, %d and %d of the groups", all, got.Count(), r.Groups[2].Count())
+	if all, parts := r.RunQueue.Count(), r.Groups[0].Count()+r.Groups[1].Count(); all < parts {
+		t.Errorf("%d waits on the host, %d of two of its processes", all, parts)
 	}
 }
 
-// startBurner starts a process that uses up one processor, the same for all.
-func startBurner(t *testing.T) (pid int) {
+// Waits that end on another processor than they began on, because the scheduler moved the task in between, are counted
+// whole: more processes than processors, and none is bound to one.
+func TestHostRunQueueMoved(t *testing.T) {
+	h := openHost(t, nil)
+	var burners []int
+	for range runtime.NumCPU() + 2 {
+		burners = append(burners, startBurner(t, false))
+	}
+	compareWaits(t, h, burners, 25)
+}
+
+// compareWaits lets processes run, each in the group of its index, until the first has had some turns, and compares what was
+// counted with what the scheduler says. Some kernels switch to and from tasks of their own without tracing it: the wait that
+// ends so is counted with the next, and the turn is missing. So one of a few tries must be exact.
+func compareWaits(t *testing.T, h *Host, pids []int, turns uint64) *HostReading {
+	t.Helper()
+	groups := make(map[uint32]uint32)
+	for i, pid := range pids {
+		groups[uint32(pid)] = uint32(i)
+	}
+	if _, err := h.Watch(groups); err != nil {
+		t.Fatal(err)
+	}
+	const tries = 6
+	var differences []string
+	for range tries {
+		r, difference := runAndCompare(t, h, pids, turns)
+		if difference == "" {
+			return r
+		}
+		differences = append(differences, difference)
+	}
+	t.Fatalf("never as the scheduler says:\n%s", strings.Join(differences, "\n"))
+	return nil
+}
+
+func runAndCompare(t *testing.T, h *Host, pids []int, turns uint64) (r *HostReading, difference string) {
+	t.Helper()
+	before := make([]schedstat, len(pids))
+	for _, pid := range pids {
+		stopProcess(t, pid)
+	}
+	readHost(t, h)
+	for i, pid := range pids {
+		before[i] = readSchedstat(t, pid)
+	}
+	for _, pid := range pids {
+		unix.Kill(pid, unix.SIGCONT)
+	}
+	waitFor(t, "turns of a burning process", func() bool { return readSchedstat(t, pids[0]).turns-before[0].turns >= turns })
+	for _, pid := range pids {
+		stopProcess(t, pid)
+	}
+	r = readHost(t, h)
+	for i, pid := range pids {
+		got, after := r.Groups[uint32(i)], readSchedstat(t, pid)
+		if n, waited := after.turns-before[i].turns, after.waitedNS-before[i].waitedNS; got.Count() != n || got.SumNS != waited {
+			difference += fmt.Sprintf("%d waits of %d ns, the scheduler says %d of %d; ", got.Count(), got.SumNS, n, waited)
+		}
+	}
+	return r, difference
+}
+
+// startBurner starts a process that uses up a processor, the same for all that are bound.
+func startBurner(t *testing.T, bound bool) (pid int) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", "while :; do :; done")
 	if err := cmd.Start(); err != nil {
@@ -132,6 +177,9 @@ func startBurner(t *testing.T) (pid int) {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+	if !bound {
+		return cmd.Process.Pid
+	}
 	var set unix.CPUSet
 	set.Set(0)
 	if err := unix.SchedSetaffinity(cmd.Process.Pid, &set); err != nil {
