@@ -95,12 +95,12 @@ generate: ## compile bpf/ for both architectures; needs clang, llvm-strip and li
 .PHONY: generate-check
 generate-check: ## regenerate and compare with what is committed, byte for byte
 	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT
-	cp internal/probes/traffic_* "$$before/"
+	cp internal/probes/{traffic,host}_*_bpfel.* "$$before/"
 	$(MAKE) generate
-	for f in internal/probes/traffic_*; do
+	for f in internal/probes/{traffic,host}_*_bpfel.*; do
 		cmp "$$f" "$$before/$${f##*/}" || { echo "$$f differs: was it generated with this clang, and committed?"; exit 1; }
 	done
-	! git rev-parse --git-dir >/dev/null 2>&1 || git diff --exit-code --stat -- internal/probes/'traffic_*'
+	! git rev-parse --git-dir >/dev/null 2>&1 || git diff --exit-code --stat -- internal/probes/'*_bpfel.*'
 	echo "the committed objects are what $$(clang --version | head -1) makes of bpf/"
 
 .PHONY: format-check

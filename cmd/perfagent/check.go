@@ -26,6 +26,7 @@ type checkReport struct {
 	Privileges []privilege        `json:"privileges"`
 	Backend    string             `json:"backend"` // the one that run would take; empty for none
 	Backends   []backendReport    `json:"backends"`
+	Host       backendReport      `json:"host"` // hooks that watch processors, disks and TCP connections
 	TLS        host.LibraryReport `json:"tls"`
 	NotVisible []blindSpot        `json:"not_visible"`
 }
@@ -102,6 +103,7 @@ func check(ctx context.Context, root string, config *Config) (*checkReport, erro
 		report.Backends[i].Hooks = append([]hookReport{}, report.Backends[i].Hooks...)
 	}
 	report.chooseBackend(config.Capture.Backend)
+	report.explainHost(config.Capture.Host, err == nil)
 	filter, err := config.processFilter()
 	if err != nil {
 		return nil, err
@@ -158,6 +160,31 @@ func (r *checkReport) chooseBackend(wanted string) {
 	}
 	if len(r.Backends) > 0 {
 		r.blind(blindSpot{What: "any exchange", Why: "no backend is available: " + strings.Join(reasons, "; "), Expected: true})
+	}
+}
+
+// explainHost tries the hooks that watch the host, where BPF programs can be loaded at all.
+func (r *checkReport) explainHost(mode string, loads bool) {
+	r.Host = backendReport{Name: "host", Hooks: []hookReport{}}
+	if mode == "off" {
+		r.Host.Reason = "switched off by --capture.host"
+		r.blind(blindSpot{What: "what the host and its TCP connections suffer from", Why: r.Host.Reason})
+		return
+	}
+	if !loads {
+		return
+	}
+	found, err := checkHost()
+	if err != nil {
+		r.Host.Reason = err.Error()
+		r.blind(blindSpot{What: "what the host and its TCP connections suffer from", Why: err.Error(), Expected: true})
+		return
+	}
+	r.Host = found
+	for _, hook := range found.Hooks {
+		if !hook.Available {
+			r.blind(blindSpot{What: hook.Loss, Why: hook.Name + ": " + hook.Reason, Expected: true})
+		}
 	}
 }
 
@@ -316,7 +343,7 @@ func (r *checkReport) write(w io.Writer, output string) error {
 }
 
 func (r *checkReport) writeBackends(b *strings.Builder) {
-	for _, backend := range r.Backends {
+	for _, backend := range append(slices.Clone(r.Backends), r.Host) {
 		writeWrapped(b, "  ", fmt.Sprintf("%-10s %s", backend.Name, availability(backend.Available, backend.Reason)))
 		for _, hook := range backend.Hooks {
 			writeWrapped(b, "    ", hook.Name+" "+availability(hook.Available, hook.Reason))

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -28,10 +29,13 @@ func fakeRoot(t *testing.T, files map[string]string) string {
 
 func useBackends(t *testing.T, backends ...backendReport) {
 	t.Helper()
-	original, decoded := checkBackends, tlsDecoded
+	original, decoded, hostHooks := checkBackends, tlsDecoded, checkHost
 	checkBackends = func(context.Context) ([]backendReport, error) { return backends, nil }
 	tlsDecoded = map[string]bool{"go": true}
-	t.Cleanup(func() { checkBackends, tlsDecoded = original, decoded })
+	checkHost = func() (backendReport, error) {
+		return backendReport{Name: "host", Available: true, Hooks: []hookReport{{Name: "tp_sched_switch", Available: true}}}, nil
+	}
+	t.Cleanup(func() { checkBackends, tlsDecoded, checkHost = original, decoded, hostHooks })
 }
 
 // Shows what makes a host degraded, one host per case, and that the text says why.
@@ -62,6 +66,7 @@ func TestCheck(t *testing.T) {
 		{"no backend", nil, []backendReport{broken}, nil, true, "no backend is available: kprobe: lockdown"},
 		{"forced backend", nil, []backendReport{complete, broken}, func(c *Config) { c.Capture.Backend = "kprobe" }, true, "backend     none\n"},
 		{"hook missing", nil, []backendReport{partial}, nil, true, "! exchanges on Unix sockets: unix_stream_recvmsg: no such function\n"},
+		{"host switched off", nil, []backendReport{complete}, func(c *Config) { c.Capture.Host = "off" }, false, "host       missing: switched off by --capture.host\n"},
 		{"no BTF", map[string]string{"sys/kernel/btf/vmlinux": "-"}, []backendReport{complete}, nil, true, "CONFIG_DEBUG_INFO_BTF=y"},
 		{"no privileges", map[string]string{"proc/self/status": "CapEff:\t0\n"}, []backendReport{complete}, nil, true, "MISSING  CAP_BPF"},
 		{"old kernel", map[string]string{"proc/sys/kernel/osrelease": "5.4.0\n"}, []backendReport{complete}, nil, false, "CAP_SYS_RESOURCE"},
@@ -104,5 +109,22 @@ func TestCheck(t *testing.T) {
 				t.Errorf("JSON: %v\n%s", err, document.String())
 			}
 		})
+	}
+}
+
+// Shows that a hook of the host that is missing is named with its reason, and degrades the host.
+func TestCheckHost(t *testing.T) {
+	useBackends(t, backendReport{Name: "tracepoint", Available: true})
+	checkHost = func() (backendReport, error) {
+		return backendReport{Name: "host", Available: true, Hooks: []hookReport{
+			{Name: "tp_sched_switch", Reason: "no CONFIG_SCHED_INFO", Loss: "how long tasks wait for a processor"}}}, nil
+	}
+	report, err := check(context.Background(), fakeRoot(t, map[string]string{"proc/self/status": "CapEff:\t0\n"}), defaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := blindSpot{What: "how long tasks wait for a processor", Why: "tp_sched_switch: no CONFIG_SCHED_INFO", Expected: true}
+	if !report.Degraded || !slices.Contains(report.NotVisible, want) {
+		t.Errorf("degraded %v, not visible: %+v", report.Degraded, report.NotVisible)
 	}
 }

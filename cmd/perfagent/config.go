@@ -42,6 +42,7 @@ type CaptureConfig struct {
 	Cgroups     []string
 	Backend     string        // auto, tracepoint, fentry, kprobe, syscall
 	TLS         string        // auto, off
+	Host        string        // auto, off
 	HeadBytes   uint32        // captured bytes of a request head, at most
 	Timeout     time.Duration // a request without a response for so long is a timeout
 	RingBytes   uint32        // size of the ring buffer; a power of two
@@ -76,7 +77,7 @@ func defaultConfig() *Config {
 	return &Config{
 		Web: WebConfig{ListenAddresses: []string{"127.0.0.1:9464"}, Socket: "/run/perfagent/perfagent.sock"},
 		Capture: CaptureConfig{
-			Backend: "auto", TLS: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
+			Backend: "auto", TLS: "auto", Host: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},
 		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 32768, Heads: 6144, Streams: 4096},
 		OTLP:   OTLPConfig{Interval: export.OTLPIntervalDefault},

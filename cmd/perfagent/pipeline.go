@@ -21,6 +21,7 @@ import (
 func init() {
 	startPipeline = startAgent
 	checkBackends = checkKernel
+	checkHost = checkHostHooks
 }
 
 // agent is the whole pipeline, left to right: probes -> wire -> http -> host -> analytics -> export.
@@ -30,8 +31,9 @@ type agent struct {
 	worker *worker
 	engine *analytics.Engine
 	hub    *export.TraceHub
-	server *export.Server       // nil without listen addresses
-	otlp   *export.OTLPExporter // nil without an endpoint
+	host   atomic.Pointer[witness] // nil where nothing of the host is watched
+	server *export.Server          // nil without listen addresses
+	otlp   *export.OTLPExporter    // nil without an endpoint
 	recent *export.RequestsHandler
 	socket string // that trace reads from; "" where there is none
 
@@ -77,17 +79,19 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	if err := a.attach(config, log); err != nil {
 		return nil, err
 	}
+	a.watchHost(config, filter)
 	return a, a.start(config)
 }
 
 func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) error {
 	build := readBuild()
 	collector := export.CollectorOptions{
-		Source: a.engine,
-		Build:  export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
-		Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
-		Reload: hooks.ReloadState,
-		Host:   a.worker.sampler.Latest,
+		Source:  a.engine,
+		Build:   export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
+		Probes:  export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
+		Reload:  hooks.ReloadState,
+		Host:    a.worker.sampler.Latest,
+		Witness: a.hostStats,
 	}
 	var err error
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
@@ -173,6 +177,30 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 	return a.probe.AddPIDs(again)
 }
 
+// watchHost opens the kernel side's other half. The agent does without where that fails.
+func (a *agent) watchHost(config *Config, filter host.Filter) {
+	if config.Capture.Host == "off" || a.server == nil || os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1" {
+		return
+	}
+	h, err := probes.OpenHost(probes.HostOptions{Connections: a.probe, Log: a.log})
+	if err != nil {
+		a.log.Warn("not visible: what the host and its TCP connections suffer from", "err", err)
+		return
+	}
+	for _, missing := range h.Missing {
+		a.log.Warn("not visible: " + missing)
+	}
+	filter.PIDs = config.Capture.PIDs
+	a.host.Store(newWitness(h, filter, a.log))
+}
+
+func (a *agent) hostStats() *export.HostStats {
+	if w := a.host.Load(); w != nil {
+		return w.stats()
+	}
+	return nil
+}
+
 func descendants(pids []uint32) ([]uint32, error) {
 	if len(pids) == 0 {
 		return nil, nil
@@ -208,6 +236,9 @@ func (a *agent) start(config *Config) error {
 	a.done.Go(func() { a.worker.clock.Run(reading) })
 	a.done.Go(func() { a.worker.sampler.Run(reading) })
 	a.done.Go(func() { a.engine.Run(reading) })
+	if w := a.host.Load(); w != nil {
+		a.done.Go(func() { w.run(reading) })
+	}
 	if socket != nil {
 		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.hub, a.log)) })
@@ -290,9 +321,12 @@ func (a *agent) release() error {
 		a.cancel()
 		a.done.Wait()
 	}
+	if w := a.host.Load(); w != nil {
+		err = w.host.Close()
+	}
 	if a.probe != nil {
 		a.maps.Lock()
-		err = a.probe.Close()
+		err = errors.Join(err, a.probe.Close())
 		a.maps.closed = true
 		a.maps.Unlock()
 	}
@@ -320,6 +354,11 @@ func (a *agent) probeStates() []export.ProbeState {
 	for _, h := range a.probe.Hooks {
 		states = append(states, export.ProbeState{Probe: h.Program, Backend: h.Backend, Attached: h.Attached})
 	}
+	if w := a.host.Load(); w != nil {
+		for _, h := range w.host.Hooks {
+			states = append(states, export.ProbeState{Probe: "host_" + h.Program, Backend: h.Backend, Attached: h.Attached})
+		}
+	}
 	return states
 }
 
@@ -336,6 +375,9 @@ func (a *agent) mapStates() []export.MapState {
 	for _, m := range a.probe.Maps() {
 		states = append(states, export.MapState{Name: m.Name, Entries: m.Entries, EntriesUnknown: m.Name != countedMap,
 			MaxEntries: m.MaxEntries, Bytes: m.Bytes})
+	}
+	if w := a.host.Load(); w != nil {
+		states = append(states, w.maps...)
 	}
 	return states
 }
@@ -363,4 +405,18 @@ func checkKernel(ctx context.Context) ([]backendReport, error) {
 		reports = append(reports, r)
 	}
 	return reports, nil
+}
+
+// checkHostHooks implements checkHost.
+func checkHostHooks() (backendReport, error) {
+	found, err := probes.CheckHost()
+	if err != nil {
+		return backendReport{}, err
+	}
+	r := backendReport{Name: found.Name}
+	for _, h := range found.Hooks {
+		r.Available = r.Available || h.Attached
+		r.Hooks = append(r.Hooks, hookReport{Name: h.Program, Available: h.Attached, Reason: h.Reason, Loss: h.Loss})
+	}
+	return r, nil
 }

@@ -56,5 +56,10 @@ var checkBackends = func(context.Context) ([]backendReport, error) {
 	return nil, errors.New("this program was built without its probes")
 }
 
+// checkHost tries the hooks that watch processors, disks and TCP connections, likewise. pipeline.go sets it.
+var checkHost = func() (backendReport, error) {
+	return backendReport{}, errors.New("this program was built without its probes")
+}
+
 // tlsDecoded tells which kinds of TLS libraries (host.Library.Kind) this build looks into. pipeline.go may set it.
 var tlsDecoded = map[string]bool{}

@@ -63,6 +63,7 @@ func (c *Config) settings() []setting {
 		{"capture.cgroup", "only processes in this cgroup v2 `path` or below; repeatable", list(&c.Capture.Cgroups, parseCgroupPath, "path", ""), observing | forCheck, false},
 		{"capture.backend", "`backend`: auto, tracepoint, fentry, kprobe or syscall", oneOf(&c.Capture.Backend, "auto", "tracepoint", "fentry", "kprobe", "syscall"), observing | forCheck, false},
 		{"capture.tls", "`mode` of looking into TLS: auto or off", oneOf(&c.Capture.TLS, "auto", "off"), observing | forCheck, false},
+		{"capture.host", "`mode` of watching processors, disks and TCP connections: auto or off", oneOf(&c.Capture.Host, "auto", "off"), observing | forCheck, false},
 		{"capture.head-bytes", "`bytes` of a request head to capture, 64 to 4096", number(&c.Capture.HeadBytes, headBytesMin, headBytesMax, true), observing, false},
 		{"capture.timeout", "`duration` after which a request without a response is a timeout", duration(&c.Capture.Timeout, captureTimeout0, captureTimeout99), observing, false},
 		{"capture.ring-bytes", "`size` of the buffer between kernel and agent, a power of two", scalar(&c.Capture.RingBytes, parseRing, "size").shownAs(showSize), observing, false},

@@ -65,6 +65,8 @@ type CollectorOptions struct {
 	Reload func() (successful bool, last time.Time)
 	// Host is the latest sample of the host's resources, nil before the first. It is exported where the function is not nil.
 	Host func() *host.Sample
+	// Witness tells what the kernel side saw the host suffer from; nil, and a nil result: nothing is known of it.
+	Witness func() *HostStats
 	// Exports tells how the exports over OTLP ended; nil where there are none.
 	Exports func() []ExportCount
 }
@@ -163,6 +165,7 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	c.collectStatus(gauge)
+	c.collectWitness(ch)
 }
 
 // activeByService is Snapshot.Active with the services that have no request in progress: a gauge that vanishes at zero keeps

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf/btf"
@@ -98,4 +99,13 @@ func (k *kernel) misfit(c *choice) error {
 func after(s, marker string) string {
 	_, rest, _ := strings.Cut(s, marker)
 	return rest
+}
+
+// hasField tells whether a struct of the kernel has a field of that name.
+func (k *kernel) hasField(structName, field string) bool {
+	var s *btf.Struct
+	if err := k.types.TypeByName(structName, &s); err != nil {
+		return false
+	}
+	return slices.ContainsFunc(s.Members, func(m btf.Member) bool { return m.Name == field })
 }

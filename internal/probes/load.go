@@ -96,6 +96,7 @@ type Hook struct {
 	Backend  string
 	Attached bool
 	Reason   string // why not attached
+	Loss     string // what a user does not see without it, where no other hook can see it
 }
 
 // Probe is the attached kernel side. Close detaches everything.

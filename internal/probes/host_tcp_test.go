@@ -1,0 +1,415 @@
+package probes
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// peerVariable makes the test's program a server or a client: the host side does not count the test's own connections.
+const peerVariable = "PERFAGENT_TEST_PEER"
+
+func TestMain(m *testing.M) {
+	switch role, address, _ := strings.Cut(os.Getenv(peerVariable), " "); role {
+	case "server":
+		servePeer(address, func(c net.Conn) {
+			io.Copy(c, c)
+			c.Close()
+		})
+	case "mute":
+		servePeer(address, func(net.Conn) { select {} })
+	case "client":
+		commandPeer(address)
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// servePeer serves, and says at which address.
+func servePeer(address string, handle func(net.Conn)) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(l.Addr())
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			os.Exit(1)
+		}
+		go handle(c)
+	}
+}
+
+// commandPeer follows commands on standard input: open and close connections, one after the other, and exchange bytes.
+func commandPeer(address string) {
+	var open []net.Conn
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var verb string
+		var n int
+		fmt.Sscan(in.Text(), &verb, &n)
+		answer := "done"
+		switch verb {
+		case "open":
+			for range n {
+				c, err := net.Dial("tcp", address)
+				if err != nil {
+					answer = err.Error()
+					continue
+				}
+				open = append(open, c)
+			}
+		case "exchange": // n bytes over each connection
+			for _, c := range open {
+				go c.Write(make([]byte, n))
+				if _, err := io.CopyN(io.Discard, c, int64(n)); err != nil {
+					answer = err.Error()
+				}
+			}
+		case "fill": // n bytes each, whether they are read or not
+			for _, c := range open {
+				go c.Write(make([]byte, n))
+			}
+		case "close", "reset":
+			for _, c := range open {
+				if verb == "reset" {
+					c.(*net.TCPConn).SetLinger(0)
+				}
+				c.Close()
+			}
+			open = nil
+		}
+		fmt.Println(answer)
+	}
+}
+
+// peer is another process of this program.
+type peer struct {
+	t   *testing.T
+	pid uint32
+	in  io.Writer
+	out *bufio.Reader
+}
+
+// startPeer starts a server or a client, behind a command such as ip netns exec, which becomes it.
+func startPeer(t *testing.T, role, address string, behind ...string) *peer {
+	t.Helper()
+	args := append(behind, os.Args[0])
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), peerVariable+"="+role+" "+address)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return &peer{t, uint32(cmd.Process.Pid), in, bufio.NewReader(out)}
+}
+
+func (p *peer) answer() string {
+	p.t.Helper()
+	line, err := p.out.ReadString('\n')
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+func (p *peer) do(command string) string {
+	p.t.Helper()
+	if _, err := fmt.Fprintln(p.in, command); err != nil {
+		p.t.Fatal(err)
+	}
+	return p.answer()
+}
+
+func (p *peer) must(command string) {
+	p.t.Helper()
+	if a := p.do(command); a != "done" {
+		p.t.Fatalf("%s: %s", command, a)
+	}
+}
+
+// openHostOf is openHost with a probe that follows the connections of one port.
+func openHostOf(t *testing.T, address string) *Host {
+	t.Helper()
+	requireRoot(t)
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Open(Options{Ports: []uint16{uint16(n)}, Connections: 256, Heads: 16, RingBytes: 1 << 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return openHost(t, p)
+}
+
+// Each connect, close and reset is counted once, on both sides, for the process that it belongs to: with a server that
+// listened before the start, and with one that came later.
+func TestHostTCP(t *testing.T) {
+	requireRoot(t)
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("server late %v", late), func(t *testing.T) {
+			server := startPeer(t, "server", "127.0.0.1:0")
+			address := server.answer()
+			h := openHostOf(t, address)
+			if late {
+				server = startPeer(t, "server", "127.0.0.1:0")
+				address = server.answer()
+			}
+			client := startPeer(t, "client", address)
+			readHost(t, h)
+			client.must("open 23")
+			client.must("exchange 100")
+			client.must("close")
+			client.must("open 3")
+			client.must("exchange 100")
+			client.must("reset")
+			refused := startPeer(t, "client", freeAddress(t))
+			if a := refused.do("open 5"); !strings.Contains(a, "refused") {
+				t.Fatal(a)
+			}
+			sum := make(map[uint32]*TCPHealth)
+			waitFor(t, "the last close", func() bool {
+				for pid, health := range readHost(t, h).TCP {
+					addHealth(sum, pid, health)
+				}
+				return sum[server.pid] != nil && sum[server.pid].RTT.Count() >= 26
+			})
+			c, s, r := *sum[client.pid], *sum[server.pid], *sum[refused.pid]
+			for _, check := range []struct {
+				what      string
+				got, want uint64
+			}{
+				{"client connects", c.Connect.Count(), 26}, {"client failed connects", c.ConnectsFailed, 0},
+				{"client round trip times", c.RTT.Count(), 26}, {"client resets sent", c.ResetsSent, 3},
+				{"client resets received", c.ResetsReceived, 0},
+				{"server connects", s.Connect.Count(), 0}, {"server round trip times", s.RTT.Count(), 26},
+				{"server resets sent", s.ResetsSent, 0}, {"server resets received", s.ResetsReceived, 3},
+				{"refused connects", r.Connect.Count(), 0}, {"refused failed connects", r.ConnectsFailed, 5},
+				{"refused resets received", r.ResetsReceived, 5}, {"refused round trip times", r.RTT.Count(), 0},
+			} {
+				if check.got != check.want {
+					t.Errorf("%s: %d, want %d", check.what, check.got, check.want)
+				}
+			}
+			if c.Connect.SumNS == 0 || countAbove(&c.Connect, time.Second) > 0 {
+				t.Errorf("connect times on loopback: %v", c.Connect)
+			}
+			if sum[0] == nil || sum[0].ResetsSent < 5 {
+				t.Errorf("resets without a socket: %+v, want at least 5", sum[0])
+			}
+		})
+	}
+}
+
+func addHealth(sum map[uint32]*TCPHealth, pid uint32, o TCPHealth) {
+	s := sum[pid]
+	if s == nil {
+		s = new(TCPHealth)
+		sum[pid] = s
+	}
+	s.RTT.Add(&o.RTT)
+	s.Connect.Add(&o.Connect)
+	s.ConnectsFailed += o.ConnectsFailed
+	s.Retransmits += o.Retransmits
+	s.ResetsSent += o.ResetsSent
+	s.ResetsReceived += o.ResetsReceived
+}
+
+// freeAddress is an address at which nothing listens.
+func freeAddress(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// A connection that stays open has a round trip time in each reading in which it carried something, on both sides, and in
+// no other.
+func TestHostLongConnections(t *testing.T) {
+	requireRoot(t)
+	server := startPeer(t, "server", "127.0.0.1:0")
+	address := server.answer()
+	h := openHostOf(t, address)
+	client := startPeer(t, "client", address)
+	client.must("open 7")
+	readHost(t, h)
+	for range 3 {
+		client.must("exchange 100")
+		r := readHost(t, h)
+		if c, s := r.TCP[client.pid].RTT.Count(), r.TCP[server.pid].RTT.Count(); c != 7 || s != 7 {
+			t.Errorf("%d and %d round trip times of 7 connections", c, s)
+		}
+	}
+	waitFor(t, "a reading without anything new", func() bool {
+		r := readHost(t, h)
+		return r.TCP[client.pid].RTT.Count() == 0 && r.TCP[server.pid].RTT.Count() == 0
+	})
+}
+
+// A connection whose peer does not read stalls once the peer's window is full, and is counted for who wants to send.
+func TestHostStalled(t *testing.T) {
+	requireRoot(t)
+	server := startPeer(t, "mute", "127.0.0.1:0")
+	address := server.answer()
+	h := openHostOf(t, address)
+	client := startPeer(t, "client", address)
+	client.must("open 2")
+	if n := readHost(t, h).TCP[client.pid].Stalled; n != 0 {
+		t.Errorf("%d connections stall that carry nothing", n)
+	}
+	client.must("fill 100000000")
+	waitFor(t, "two connections to stall", func() bool {
+		r := readHost(t, h)
+		if n := r.TCP[server.pid].Stalled; n != 0 {
+			t.Errorf("%d connections of the server stall", n)
+		}
+		return r.TCP[client.pid].Stalled == 2
+	})
+}
+
+// Behind a narrow link in a network namespace of its own packets wait and are lost: the round trip times and retransmitted
+// segments are those that ss shows.
+func TestHostLossAndDelay(t *testing.T) {
+	requireRoot(t)
+	namespace := fmt.Sprintf("perfagent-test-%d", os.Getpid())
+	run(t, "ip", "netns", "add", namespace)
+	t.Cleanup(func() { exec.Command("ip", "netns", "delete", namespace).Run() })
+	inside := []string{"ip", "netns", "exec", namespace}
+	run(t, append(inside, "ip", "link", "set", "lo", "mtu", "1500", "up")...)
+	// netem is a module that many kernels lack; a bucket that is too small delays by its queue and drops what overflows.
+	shape := append(inside, "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "20mbit", "burst", "4kb", "limit", "24kb")
+	if out, err := exec.Command(shape[0], shape[1:]...).CombinedOutput(); err != nil {
+		t.Skipf("this kernel cannot shape traffic: %s", out)
+	}
+	server := startPeer(t, "server", "127.0.0.1:0", inside...)
+	address := server.answer()
+	h := openHostOf(t, address)
+	client := startPeer(t, "client", address, inside...)
+	client.must("open 1")
+	readHost(t, h)
+	client.must("exchange 1000000")
+	sum := make(map[uint32]*TCPHealth)
+	collect := func() {
+		for pid, health := range readHost(t, h).TCP {
+			addHealth(sum, pid, health)
+		}
+	}
+	waitFor(t, "acknowledgements of all bytes", func() bool {
+		out := run(t, append(inside, "ss", "-tinH", "state", "established")...)
+		return !strings.Contains(out, "unacked:") && strings.Count(out, "\n") >= 2
+	})
+	wantRetransmits, wantRTT := readSockets(t, run(t, append(inside, "ss", "-tinH", "state", "established")...))
+	collect()
+	c, s := sum[client.pid], sum[server.pid]
+	if c == nil || s == nil {
+		t.Fatal("nothing counted")
+	}
+	t.Logf("retransmits: client %d, server %d, ss %d; round trips: %v ms", c.Retransmits, s.Retransmits, wantRetransmits, wantRTT)
+	if got := c.Retransmits + s.Retransmits; got != wantRetransmits || got == 0 {
+		t.Errorf("%d segments sent again, ss shows %d", got, wantRetransmits)
+	}
+	if c.RTT.Count() != 1 || s.RTT.Count() != 1 {
+		t.Fatalf("%d and %d round trip times, want one each", c.RTT.Count(), s.RTT.Count())
+	}
+	// ss rounds to microseconds, so does TCP's field.
+	got := float64(c.RTT.SumNS+s.RTT.SumNS) / 1e6
+	if want := wantRTT[0] + wantRTT[1]; got < want-0.003 || got > want+0.003 || got < 2 {
+		t.Errorf("round trip times sum up to %.3f ms, ss shows %.3f", got, want)
+	}
+}
+
+var (
+	retransPattern = regexp.MustCompile(`retrans:\d+/(\d+)`)
+	rttPattern     = regexp.MustCompile(` rtt:([0-9.]+)/`)
+)
+
+// readSockets returns the sum of retransmitted segments, and each socket's round trip time in milliseconds.
+func readSockets(t *testing.T, out string) (retransmits uint64, rtt []float64) {
+	t.Helper()
+	for _, m := range retransPattern.FindAllStringSubmatch(out, -1) {
+		n, err := strconv.ParseUint(m[1], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		retransmits += n
+	}
+	for _, m := range rttPattern.FindAllStringSubmatch(out, -1) {
+		ms, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rtt = append(rtt, ms)
+	}
+	if len(rtt) != 2 {
+		t.Fatalf("expected both ends of a connection:\n%s", out)
+	}
+	return retransmits, rtt
+}
+
+func run(t *testing.T, command ...string) string {
+	t.Helper()
+	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(command, " "), err, out)
+	}
+	return string(out)
+}
+
+// A process that ended is forgotten once its counts were read, also with its id.
+func TestHostEndedProcesses(t *testing.T) {
+	requireRoot(t)
+	server := startPeer(t, "server", "127.0.0.1:0")
+	address := server.answer()
+	h := openHostOf(t, address)
+	client := startPeer(t, "client", address)
+	client.must("open 2")
+	unix.Kill(int(client.pid), unix.SIGKILL)
+	var connects uint64
+	var comm string
+	waitFor(t, "a process to be forgotten", func() bool {
+		found, known := readHost(t, h).TCP[client.pid]
+		connects += found.Connect.Count()
+		if known {
+			comm = found.Comm
+		}
+		return connects > 0 && !known
+	})
+	if connects != 2 || comm == "" {
+		t.Errorf("%d connects of %q, want 2", connects, comm)
+	}
+}
