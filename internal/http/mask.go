@@ -1,6 +1,9 @@
 package http
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 const (
 	// depthMax and pathMax bound a template: what of a path lies behind its first 16 segments, or behind the last segment
@@ -40,18 +43,28 @@ func Mask(dst, path []byte) []byte {
 	}
 }
 
-// MaskPath appends path to dst as it may be shown beside its route: the route itself where that has parameters or
-// stands for more than one path, else the path.
+// MaskPath appends path to dst as it may be shown beside its route: the route's parameters stand for their values, and in
+// what the route does not name ("*") identifiers are masked. Without a route it is Mask.
 func MaskPath(dst, path []byte, route string) []byte {
-	if route == "" {
+	star := strings.IndexByte(route, '*')
+	switch {
+	case route == "":
 		return Mask(dst, path)
+	case star < 0 && strings.IndexByte(route, '{') >= 0:
+		return append(dst, route...)
+	case star < 0 || len(path) == 1 && path[0] == '*':
+		return append(dst, path...)
 	}
-	for i := range len(route) {
-		if route[i] == '{' || route[i] == '*' {
-			return append(dst, route...)
+	// As many segments as the route names before its star.
+	rest := path
+	for range strings.Count(route[:star], "/") {
+		i := bytes.IndexByte(rest, '/')
+		if i < 0 { // none follows: the star stands for nothing
+			return append(dst, strings.TrimSuffix(route[:star], "/")...)
 		}
+		rest = rest[i+1:]
 	}
-	return append(dst, path...)
+	return Mask(append(dst, route[:star]...), rest)
 }
 
 // appendMasked appends a segment or what stands for it.

@@ -73,7 +73,8 @@ func TestMask(t *testing.T) {
 // TestMaskPath shows how a path is shown beside its route.
 func TestMaskPath(t *testing.T) {
 	for _, tt := range [][3]string{
-		{"/a/7", "/a/{id}", "/a/{id}"}, {"/a/b", "/a/b", "/a/b"}, {"/f/secret", "/f/*", "/f/*"}, {"/a/7", "", "/a/{id}"}, {"", "", ""},
+		{"/a/7", "/a/{id}", "/a/{id}"}, {"/a/b", "/a/b", "/a/b"}, {"/f/secret/7", "/f/*", "/f/secret/{id}"}, {"/users/7/x", "/users/{id}/*", "/users/{id}/x"}, {"/f", "/f/*", "/f"},
+		{"/f/", "/f/*", "/f/"}, {"/wp-login.php", "/*", "/wp-login.php"}, {"*", "*", "*"}, {"/a/7", "", "/a/{id}"}, {"", "", ""},
 	} {
 		if got := string(MaskPath(nil, []byte(tt[0]), tt[1])); got != tt[2] {
 			t.Errorf("%v: got %q", tt, got)
