@@ -69,7 +69,7 @@ func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 	}
 	path := ex.Path
 	if !rawPath {
-		path = perfhttp.MaskPath(nil, path, ex.Route)
+		path = perfhttp.MaskPath(nil, path, ex.Route, ex.RouteSource)
 	}
 	o.Path = analytics.PrintablePath(string(path))
 	trace, span := perfhttp.TraceParent(ex.TraceParent)

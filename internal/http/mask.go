@@ -3,6 +3,8 @@ package http
 import (
 	"bytes"
 	"strings"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 const (
@@ -43,14 +45,15 @@ func Mask(dst, path []byte) []byte {
 	}
 }
 
-// MaskPath appends path to dst as it may be shown beside its route: the route's parameters stand for their values, and in
-// what the route does not name ("*") identifiers are masked. Without a route it is Mask.
-func MaskPath(dst, path []byte, route string) []byte {
+// MaskPath appends path to dst as it may be shown beside its route: the route's parameters stand for their values, and "*"
+// for what it matches. In what a learned route does not name, because nobody knows it, only identifiers are masked: it tells
+// what was asked for in vain. Without a route it is Mask.
+func MaskPath(dst, path []byte, route string, source wire.RouteSource) []byte {
 	star := strings.IndexByte(route, '*')
 	switch {
 	case route == "":
 		return Mask(dst, path)
-	case star < 0 && strings.IndexByte(route, '{') >= 0:
+	case star < 0 && strings.IndexByte(route, '{') >= 0, star >= 0 && source != wire.RouteLearned:
 		return append(dst, route...)
 	case star < 0 || len(path) == 1 && path[0] == '*':
 		return append(dst, path...)

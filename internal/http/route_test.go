@@ -76,7 +76,7 @@ func TestMaskPath(t *testing.T) {
 		{"/a/7", "/a/{id}", "/a/{id}"}, {"/a/b", "/a/b", "/a/b"}, {"/f/secret/7", "/f/*", "/f/secret/{id}"}, {"/users/7/x", "/users/{id}/*", "/users/{id}/x"}, {"/f", "/f/*", "/f"},
 		{"/f/", "/f/*", "/f/"}, {"/wp-login.php", "/*", "/wp-login.php"}, {"*", "*", "*"}, {"/a/7", "", "/a/{id}"}, {"", "", ""},
 	} {
-		if got := string(MaskPath(nil, []byte(tt[0]), tt[1])); got != tt[2] {
+		if got := string(MaskPath(nil, []byte(tt[0]), tt[1], wire.RouteLearned)); got != tt[2] {
 			t.Errorf("%v: got %q", tt, got)
 		}
 	}
