@@ -68,12 +68,11 @@ else
 endif
 
 .PHONY: accuracy
-accuracy: build ## what the agent reports against the clocks of clients and servers, one row per server and case
-	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/accuracy
-
-.PHONY: resources
-resources: build ## what the agent reports of resources against /proc and sysstat, under a load of five seconds
-	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/resources
+accuracy: build ## what the agent reports against the clocks of clients and servers, and of resources against /proc and sysstat
+	@status=0; \
+	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/accuracy || status=1; \
+	$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/resources || status=1; \
+	exit $$status
 
 .PHONY: bench-overhead
 bench-overhead: build ## what the agent costs: no agent, empty programs, full agent

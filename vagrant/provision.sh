@@ -27,6 +27,8 @@ command shellcheck shellcheck
 command openssl openssl
 command nginx nginx-light
 command wrk wrk
+command stress-ng stress-ng
+command pidstat sysstat
 command node nodejs
 command python3 python3
 command prometheus prometheus

@@ -95,9 +95,21 @@ type runner struct {
 	unanswered  bool // the exchanges get no response
 }
 
-func (r *runner) id() string {
+// named gives a request fields that no other has: identifier, trace context, user agent, and whom it is forwarded for.
+func (r *runner) named(request client.Request) client.Request {
 	r.bench.next++
-	return fmt.Sprintf("accuracy-%d", r.bench.next)
+	n := r.bench.next
+	request.ID = fmt.Sprintf("accuracy-%d", n)
+	f := fieldsOf(n)
+	request.Header = []string{"traceparent: 00-" + f.traceID + "-" + f.spanID + "-01", "User-Agent: " + f.userAgent, "X-Forwarded-For: " + f.forwardedFor}
+	return request
+}
+
+// fields are those of the request with a number.
+type fields struct{ traceID, spanID, userAgent, forwardedFor string }
+
+func fieldsOf(n int) fields {
+	return fields{fmt.Sprintf("%032x", n+1), fmt.Sprintf("%016x", 7*n+1), fmt.Sprintf("accuracy/%d", n), fmt.Sprintf("203.0.%d.%d", n/250%250, n%250+1)}
 }
 
 func (r *runner) open(spin bool) (*connection, error) {
@@ -109,8 +121,7 @@ func (r *runner) open(spin bool) (*connection, error) {
 }
 
 func (r *runner) do(c *connection, request client.Request) error {
-	request.ID = r.id()
-	result, err := c.Do(request)
+	result, err := c.Do(r.named(request))
 	c.results = append(c.results, result)
 	return err
 }
@@ -159,7 +170,7 @@ func pipelined(r *runner) error {
 	for range 7 {
 		requests := make([]client.Request, 16)
 		for i := range requests {
-			requests[i].ID = r.id()
+			requests[i] = r.named(client.Request{})
 		}
 		results, err := c.Pipeline(requests)
 		c.results = append(c.results, results...)
@@ -195,7 +206,7 @@ func aborted(r *runner) error {
 		if err != nil {
 			return err
 		}
-		request := client.Request{ID: r.id(), Target: "/sleep/200"}
+		request := r.named(client.Request{Target: "/sleep/200"})
 		if _, err := c.Write(request.Head()); err != nil {
 			return err
 		}

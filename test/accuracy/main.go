@@ -1,6 +1,7 @@
 // accuracy compares what perfagent reports with the clocks of the client and of the server itself, exchange by
 // exchange, and prints one row per server, case and role. It ends with code 1 if a row breaks a limit: everything
-// reported once, no wrong status, and at p99 no error above max(1 %, 100 us).
+// reported once, no wrong status, no wrong field (trace context, user agent, whom a request is forwarded for, method,
+// ports, sizes), and at p99 no error above max(1 %, 100 us).
 //
 // A clock is read before and after every socket call, so each true instant is known as an interval, and an error is
 // the distance to the nearest end of that interval. Where the interval is wider than the limit, because the machine
@@ -61,6 +62,7 @@ func run(only string) (broken int, err error) {
 	}
 	fmt.Printf("\nErrors in microseconds, '!' where above max(1 %%, 100 us) at p99; '-' where no clock saw both instants,\n"+
 		"'?' where the machine was too busy for clocks as sharp as the limit (such samples are left out).\n"+
+		"wrong = exchanges with another status, fields = with another field of the request or response.\n"+
 		"first = responded - arrived (server), responded - sent (client). window = how sharp the clocks of duration are (p50).\n"+
 		"%d rows break a limit.\n", broken)
 	lost, err := b.lost()
@@ -166,21 +168,21 @@ func (q *quantity) at(p float64) (us float64, above bool) {
 // row is one line of the table.
 type row struct {
 	server, name, role                           string
-	sent, reported, wrong                        int
+	sent, reported, wrong, fields                int
 	duration, queue, processing, transfer, first quantity
 	windowsNS                                    []int64
 }
 
-const format = "%-11s %-12s %-6s %4s %4s %5s  %-12s %-12s %-12s %-12s %-12s %6s\n"
+const format = "%-11s %-12s %-6s %4s %4s %5s %6s  %-12s %-12s %-12s %-12s %-12s %6s\n"
 
 func printHeader() {
 	fmt.Println("perfagent against the clocks of client and server, error at p50 and p99 in microseconds")
-	fmt.Printf(format, "server", "case", "role", "sent", "rep", "wrong", "duration", "queue", "processing", "transfer", "first", "window")
+	fmt.Printf(format, "server", "case", "role", "sent", "rep", "wrong", "fields", "duration", "queue", "processing", "transfer", "first", "window")
 }
 
 // print returns 1 where the row breaks a limit.
 func (r *row) print() int {
-	broken := r.reported != r.sent || r.wrong > 0
+	broken := r.reported != r.sent || r.wrong > 0 || r.fields > 0
 	cells := make([]any, 0, 5)
 	for _, q := range []*quantity{&r.duration, &r.queue, &r.processing, &r.transfer, &r.first} {
 		if len(q.samples) == 0 {
@@ -207,7 +209,7 @@ func (r *row) print() int {
 		}
 		return fmt.Sprint(n)
 	}
-	values := []any{r.server, r.name, r.role, fmt.Sprint(r.sent), count(r.reported, r.reported != r.sent), count(r.wrong, r.wrong > 0)}
+	values := []any{r.server, r.name, r.role, fmt.Sprint(r.sent), count(r.reported, r.reported != r.sent), count(r.wrong, r.wrong > 0), count(r.fields, r.fields > 0)}
 	fmt.Printf(format, append(append(values, cells...), window)...)
 	if broken {
 		return 1

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"cmp"
+	"net"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/perfagent/perfagent/test/agent"
@@ -21,6 +25,8 @@ type truth struct {
 	status                           int
 	errorType                        string
 	start, read, responded, finished clock.Span
+	result                           client.Result
+	clientPort, serverPort           int
 }
 
 // measure runs one case and returns its rows: the server's end and the client's.
@@ -61,11 +67,36 @@ func (b *bench) truths(c measurement, kind servers.Kind) (map[string]truth, erro
 		}
 		for _, result := range conn.results {
 			for _, t := range truthsOf(conn, result, theirs, r.unanswered) {
+				t.result, t.serverPort, t.clientPort = result, s.Port, portOf(conn.LocalAddr())
 				truths[t.id+t.role] = t
 			}
 		}
 	}
 	return truths, nil
+}
+
+func portOf(a net.Addr) int {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.Port
+	}
+	return 0
+}
+
+// describes tells whether a reported exchange has the fields of the request and the response, as the client sent and got
+// them.
+func (t *truth) describes(e agent.Exchange) bool {
+	n, err := strconv.Atoi(strings.TrimPrefix(t.id, "accuracy-"))
+	if err != nil {
+		return false
+	}
+	got := fields{e.TraceID, e.SpanID, e.UserAgent, e.ForwardedFor}
+	if got != fieldsOf(n) || e.Method != cmp.Or(t.result.Method, "GET") || e.Protocol != "http/1.1" || e.ServerPort != t.serverPort || e.ClientPort != t.clientPort {
+		return false
+	}
+	if t.errorType != "" {
+		return true // no response, and no size of it
+	}
+	return e.RequestSize != nil && *e.RequestSize == t.result.RequestBodySize && e.ResponseSize != nil && *e.ResponseSize == t.result.BodySize
 }
 
 // collect waits until the agent shows as many exchanges as were made, and returns them all, doubles included.
@@ -125,6 +156,9 @@ func (r *row) add(t truth, e agent.Exchange) {
 	if e.Status != t.status || e.ErrorType != t.errorType {
 		r.wrong++
 		return
+	}
+	if !t.describes(e) {
+		r.fields++
 	}
 	if t.start.Known() && t.finished.Known() {
 		span := t.finished.Sub(t.start)

@@ -61,6 +61,10 @@ type Exchange struct {
 	ResponseSize *int64 `json:"response_size_bytes"`
 	ClientPort   int    `json:"client_port"`
 	ServerPort   int    `json:"server_port"`
+	TraceID      string `json:"trace_id"`
+	SpanID       string `json:"span_id"`
+	UserAgent    string `json:"user_agent"`
+	ForwardedFor string `json:"forwarded_for"`
 
 	Seen time.Time `json:"-"` // when the test read the line
 }
