@@ -88,3 +88,14 @@ func (m *levelMetric) Write(out *dto.Metric) error {
 	out.Label, out.Gauge = p.labels(&m.labels), &dto.Gauge{Value: &m.value}
 	return nil
 }
+
+// levelCollector collects the levels alone.
+type levelCollector struct{ source Source }
+
+// Describe implements prometheus.Collector; see Collector.Describe.
+func (levelCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c levelCollector) Collect(ch chan<- prometheus.Metric) {
+	eachLevel(c.source.Snapshot(), func(l *labelSet, level analytics.Level) { ch <- &levelMetric{*l, float64(level)} })
+}

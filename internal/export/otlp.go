@@ -43,7 +43,7 @@ const (
 
 // OTLPOptions configures an OTLPExporter.
 type OTLPOptions struct {
-	// CollectorOptions is what is exported: the source's histograms, and the agent's own counters and gauges.
+	// CollectorOptions is what is exported: the source's histograms, the levels of endpoints, the host's metrics, and the agent's own.
 	CollectorOptions
 	// Endpoint is the URL that is posted to, with its path.
 	Endpoint string
@@ -136,8 +136,10 @@ func NewOTLPExporter(o OTLPOptions) (*OTLPExporter, error) {
 	e.header.Set("User-Agent", "perfagent/"+o.Build.Version)
 	own := o.CollectorOptions
 	own.Source, own.Exports = &e.pinned, e.Exports
-	if err := e.own.Register(agentCollector{own}); err != nil {
-		return nil, fmt.Errorf("registering metrics: %w", err)
+	for _, c := range []prometheus.Collector{agentCollector{own}, hostCollector{o.CollectorOptions.Host}, levelCollector{&e.pinned}} {
+		if err := e.own.Register(c); err != nil {
+			return nil, fmt.Errorf("registering metrics: %w", err)
+		}
 	}
 	return e, nil
 }

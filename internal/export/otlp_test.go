@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -30,6 +31,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/host"
 )
 
 // otlpPoint is a data point with what stands around it.
@@ -38,6 +40,7 @@ type otlpPoint struct {
 	metric               *metricspb.Metric
 	histogram            *metricspb.ExponentialHistogramDataPoint
 	number               *metricspb.NumberDataPoint
+	classic              *metricspb.HistogramDataPoint
 }
 
 func attributesOf(all []*commonpb.KeyValue) map[string]string {
@@ -88,6 +91,14 @@ func otlpPoints(t testing.TB, body []byte) (all []otlpPoint) {
 			case *metricspb.Metric_Gauge:
 				for _, p.number = range data.Gauge.DataPoints {
 					p.attributes = attributesOf(p.number.Attributes)
+					all = append(all, p)
+				}
+			case *metricspb.Metric_Histogram:
+				if data.Histogram.AggregationTemporality != metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE {
+					t.Errorf("%s: %v", m.Name, data.Histogram.AggregationTemporality)
+				}
+				for _, p.classic = range data.Histogram.DataPoints {
+					p.attributes = attributesOf(p.classic.Attributes)
 					all = append(all, p)
 				}
 			default:
@@ -329,6 +340,45 @@ func TestOTLPNumbers(t *testing.T) {
 		if v, ok := got[key]; !ok || v != want {
 			t.Errorf("%s: %v %v, want %v; all: %v", key, v, ok, want, got)
 		}
+	}
+}
+
+// The host's metrics go the same way: gauges and counters of the sampler, and the classic histograms of what the kernel side
+// saw, bucket by bucket.
+func TestOTLPHost(t *testing.T) {
+	o := collectorOptions(filledEngine(newClock()))
+	o.Host = func() *host.Sample {
+		return &host.Sample{Memory: &host.Memory{Total: 100, Available: 30}, Load: &host.Load{One: 1.5}}
+	}
+	latency := Latency{Bounds: []float64{0.001, 0.002}, Buckets: []uint64{5, 2, 1}, Sum: 0.25}
+	o.Witness = func() *HostStats {
+		return &HostStats{RunQueue: &latency, Services: []ServiceStats{{Service: "shop", RTT: latency, TCP: TCPEvents{Retransmits: 11}}}}
+	}
+	got := map[string]string{}
+	for _, body := range encodeAll(t, newExporter(t, OTLPOptions{CollectorOptions: o, Host: "h1"})) {
+		for _, p := range otlpPoints(t, body) {
+			switch {
+			case p.classic != nil:
+				c := p.classic
+				got[keyOfPoint(t, p)] = fmt.Sprint(c.Count, c.GetSum(), c.BucketCounts, c.ExplicitBounds, c.StartTimeUnixNano != 0 && c.TimeUnixNano != 0)
+			case p.number != nil:
+				got[keyOfPoint(t, p)] = fmt.Sprint(p.number.GetAsDouble())
+			}
+		}
+	}
+	for key, want := range map[string]string{
+		"perfagent_host_memory_total_bytes{service_name=perfagent}":        "100",
+		"perfagent_host_load1{service_name=perfagent}":                     "1.5",
+		"perfagent_host_run_queue_latency_seconds{service_name=perfagent}": "8 0.25 [5 2 1] [0.001 0.002] true",
+		"perfagent_tcp_rtt_seconds{service_name=shop}":                     "8 0.25 [5 2 1] [0.001 0.002] true",
+		"perfagent_tcp_retransmits{service_name=shop}":                     "11",
+	} {
+		if got[key] != want {
+			t.Errorf("%s: %q, want %q", key, got[key], want)
+		}
+	}
+	if t.Failed() {
+		t.Log(slices.Sorted(maps.Keys(got)))
 	}
 }
 

@@ -298,25 +298,63 @@ func (e *otlpEncoder) finishService(v *serviceView) {
 	e.finishResource(v.namespace, name, "")
 }
 
-// addAgent lays out the agent's own counters and gauges as those of a service.
+// addAgent lays out what is no service's as metrics of the agent: its own, the host's, and the levels of endpoints.
 func (e *otlpEncoder) addAgent(families []*dto.MetricFamily) {
 	for _, f := range families {
-		isCounter := f.GetType() == dto.MetricType_COUNTER
-		if !isCounter && f.GetType() != dto.MetricType_GAUGE || f.GetName() == "http_server_active_requests" {
+		if f.GetName() == "http_server_active_requests" {
 			continue // that one is each service's own
 		}
 		e.metrics = nest(e.metrics, 2, func(b []byte) []byte {
 			b = appendMetricHead(b, otlpMetricOf(f.GetName()), f.GetHelp())
-			if !isCounter {
-				return nest(b, 5, func(b []byte) []byte { return e.appendNumbers(b, f, false) })
+			switch f.GetType() {
+			case dto.MetricType_COUNTER:
+				return nest(b, 7, func(b []byte) []byte {
+					b = appendVarint(e.appendNumbers(b, f, true), 2, otlpCumulative)
+					return appendVarint(b, 3, 1) // it only grows
+				})
+			case dto.MetricType_HISTOGRAM:
+				return nest(b, 9, func(b []byte) []byte { return appendVarint(e.appendClassic(b, f), 2, otlpCumulative) })
 			}
-			return nest(b, 7, func(b []byte) []byte {
-				b = appendVarint(e.appendNumbers(b, f, true), 2, otlpCumulative)
-				return appendVarint(b, 3, 1) // it only grows
-			})
+			return nest(b, 5, func(b []byte) []byte { return e.appendNumbers(b, f, false) })
 		})
 	}
 	e.finishResource("", otlpAgentService, e.version)
+}
+
+// appendClassic lays out classic histograms as HistogramDataPoints, whose buckets are counted each for itself, with one for
+// what is above the last bound.
+func (e *otlpEncoder) appendClassic(b []byte, f *dto.MetricFamily) []byte {
+	for _, m := range f.Metric {
+		h := m.GetHistogram()
+		b = nest(b, 1, func(b []byte) []byte {
+			b = appendFixed(b, 2, nanoseconds(e.start))
+			b = appendFixed(b, 3, nanoseconds(e.now))
+			b = protowire.AppendTag(b, 4, protowire.Fixed64Type)
+			b = protowire.AppendFixed64(b, h.GetSampleCount())
+			b = protowire.AppendTag(b, 5, protowire.Fixed64Type)
+			b = protowire.AppendFixed64(b, math.Float64bits(h.GetSampleSum()))
+			counts, bounds := []byte(nil), []byte(nil)
+			before := uint64(0)
+			for _, bucket := range h.Bucket {
+				if math.IsInf(bucket.GetUpperBound(), 1) {
+					continue
+				}
+				counts = protowire.AppendFixed64(counts, bucket.GetCumulativeCount()-before)
+				bounds = protowire.AppendFixed64(bounds, math.Float64bits(bucket.GetUpperBound()))
+				before = bucket.GetCumulativeCount()
+			}
+			counts = protowire.AppendFixed64(counts, h.GetSampleCount()-before)
+			b = protowire.AppendBytes(protowire.AppendTag(b, 6, protowire.BytesType), counts)
+			b = protowire.AppendBytes(protowire.AppendTag(b, 7, protowire.BytesType), bounds)
+			for _, l := range m.Label {
+				if l.GetValue() != "" {
+					b = appendLabel(b, 9, l.GetName(), l.GetValue())
+				}
+			}
+			return b
+		})
+	}
+	return b
 }
 
 func (e *otlpEncoder) appendNumbers(b []byte, f *dto.MetricFamily, cumulative bool) []byte {
