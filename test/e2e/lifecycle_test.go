@@ -376,6 +376,14 @@ func TestE2EStopUnderLoad(t *testing.T) {
 			}
 			again := startAgent(t, agent.Options{Ports: []int{s.Port}})
 			l.end(t)
+			// What the load left in the trace's queue takes the place of what follows.
+			shown, since := -1, time.Now()
+			until(visibleTimeout, func() bool {
+				if n := len(again.Exchanges()); n != shown {
+					shown, since = n, time.Now()
+				}
+				return time.Since(since) > 300*time.Millisecond
+			})
 			b := newBook(t, again)
 			b.fast(s, 101)
 			b.check()
