@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/perfagent/perfagent/internal/analytics"
@@ -136,6 +138,7 @@ func agentMetrics(t *testing.T) exported {
 	if err != nil {
 		t.Fatal(err)
 	}
+	samples = append(samples, hostMetrics(t)...)
 	// What Prometheus itself adds.
 	all := exported{map[string]bool{"up": true, "scrape_duration_seconds": true}, map[string]bool{"instance": true, "job": true, "__name__": true}}
 	for _, s := range samples {
@@ -148,6 +151,43 @@ func agentMetrics(t *testing.T) exported {
 		}
 	}
 	return all
+}
+
+// hostMetrics are those of the host's resources, as the exporter's own test expects them, and of what the kernel side sees of
+// it.
+func hostMetrics(t *testing.T) agent.Metrics {
+	t.Helper()
+	text, err := os.ReadFile("../../internal/export/testdata/host.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples, err := agent.ParseMetrics(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	latency := export.Latency{Bounds: []float64{1}, Buckets: []uint64{1, 1}}
+	overflows := uint64(1)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(export.NewCollector(export.CollectorOptions{Source: analytics.NewEngine(analytics.Options{}), Witness: func() *export.HostStats {
+		return &export.HostStats{RunQueue: &latency, Disks: []export.DiskStats{{Device: "d", Operation: "read", Latency: latency}},
+			Services:     []export.ServiceStats{{Service: "s", RTT: latency, Connect: latency, RunQueue: &latency}},
+			Unattributed: &export.TCPEvents{}, Ports: []export.ListenPort{{}}, ListenOverflows: &overflows}
+	}}))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var witnessed strings.Builder
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&witnessed, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	more, err := agent.ParseMetrics(witnessed.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(samples, more...)
 }
 
 func (e exported) check(t *testing.T, where, expr string) {
