@@ -22,7 +22,14 @@ static __always_inline void count_full(__u64 *counter)
 
 /* ---- histograms ---- */
 
-static __always_inline __u32 latency_bucket(__u64 ns)
+/* Shows verifiers before 6.2, on the very register that is used next, that it is within bounds. */
+static __always_inline __u64 bounded_bucket(__u64 bucket)
+{
+	asm volatile("if %[bucket] <= %[last] goto +1\n\t%[bucket] = %[last]" : [bucket] "+r"(bucket) : [last] "i"(LATENCY_BUCKETS - 1));
+	return bucket;
+}
+
+static __always_inline __u64 latency_bucket(__u64 ns)
 {
 	__u32 v, bucket, more;
 
@@ -49,10 +56,8 @@ static __always_inline __u32 latency_bucket(__u64 ns)
 /* For a histogram that more than one processor writes to. */
 static __always_inline void latency_add(struct latency *h, __u64 ns)
 {
-	__u32 bucket = latency_bucket(ns);
+	__u64 bucket = bounded_bucket(latency_bucket(ns));
 
-	if (bucket >= LATENCY_BUCKETS)
-		return;
 	__sync_fetch_and_add(&h->buckets[bucket], 1);
 	__sync_fetch_and_add(&h->sum_ns, ns);
 }
@@ -60,10 +65,8 @@ static __always_inline void latency_add(struct latency *h, __u64 ns)
 /* For one that belongs to this processor. */
 static __always_inline void latency_add_own(struct latency *h, __u64 ns)
 {
-	__u32 bucket = latency_bucket(ns);
+	__u64 bucket = bounded_bucket(latency_bucket(ns));
 
-	if (bucket >= LATENCY_BUCKETS)
-		return;
 	h->buckets[bucket]++;
 	h->sum_ns += ns;
 }

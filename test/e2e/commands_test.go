@@ -225,6 +225,23 @@ func TestE2ECheckAndVersion(t *testing.T) {
 			t.Errorf("check does not speak of %s: %s", word, stdout)
 		}
 	}
+	stdout, stderr, _ = run(t, command(t, "check", "-o", "json"))
+	var report struct {
+		Host struct {
+			Hooks []struct {
+				Name, Reason string
+				Available    bool
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || len(report.Host.Hooks) < 9 {
+		t.Errorf("check -o json: %v, %s %s", err, stdout, stderr)
+	}
+	for _, h := range report.Host.Hooks {
+		if !h.Available { // on every kernel that is tested
+			t.Errorf("%s is missing: %s", h.Name, h.Reason)
+		}
+	}
 	stdout, stderr, code = run(t, command(t, "version"))
 	if code != 0 || !strings.Contains(stdout, "go1.") {
 		t.Errorf("version: exit code %d: %s %s", code, stdout, stderr)

@@ -73,6 +73,13 @@ func TestE2EResources(t *testing.T) {
 	}) {
 		t.Error("the service's processor time does not grow")
 	}
+	// What the kernel side sees: the client's connection was opened while it was watched, and is measured at its end.
+	conn.Close()
+	for _, name := range []string{"perfagent_host_run_queue_latency_seconds_count", "perfagent_tcp_connect_duration_seconds_count", "perfagent_tcp_rtt_seconds_count"} {
+		if !until(visible, func() bool { return has(name)() && metrics.Sum(name) > 0 }) {
+			t.Errorf("%s is %g", name, metrics.Sum(name))
+		}
+	}
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
