@@ -172,6 +172,7 @@ func (r *checkReport) explainHost(mode string, loads bool) {
 		return
 	}
 	if !loads {
+		r.Host.Reason = "BPF programs cannot be loaded"
 		return
 	}
 	found, err := checkHost()

@@ -52,11 +52,12 @@ func (c *LevelsConfig) options() analytics.LevelOptions {
 }
 
 // direction is the order of an aspect's limits.
-type direction bool
+type direction int
 
 const (
-	rising  direction = false
-	falling direction = true
+	rising direction = iota
+	falling
+	risingPercent // rising, and no limit above 100
 )
 
 // aspectKeys name the aspects in the file, with the direction of their limits.
@@ -66,7 +67,7 @@ var aspectKeys = [analytics.Aspects]struct {
 }{
 	analytics.ResponseTime: {"response-time-ms", rising},
 	analytics.Throughput:   {"throughput-rps", falling},
-	analytics.ErrorRate:    {"error-rate-percent", rising},
+	analytics.ErrorRate:    {"error-rate-percent", risingPercent},
 }
 
 func parseLimit(s string) (float64, error) {
@@ -83,10 +84,13 @@ func (d direction) check(limits []float64) error {
 		return fmt.Errorf("%d limits are expected, not %d", most, len(limits))
 	}
 	for i := 1; i < len(limits); i++ {
-		if d == rising && limits[i] <= limits[i-1] || d == falling && limits[i] >= limits[i-1] {
-			return fmt.Errorf("limits must %s: %s stands behind %s", map[direction]string{rising: "rise", falling: "fall"}[d],
+		if d != falling && limits[i] <= limits[i-1] || d == falling && limits[i] >= limits[i-1] {
+			return fmt.Errorf("limits must %s: %s stands behind %s", map[bool]string{false: "rise", true: "fall"}[d == falling],
 				number64(limits[i]), number64(limits[i-1]))
 		}
+	}
+	if last := limits[len(limits)-1]; d == risingPercent && last > 100 {
+		return fmt.Errorf("%s is more than 100 %%", number64(last))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type agent struct {
 	socket string // that trace reads from; "" where there is none
 
 	memoryLimit atomic.Int64
+	hostMissing []string // what of the host is not visible; set before the server serves
 
 	cancel context.CancelFunc
 	failed chan error
@@ -131,7 +133,7 @@ func (a *agent) ownHealth(hooks pipelineHooks) export.AgentOptions {
 			if a.probe == nil {
 				return nil
 			}
-			return a.probe.Missing
+			return slices.Concat(a.probe.Missing, a.hostMissing)
 		},
 		Queues: func() []export.QueueState {
 			if a.probe == nil {
@@ -179,20 +181,25 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 
 // watchHost opens the kernel side's other half. The agent does without where that fails.
 func (a *agent) watchHost(config *Config, filter host.Filter) {
-	if config.Capture.Host == "off" || a.server == nil || os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1" {
+	if config.Capture.Host == "off" || !a.exports() || os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1" {
 		return
 	}
 	h, err := probes.OpenHost(probes.HostOptions{Connections: a.probe, Log: a.log})
 	if err != nil {
 		a.log.Warn("not visible: what the host and its TCP connections suffer from", "err", err)
+		a.hostMissing = []string{"what the host and its TCP connections suffer from: " + err.Error()}
 		return
 	}
 	for _, missing := range h.Missing {
 		a.log.Warn("not visible: " + missing)
 	}
+	a.hostMissing = h.Missing
 	filter.PIDs = config.Capture.PIDs
 	a.host.Store(newWitness(h, filter, a.log))
 }
+
+// exports tells whether anybody can ask for more than single exchanges.
+func (a *agent) exports() bool { return a.server != nil || a.otlp != nil }
 
 func (a *agent) hostStats() *export.HostStats {
 	if w := a.host.Load(); w != nil {
@@ -234,8 +241,10 @@ func (a *agent) start(config *Config) error {
 	}
 	a.done.Go(func() { a.fail(a.probe.Run(reading, handler)) })
 	a.done.Go(func() { a.worker.clock.Run(reading) })
-	a.done.Go(func() { a.worker.sampler.Run(reading) })
-	a.done.Go(func() { a.engine.Run(reading) })
+	if a.exports() {
+		a.done.Go(func() { a.worker.sampler.Run(reading) })
+		a.done.Go(func() { a.engine.Run(reading) })
+	}
 	if w := a.host.Load(); w != nil {
 		a.done.Go(func() { w.run(reading) })
 	}

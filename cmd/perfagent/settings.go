@@ -75,7 +75,7 @@ func (c *Config) settings() []setting {
 		{"limits.streams", "most irregular (pipelined) connections (`count`) followed at once", number(&c.Limits.Streams, 1, connectionsMax, false), observing, false},
 		{"levels.response-time-ms", "five `limits` of the 95th percentile of response times, rising", levelLimits(&c.Levels.ResponseTimeMS, rising), forRun, true},
 		{"levels.throughput-rps", "five `limits` of requests per second, falling", levelLimits(&c.Levels.ThroughputRPS, falling), forRun, true},
-		{"levels.error-rate-percent", "five `limits` of the share of failed requests, rising", levelLimits(&c.Levels.ErrorRatePercent, rising), forRun, true},
+		{"levels.error-rate-percent", "five `limits` of the share of failed requests, rising", levelLimits(&c.Levels.ErrorRatePercent, risingPercent), forRun, true},
 		{"levels.services", "limits of services and routes, as `YAML`", &serviceLevels{&c.Levels.Services}, forRun, true},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},

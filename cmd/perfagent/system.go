@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"slices"
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/host"
@@ -63,27 +64,42 @@ func setPressure(s *analytics.System, p *host.Pressure) {
 	}
 }
 
-// setDevices sums up the disks that lie on no others, and the interfaces but the loopback.
+// setDevices sums up the disks that lie on no others, and the interfaces that are devices.
 func setDevices(s *analytics.System, sample *host.Sample) {
-	read, written, busy := 0., 0., 0.
+	var read, written, received, sent []float64
+	busiest := host.Unknown
 	for i := range sample.Disks {
 		if d := &sample.Disks[i]; !d.Stacked {
-			read, written, busy = read+d.ReadBytes.Rate, written+d.WrittenBytes.Rate, math.Max(busy, d.BusySeconds.Rate)
+			read, written = append(read, d.ReadBytes.Rate), append(written, d.WrittenBytes.Rate)
+			if b := d.BusySeconds.Rate; host.Known(b) && !(busiest > b) {
+				busiest = b
+			}
 		}
 	}
-	if len(sample.Disks) > 0 {
-		s.DiskReadMBPerSecond, s.DiskWriteMBPerSecond = figure(read/megabyte), figure(written/megabyte)
-		s.DiskBusyPercent = figure(100 * math.Min(busy, 1))
-	}
-	received, sent := 0., 0.
+	s.DiskReadMBPerSecond, s.DiskWriteMBPerSecond = figure(sumKnown(read)/megabyte), figure(sumKnown(written)/megabyte)
+	s.DiskBusyPercent = figure(100 * math.Min(busiest, 1))
+	// Where no interface is a device, as in a container, all there are count.
+	devices := slices.ContainsFunc(sample.Interfaces, func(n host.Interface) bool { return !n.Loopback && !n.Virtual })
 	for i := range sample.Interfaces {
-		if n := &sample.Interfaces[i]; !n.Loopback {
-			received, sent = received+n.ReceivedBytes.Rate, sent+n.SentBytes.Rate
+		if n := &sample.Interfaces[i]; !n.Loopback && !(devices && n.Virtual) {
+			received, sent = append(received, n.ReceivedBytes.Rate), append(sent, n.SentBytes.Rate)
 		}
 	}
-	if len(sample.Interfaces) > 0 {
-		s.NetworkReceiveMBPerSecond, s.NetworkTransmitMBPerSecond = figure(received/megabyte), figure(sent/megabyte)
+	s.NetworkReceiveMBPerSecond, s.NetworkTransmitMBPerSecond = figure(sumKnown(received)/megabyte), figure(sumKnown(sent)/megabyte)
+}
+
+// sumKnown sums up the rates that are known: one that was just plugged in has none yet. Without any it is Unknown.
+func sumKnown(rates []float64) float64 {
+	sum, any := 0., false
+	for _, r := range rates {
+		if host.Known(r) {
+			sum, any = sum+r, true
+		}
 	}
+	if !any {
+		return host.Unknown
+	}
+	return sum
 }
 
 // resourcesNow is what a service used of the host when the sampler looked last, nil where it did not.

@@ -23,7 +23,10 @@ func TestSystemNow(t *testing.T) {
 		cpu.Modes[m].Percent = u
 	}
 	sample = &host.Sample{Time: time.Unix(7, 0).UTC(), CPU: cpu, Memory: &host.Memory{Total: 4e9, Available: 1e9, Used: 3e9},
-		Disks: []host.Disk{{Device: "a", ReadBytes: host.Counter{Rate: 1_234_567}, WrittenBytes: unknown}, {Device: "b", Stacked: true, ReadBytes: unknown}},
+		Disks: []host.Disk{{Device: "a", ReadBytes: host.Counter{Rate: 1_234_567}, WrittenBytes: unknown}, {Device: "b", Stacked: true, ReadBytes: host.Counter{Rate: 9e6}},
+			{Device: "new", ReadBytes: unknown, WrittenBytes: unknown, BusySeconds: unknown}},
+		Interfaces: []host.Interface{{Name: "eth0", ReceivedBytes: host.Counter{Rate: 3e6}, SentBytes: unknown},
+			{Name: "docker0", Virtual: true, ReceivedBytes: host.Counter{Rate: 3e6}}, {Name: "lo", Loopback: true, ReceivedBytes: host.Counter{Rate: 3e6}}},
 		Services: []host.Service{{Name: "shop", Namespace: "n", ResidentBytes: 5e6, Threads: 3, OpenFiles: u, OpenFilesUsed: u, CPUSeconds: host.Counter{Rate: 1.5},
 			ReadBytes: unknown, WrittenBytes: unknown, InvoluntarySwitches: unknown,
 			Cgroups: []host.CgroupStats{{MemoryBytes: 30, MemoryLimitBytes: 40}, {MemoryBytes: 90, MemoryLimitBytes: math.Inf(1)}}}},
@@ -36,7 +39,7 @@ func TestSystemNow(t *testing.T) {
 		return string(b)
 	}
 	want := `{"time":"1970-01-01T00:00:07Z","cpu_count":2,"memory_total_mb":4000,"memory_available_mb":1000,"memory_used_percent":75,` +
-		`"swap_total_mb":0,"swap_used_mb":0,"disk_read_mb_per_second":1.235,"disk_busy_percent":0}`
+		`"swap_total_mb":0,"swap_used_mb":0,"disk_read_mb_per_second":1.235,"disk_busy_percent":0,"network_receive_mb_per_second":3}`
 	if got := show(systemNow(latest)()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -117,6 +117,7 @@ func traceAlone(ctx context.Context, config *Config, query url.Values, printer *
 	}
 	defer os.RemoveAll(directory)
 	config.Web = WebConfig{Socket: filepath.Join(directory, "trace.sock")}
+	config.OTLP = OTLPConfig{}                               // an agent's business
 	config.Log.Level = max(config.Log.Level, slog.LevelWarn) // the exchanges are what is shown
 	log := newLogger(stderr, config.Log, new(slog.LevelVar))
 	limitProcess(config)

@@ -52,7 +52,7 @@ func runTrace(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	code = execute(ctx, append([]string{"trace"}, args...), nil, &out, &errs)
+	code = execute(ctx, append([]string{"trace"}, args...), []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://192.0.2.1:4318"}, &out, &errs)
 	return code, out.String(), errs.String()
 }
 
@@ -143,6 +143,9 @@ func useTracingPipeline(t *testing.T) <-chan string {
 	startPipeline = func(_ context.Context, config *Config, _ *slog.Logger, _ pipelineHooks) (pipeline, error) {
 		if len(config.Web.ListenAddresses) != 0 {
 			t.Errorf("trace listens on %v", config.Web.ListenAddresses)
+		}
+		if config.OTLP.Endpoint != "" {
+			t.Errorf("trace exports to %s", config.OTLP.Endpoint)
 		}
 		serveTrace(t, config.Web.Socket, traceSample)
 		sockets <- config.Web.Socket

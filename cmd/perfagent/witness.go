@@ -210,7 +210,11 @@ func (w *witness) watched() map[uint32]uint32 {
 
 // publish makes a copy for the exporters.
 func (w *witness) publish(ports []host.ListenPort, overflows uint64, known bool) {
-	stats := &export.HostStats{Lost: w.lost}
+	stats := &export.HostStats{Lost: w.lost, Unseen: export.Unseen{
+		Connects: !w.host.Observes(probes.ObserveTCP), Retransmits: !w.host.Observes(probes.ObserveRetransmits),
+		ResetsSent: !w.host.Observes(probes.ObserveResetsSent), ResetsReceived: !w.host.Observes(probes.ObserveResetsReceived),
+		Stalls: !w.host.Observes(probes.ObserveStalls),
+	}}
 	if w.host.Observes(probes.ObserveRunQueue) {
 		stats.RunQueue = exportLatency(&w.runQueue)
 	}

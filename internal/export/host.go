@@ -192,13 +192,12 @@ func (m *plainMetric) Write(out *dto.Metric) error {
 }
 
 // validLabel escapes what is no UTF-8, and what a terminal would obey, in names that others give, such as paths. Two
-// values stay two.
+// values stay two: one that is escaped stands in quotation marks, and so does one that begins with one.
 func validLabel(value string) string {
-	if utf8.ValidString(value) && !strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if utf8.ValidString(value) && !strings.HasPrefix(value, `"`) && !strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return value
 	}
-	quoted := strconv.Quote(value)
-	return quoted[1 : len(quoted)-1]
+	return strconv.Quote(value)
 }
 
 // connections are those of a sample in one state.

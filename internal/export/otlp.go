@@ -230,7 +230,9 @@ func (e *OTLPExporter) sendSnapshot(ctx context.Context, attempts int) otlpResul
 	own, err := e.own.Gather()
 	if err != nil {
 		e.say(e.failing, "gather", err.Error())
-		return otlpRejected
+		if len(own) == 0 {
+			return otlpRejected
+		}
 	}
 	partial := false
 	err = e.encoder.encode(e.pinned.snapshot, own, func(body []byte) error {

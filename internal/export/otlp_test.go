@@ -360,7 +360,7 @@ func TestOTLPHost(t *testing.T) {
 			switch {
 			case p.classic != nil:
 				c := p.classic
-				got[keyOfPoint(t, p)] = fmt.Sprint(c.Count, c.GetSum(), c.BucketCounts, c.ExplicitBounds, c.StartTimeUnixNano != 0 && c.TimeUnixNano != 0)
+				got[keyOfPoint(t, p)] = fmt.Sprint(c.Count, c.GetSum(), c.BucketCounts, c.ExplicitBounds, c.StartTimeUnixNano == 0 && c.TimeUnixNano != 0)
 			case p.number != nil:
 				got[keyOfPoint(t, p)] = fmt.Sprint(p.number.GetAsDouble())
 			}

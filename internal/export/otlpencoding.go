@@ -309,7 +309,7 @@ func (e *otlpEncoder) addAgent(families []*dto.MetricFamily) {
 			switch f.GetType() {
 			case dto.MetricType_COUNTER:
 				return nest(b, 7, func(b []byte) []byte {
-					b = appendVarint(e.appendNumbers(b, f, true), 2, otlpCumulative)
+					b = appendVarint(e.appendNumbers(b, f, beganWithAgent(f.GetName())), 2, otlpCumulative)
 					return appendVarint(b, 3, 1) // it only grows
 				})
 			case dto.MetricType_HISTOGRAM:
@@ -321,14 +321,24 @@ func (e *otlpEncoder) addAgent(families []*dto.MetricFamily) {
 	e.finishResource("", otlpAgentService, e.version)
 }
 
+// beganWithAgent tells which counters are 0 when the agent starts. The kernel's have counted since it booted, those of a service
+// since it was first seen: they have no start time, which says that it is not known.
+func beganWithAgent(family string) bool {
+	for _, prefix := range [...]string{"perfagent_host_", "perfagent_service_", "perfagent_tcp_", "perfagent_process_"} {
+		if strings.HasPrefix(family, prefix) {
+			return false
+		}
+	}
+	return true
+}
+
 // appendClassic lays out classic histograms as HistogramDataPoints, whose buckets are counted each for itself, with one for
 // what is above the last bound.
 func (e *otlpEncoder) appendClassic(b []byte, f *dto.MetricFamily) []byte {
 	for _, m := range f.Metric {
 		h := m.GetHistogram()
 		b = nest(b, 1, func(b []byte) []byte {
-			b = appendFixed(b, 2, nanoseconds(e.start))
-			b = appendFixed(b, 3, nanoseconds(e.now))
+			b = appendFixed(b, 3, nanoseconds(e.now)) // since when is not known: see beganWithAgent
 			b = protowire.AppendTag(b, 4, protowire.Fixed64Type)
 			b = protowire.AppendFixed64(b, h.GetSampleCount())
 			b = protowire.AppendTag(b, 5, protowire.Fixed64Type)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -40,8 +41,12 @@ type RequestsQuery struct {
 // ParseRequestsQuery returns the query that the parameters ask for. The error begins with the name of the parameter that is
 // wrong. Unknown parameters are errors: a filter that does nothing misleads.
 func ParseRequestsQuery(v url.Values) (q RequestsQuery, err error) {
-	for name, values := range v {
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		values := v[name]
 		value := values[len(values)-1]
+		if len(values) > 1 && (name == "slower" || name == "role" || name == "limit") {
+			return q, fmt.Errorf("%q is given %d times", name, len(values))
+		}
 		switch name {
 		case "service":
 			q.Services = values
@@ -60,8 +65,8 @@ func ParseRequestsQuery(v url.Values) (q RequestsQuery, err error) {
 		case "kind":
 			q.Kinds, err = parseKinds(values)
 		case "limit":
-			if q.Limit, err = strconv.Atoi(value); err == nil && (q.Limit < 1 || q.Limit > requestsLimitMax) {
-				err = fmt.Errorf("is not between 1 and %d", requestsLimitMax)
+			if q.Limit, err = strconv.Atoi(value); err != nil || q.Limit < 1 || q.Limit > requestsLimitMax {
+				err = fmt.Errorf("%q is not a number from 1 to %d", value, requestsLimitMax)
 			}
 		default:
 			err = errors.New("unknown parameter")

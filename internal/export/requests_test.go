@@ -109,7 +109,7 @@ func TestRequestsProblems(t *testing.T) {
 	for query, detail := range map[string]string{
 		"?limit=0": "limit", "?limit=1001": "limit", "?limit=x": "limit", "?kind=slow": "kind", "?role=both": "role", "?status=6xx": "status",
 		"?slower=fast": "slower", "?slower=-1s": "slower", "?service=[": "service", "?colour=red": "colour", "?a=%zz": "malformed",
-		"?raw_paths=true": "raw_paths",
+		"?raw_paths=true": "raw_paths", "?role=server&role=client": "2 times", "?limit=1&limit=2": "2 times",
 	} {
 		code, _, body := askRequests(t, h, query)
 		var p struct {

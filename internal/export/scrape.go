@@ -79,8 +79,10 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	families, err := h.registry.Gather()
 	if err != nil {
 		h.log.Error("gathering metrics", "err", err)
-		problem(w, http.StatusInternalServerError, err.Error())
-		return
+		if len(families) == 0 {
+			problem(w, http.StatusInternalServerError, err.Error())
+			return
+		} // what was gathered is right
 	}
 	format := expfmt.NegotiateAccept(r.Header, formats...)
 	w.Header().Set("Content-Type", string(format))

@@ -337,11 +337,18 @@ func (o *PerformanceOptions) servicesOf(w *analytics.Window, active map[string]i
 	}
 	slices.SortStableFunc(chosen, func(a, b *analytics.ServiceWindow) int { return cmp.Compare(b.Exchanges, a.Exchanges) })
 	chosen = chosen[:min(limit, len(chosen))]
+	named := map[string]int{}
+	for i := range w.Services {
+		named[w.Services[i].Service]++
+	}
 	all := make([]serviceJSON, len(chosen))
 	for i, s := range chosen {
 		all[i] = serviceJSON{Service: s.Service, Namespace: s.Namespace, Endpoints: s.Endpoints, statistics: statisticsOf(&s.Stats, w.Seconds),
 			Concurrency: concurrency{rounded(s.InFlight(w.Seconds)), activeOf(active, s.Service)},
 			Saturation:  saturationOf(s), SaturationUnknown: s.Saturation.Reason}
+		if named[s.Service] > 1 { // in several namespaces, which requests in progress do not tell
+			all[i].Concurrency.Active = nil
+		}
 		if o.Resources != nil {
 			all[i].Resources = o.Resources(s.Service, s.Namespace)
 		}

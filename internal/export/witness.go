@@ -18,7 +18,11 @@ type HostStats struct {
 	// ListenOverflows counts connection attempts that found a full backlog, since the network namespace began; nil: unknown.
 	ListenOverflows *uint64
 	Lost            HostLost
+	Unseen          Unseen
 }
+
+// Unseen is what of the statistics is not observed: it has no series, since a 0 would say that nothing happened.
+type Unseen struct{ Connects, Retransmits, ResetsSent, ResetsReceived, Stalls bool }
 
 // Latency is a distribution of durations in classic buckets.
 type Latency struct {
@@ -80,10 +84,10 @@ func (c agentCollector) collectWitness(ch chan<- prometheus.Metric) {
 			label{"device", d.Device}, label{"operation", d.Operation})
 	}
 	for _, e := range s.Services {
-		m.service(&e)
+		m.service(&e, &s.Unseen)
 	}
 	if s.Unattributed != nil {
-		m.unattributed(s.Unattributed)
+		m.unattributed(s.Unattributed, &s.Unseen)
 		m.lost(&s.Lost)
 	}
 	for _, p := range s.Ports {
@@ -101,17 +105,27 @@ func (c agentCollector) collectWitness(ch chan<- prometheus.Metric) {
 // witnessMetrics sends constant metrics. Labels without a value are left out, as everywhere.
 type witnessMetrics struct{ ch chan<- prometheus.Metric }
 
-func (m witnessMetrics) service(e *ServiceStats) {
+func (m witnessMetrics) service(e *ServiceStats, unseen *Unseen) {
 	who := []label{{"service_name", e.Service}, {"service_namespace", e.Namespace}}
 	with := func(more label) []label { return append(who[:len(who):len(who)], more) }
 	m.histogram("perfagent_tcp_rtt_seconds",
 		"TCP's smoothed round trip time: a sample when a connection ends, and every few seconds while it is in use.", &e.RTT, who...)
 	m.histogram("perfagent_tcp_connect_duration_seconds", "Time from connect to the end of the handshake.", &e.Connect, who...)
-	m.counter("perfagent_tcp_connects_failed_total", "Handshakes that did not succeed.", e.TCP.ConnectsFailed, who...)
-	m.counter("perfagent_tcp_retransmits_total", "TCP segments sent again.", e.TCP.Retransmits, who...)
-	m.counter(tcpResets, tcpResetsHelp, e.TCP.ResetsSent, with(label{"direction", "sent"})...)
-	m.counter(tcpResets, tcpResetsHelp, e.TCP.ResetsReceived, with(label{"direction", "received"})...)
-	m.gauge("perfagent_tcp_stalled_connections", "Connections with data that the peer's window keeps back.", e.Stalled, who...)
+	if !unseen.Connects {
+		m.counter("perfagent_tcp_connects_failed_total", "Handshakes that did not succeed.", e.TCP.ConnectsFailed, who...)
+	}
+	if !unseen.Retransmits {
+		m.counter("perfagent_tcp_retransmits_total", "TCP segments sent again.", e.TCP.Retransmits, who...)
+	}
+	if !unseen.ResetsSent {
+		m.counter(tcpResets, tcpResetsHelp, e.TCP.ResetsSent, with(label{"direction", "sent"})...)
+	}
+	if !unseen.ResetsReceived {
+		m.counter(tcpResets, tcpResetsHelp, e.TCP.ResetsReceived, with(label{"direction", "received"})...)
+	}
+	if !unseen.Stalls {
+		m.gauge("perfagent_tcp_stalled_connections", "Connections with data that the peer's window keeps back.", e.Stalled, who...)
+	}
 	if e.RunQueue != nil {
 		m.histogram("perfagent_process_run_queue_latency_seconds",
 			"Time that a service's tasks were ready to run before a processor took them.", e.RunQueue, who...)
@@ -123,11 +137,16 @@ const (
 	tcpResetsHelp = "TCP connections reset."
 )
 
-func (m witnessMetrics) unattributed(e *TCPEvents) {
+func (m witnessMetrics) unattributed(e *TCPEvents, unseen *Unseen) {
 	for _, row := range []struct {
-		event string
-		n     uint64
-	}{{"retransmit", e.Retransmits}, {"connect_failed", e.ConnectsFailed}, {"reset_sent", e.ResetsSent}, {"reset_received", e.ResetsReceived}} {
+		event  string
+		n      uint64
+		unseen bool
+	}{{"retransmit", e.Retransmits, unseen.Retransmits}, {"connect_failed", e.ConnectsFailed, unseen.Connects},
+		{"reset_sent", e.ResetsSent, unseen.ResetsSent}, {"reset_received", e.ResetsReceived, unseen.ResetsReceived}} {
+		if row.unseen {
+			continue
+		}
 		m.counter("perfagent_tcp_unattributed_events_total", "TCP events of the host whose process is not known.", row.n,
 			label{"event", row.event})
 	}

@@ -86,3 +86,18 @@ func scrapeWitness(t *testing.T, source func() *HostStats) string {
 	}
 	return w.Body.String()
 }
+
+// What is not observed has no series: a 0 would say that it did not happen.
+func TestWitnessUnseen(t *testing.T) {
+	stats := &HostStats{Services: []ServiceStats{{Service: "shop"}}, Unattributed: &TCPEvents{},
+		Unseen: Unseen{Connects: true, Retransmits: true, ResetsReceived: true, Stalls: true}}
+	body := scrapeWitness(t, func() *HostStats { return stats })
+	for _, absent := range []string{"connects_failed", "retransmit", `direction="received"`, "reset_received", "stalled"} {
+		if strings.Contains(body, absent) {
+			t.Errorf("%s is there: %s", absent, body)
+		}
+	}
+	if !strings.Contains(body, `perfagent_tcp_resets_total{direction="sent",service_name="shop"} 0`) {
+		t.Errorf("%s", body)
+	}
+}

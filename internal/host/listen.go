@@ -40,30 +40,31 @@ func NewListeners() *Listeners {
 
 // Read returns the ports in order. Drops never decrease while a port is listened on.
 func (l *Listeners) Read() ([]ListenPort, error) {
+	var found []listenSocket
+	for _, family := range []uint8{syscall.AF_INET, syscall.AF_INET6} {
+		if err := dumpListeners(family, func(s listenSocket) { found = append(found, s) }); err != nil {
+			return nil, fmt.Errorf("read listening sockets: %w", err)
+		}
+	}
 	sockets := make(map[uint64]uint32, len(l.drops))
 	for _, p := range l.ports {
 		p.Backlog, p.BacklogMax = 0, 0
 	}
 	seen := make(map[uint16]bool, len(l.ports))
-	for _, family := range []uint8{syscall.AF_INET, syscall.AF_INET6} {
-		err := dumpListeners(family, func(s listenSocket) {
-			p := l.ports[s.port]
-			if p == nil {
-				if len(l.ports) >= listenersMax {
-					return
-				}
-				p = &ListenPort{Port: s.port}
-				l.ports[s.port] = p
+	for _, s := range found {
+		p := l.ports[s.port]
+		if p == nil {
+			if len(l.ports) >= listenersMax {
+				continue
 			}
-			seen[s.port] = true
-			p.Backlog += uint64(s.backlog)
-			p.BacklogMax += uint64(s.backlogMax)
-			p.Drops += uint64(s.drops - l.drops[s.cookie])
-			sockets[s.cookie] = s.drops
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read listening sockets: %w", err)
+			p = &ListenPort{Port: s.port}
+			l.ports[s.port] = p
 		}
+		seen[s.port] = true
+		p.Backlog += uint64(s.backlog)
+		p.BacklogMax += uint64(s.backlogMax)
+		p.Drops += uint64(s.drops - l.drops[s.cookie])
+		sockets[s.cookie] = s.drops
 	}
 	l.drops = sockets
 	var ports []ListenPort

@@ -9,6 +9,7 @@ const interfacesMax = 256
 type Interface struct {
 	Name                              string
 	Loopback                          bool // its traffic never leaves the host, and is received as often as it is sent
+	Virtual                           bool // no device of its own: a bridge, a tunnel, an end of a container's link; its traffic is another one's too
 	ReceivedBytes, SentBytes          Counter
 	ReceivedPackets, SentPackets      Counter
 	ReceiveErrors, TransmitErrors     Counter
@@ -82,6 +83,8 @@ func (r *networkReader) state(files *fileReader, name []byte) *interfaceState {
 	kind, err := files.read("/sys/class/net/"+string(name), "type")
 	state := &interfaceState{last: Interface{Name: string(name)}}
 	state.last.Loopback = err == nil && string(bytes.TrimSpace(kind)) == loopback || err != nil && state.last.Name == "lo"
+	_, err = files.read("/sys/class/net/"+string(name)+"/device", "uevent")
+	state.last.Virtual = err != nil
 	r.known[state.last.Name] = state
 	return state
 }

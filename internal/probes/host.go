@@ -235,13 +235,27 @@ type Observation int
 const (
 	ObserveRunQueue Observation = iota
 	ObserveDisks
-	ObserveTCP
+	ObserveTCP         // connects, and whose connections they are
+	ObserveRetransmits // also of handshakes
+	ObserveResetsSent
+	ObserveResetsReceived
+	ObserveStalls // connections that the peer's window keeps from sending
 )
+
+// observationDuties are what has to be seen for an observation to be complete.
+var observationDuties = [...][]duty{
+	ObserveRunQueue: {dutyRunQueue}, ObserveDisks: {dutyBlock}, ObserveTCP: {dutyTCPState}, ObserveRetransmits: {dutyRetransmit, dutyHandshake},
+	ObserveResetsSent: {dutyResetSent}, ObserveResetsReceived: {dutyResetGot}, ObserveStalls: {dutyConnections},
+}
 
 // Observes tells whether a Host sees it. Without a hook of TCP's states nothing of TCP has an owner.
 func (h *Host) Observes(o Observation) bool {
-	d := map[Observation]duty{ObserveRunQueue: dutyRunQueue, ObserveDisks: dutyBlock, ObserveTCP: dutyTCPState}[o]
-	return slices.ContainsFunc(h.Hooks, func(k Hook) bool { return k.Duty == string(d) && k.Attached })
+	for _, d := range observationDuties[o] {
+		if !slices.ContainsFunc(h.Hooks, func(k Hook) bool { return k.Duty == string(d) && k.Attached }) {
+			return false
+		}
+	}
+	return true
 }
 
 // Watch replaces the processes whose waits for a processor are counted by group, which is below HostGroupsMax. It returns
