@@ -139,11 +139,11 @@ func (b *bench) manyEndpoints() (err error) {
 func endpointScript(dir string) (string, error) {
 	text := `
 local requests, n = {}, 0
+local words = {"user", "order", "invoice", "setting", "role", "report", "export", "token", "session", "webhook", "plan", "quota", "account"}
 function init()
-  for i = 0, COUNT - 1 do
-    local name, rest = "", i
-    repeat name = name .. string.char(97 + rest % 26); rest = math.floor(rest / 26) until rest == 0
-    requests[i + 1] = wrk.format("GET", "/many/path" .. name)
+  for i = 0, COUNT - 1 do -- words of an API, which stay routes of their own
+    local a, b, c = i % 13, math.floor(i / 13) % 13, math.floor(i / 169) % 13
+    requests[i + 1] = wrk.format("GET", "/many/" .. words[a + 1] .. "/" .. words[b + 1] .. "/" .. words[c + 1])
   end
 end
 function request()
