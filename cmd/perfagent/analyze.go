@@ -51,7 +51,10 @@ func analyzeRoutes(r io.Reader, w io.Writer) error {
 		if len(method) == 0 || len(path) == 0 {
 			return fmt.Errorf("line %d: want METHOD /path [STATUS]", line)
 		}
-		status, _ := strconv.ParseUint(string(bytes.TrimSpace(after)), 10, 16)
+		status, err := strconv.ParseUint(string(bytes.TrimSpace(after)), 10, 16)
+		if err != nil {
+			status = 0 // none, or none that means anything
+		}
 		route = learner.Learn(route[:0], string(method), path, uint16(status), 1)
 		out.Write(route)
 		out.WriteByte('\n')

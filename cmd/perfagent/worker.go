@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -184,12 +185,15 @@ func (w *worker) report(ex *wire.Exchange, k *known, entry *http.Known[known]) {
 
 // route finds the exchange's route, by which it is counted from now on.
 func (w *worker) route(ex *wire.Exchange, k *known) {
+	epoch := w.router.Epoch() // of before: Route may think, and its answer is of before that
 	route, source := w.router.Route(ex.Service, ex.Method, ex.Path, ex.Status, k.unrouted)
 	if route != ex.Route || source != ex.RouteSource {
 		ex.Route, ex.RouteSource = route, source
 		k.handle = analytics.Handle{}
 	}
-	k.routed, k.unrouted = w.router.Epoch(), 0
+	if k.routed, k.unrouted = epoch, 0; strings.HasSuffix(route, "*") {
+		k.routed = -1 // not known yet
+	}
 }
 
 // show completes an exchange by what only people want to see, keeps it where it was picked and hands it to who traces.

@@ -11,6 +11,9 @@ import (
 // routeLike is what words that look like a route's score at most (lexicalForm).
 const routeLike = -0.9
 
+// versionsMax is how many versions one place may have; more are values that look like versions.
+const versionsMax = 8
+
 // evidence is what the words at a place sum up to.
 type evidence struct {
 	words, ones, all float64 // different words, those seen once, requests
@@ -54,7 +57,7 @@ func (l *Learner) judge(n *node, depth int) float64 {
 		if n.wordy {
 			for _, v := range n.wild.values {
 				if v.word {
-					e.add(v.text, lexicalForm([]byte(v.text)), v.count, n.wild.methods)
+					e.add(v.text, v.form, v.count, n.wild.methods)
 				}
 			}
 		}
@@ -62,7 +65,7 @@ func (l *Learner) judge(n *node, depth int) float64 {
 	switch {
 	case e.words == 0:
 		return 0
-	case e.versions > 8:
+	case e.versions > versionsMax:
 		return 9
 	}
 	score := l.prior(n, depth)
@@ -130,7 +133,7 @@ func (l *Learner) prior(n *node, depth int) float64 {
 	switch {
 	case isVersion(s) || depth <= 2 && isRoot(n.segment):
 		return -4
-	case plural(s):
+	case plural(s), ofPeople(n.segment):
 		p = 1.5
 	default:
 		p = -0.5
@@ -139,6 +142,18 @@ func (l *Learner) prior(n *node, depth int) float64 {
 		p += 2*(float64(u.before)+0.5)/(float64(u.literal)+1) - 0.7
 	}
 	return p
+}
+
+// ofPeople tells whether what follows a segment is who somebody is.
+func ofPeople(s string) bool {
+	switch s {
+	case "user", "users", "u", "profile", "profiles", "member", "members", "customer", "customers", "account", "accounts", "author", "authors",
+		"owner", "owners", "tenant", "tenants", "people", "person", "persons", "contact", "contacts", "employee", "employees", "patient", "patients",
+		"student", "students", "subscriber", "subscribers", "player", "players", "followers", "friends", "teachers", "drivers", "guests", "buyers", "sellers",
+		"usuarios", "benutzer", "utilisateurs":
+		return true
+	}
+	return false
 }
 
 func isRoot(s string) bool {
@@ -181,6 +196,9 @@ func (l *Learner) lexical(s string, k *node) float64 {
 
 // lexicalForm judges a word by its form: one made of the vocabulary's words is a route's, one with none of them a value.
 func lexicalForm(s []byte) float64 {
+	if len(s) > 1 && s[0] == '@' && !reserved(s) { // /@alice
+		return 1
+	}
 	if isVersion(s) {
 		if bytes.Count(s, []byte(".")) < 2 {
 			return -3
@@ -277,8 +295,11 @@ func compound(w []byte) bool {
 // standsAlone tells whether one of the words at a place with a parameter is a route of its own.
 func (l *Learner) standsAlone(n *node, s string, k *node) bool {
 	form := l.lexical(s, k)
-	if form > 0.5 && plural([]byte(n.segment)) {
+	switch w := n.wild; {
+	case form > 0.5 && (plural([]byte(n.segment)) || ofPeople(n.segment)):
 		return false // a name, though it may be the only one
+	case w != nil && isVersion([]byte(s)) && int(w.newWord)+len(n.kids) > versionsMax:
+		return false
 	}
 	score := -form
 	if w := n.wild; w != nil && w.all > 0 {
@@ -303,7 +324,7 @@ func (n *node) lexicalMean() float64 {
 	sum, count := 0.0, 0.0
 	for _, v := range n.values {
 		if v.word {
-			sum += lexicalForm([]byte(v.text))
+			sum += v.form
 			count++
 		}
 	}

@@ -16,6 +16,8 @@ const (
 	lastGap   = 2000
 	// valuesMax is how many values a parameter remembers, to recognise them elsewhere and to take a decision back.
 	valuesMax = 16
+	// countsMax is how many requests are counted before all counts are halved.
+	countsMax = 1 << 30
 	// manyValues different words leave no doubt that a place has a parameter: even a word of the vocabulary is then a value,
 	// unless something other lies below it.
 	manyValues = 12
@@ -72,6 +74,7 @@ type value struct {
 	text  string
 	count uint32
 	word  bool
+	form  float64 // lexicalForm, of a word
 }
 
 // wordUse is where a word occurs in a service.
@@ -157,6 +160,9 @@ func (s *segments) next() (segment []byte, more, cut bool) {
 		return nil, false, true
 	}
 	segment = s.path[s.at:end]
+	if i := bytes.IndexByte(segment, ';'); i > 0 { // what follows are parameters (RFC 3986, section 3.3), such as a session's
+		segment = segment[:i]
+	}
 	s.at = end + 1
 	return segment, end < len(s.path), false
 }
@@ -308,8 +314,8 @@ func (l *Learner) step(n *node, segment []byte, s *segments, method string, coun
 		return l.value(n, segment, class, count)
 	}
 	k := newWord(segment)
-	if k.lexical > 0.5 && len(n.kids) == 0 && l.prior(n, s.depth-1)+k.lexical > 2 {
-		n.wordy = true // /users/theodora
+	if segment0(segment) == '@' && k.lexical > 0 || k.lexical > 0.5 && len(n.kids) == 0 && ofPeople(n.segment) && l.prior(n, s.depth-1)+k.lexical > 2 {
+		n.wordy = n.wordy || len(n.kids) == 0 // /users/theodora
 		return l.value(n, segment, class, count)
 	}
 	n.addKid(k)
@@ -327,6 +333,13 @@ func (n *node) addKid(k *node) {
 		n.kids = map[string]*node{}
 	}
 	n.kids[k.segment] = k
+}
+
+func segment0(segment []byte) byte {
+	if len(segment) == 0 {
+		return 0
+	}
+	return segment[0]
 }
 
 // isValue tells whether a new word at a place with a parameter is a value of that.
@@ -399,7 +412,7 @@ func (n *node) remember(segment []byte, count uint32, word bool) {
 		return
 	}
 	if len(n.values) < valuesMax {
-		n.values = append(n.values, value{string(segment), count, word})
+		n.values = append(n.values, newValue(segment, count, word))
 		return
 	}
 	i := int(n.fresh) % valuesMax
@@ -410,13 +423,17 @@ func (n *node) remember(segment []byte, count uint32, word bool) {
 		n.values[i].count--
 		return
 	}
-	n.values[i] = value{string(segment), count, word}
+	n.values[i] = newValue(segment, count, word)
 }
 
 // Pass thinks about every place again, from the root down: what is merged above is evidence below.
 func (l *Learner) Pass() {
 	l.learned = false
 	l.root.sum()
+	if l.root.all > countsMax {
+		l.root.fade()
+		l.root.sum()
+	}
 	l.survey()
 	l.decide(l.root, 0)
 	if l.nodes = l.root.size(); l.nodes >= nodesMax*3/4 {
@@ -433,10 +450,13 @@ func (l *Learner) prune(nodes int) {
 		l.nodes = l.root.size()
 	}
 	l.root.fade()
+	l.words = map[string]*wordUse{}
+	l.survey()
 	l.epoch++
 }
 
 func (n *node) drop(rare uint32) {
+	n.was = nil
 	for s, k := range n.kids {
 		if k.all <= rare {
 			delete(n.kids, s)
@@ -455,7 +475,10 @@ func (n *node) drop(rare uint32) {
 }
 
 func (n *node) fade() {
-	n.hits /= 2
+	n.hits, n.words = n.hits/2, n.words/2
+	for i := range n.values {
+		n.values[i].count = (n.values[i].count + 1) / 2
+	}
 	for _, k := range n.kids {
 		k.fade()
 	}
@@ -553,20 +576,22 @@ func (l *Learner) undo(n *node) {
 	if w == nil {
 		return
 	}
-	names := plural([]byte(n.segment))
+	names, several := ofPeople(n.segment), plural([]byte(n.segment))
+	few := w.newWord <= 6 && w.words >= 12
 	switch {
-	case w.words >= 12 && w.newWord <= 6 && w.newWord*8 < w.words && (w.newWord <= 2 && !names || w.lexicalMean() < 0.5):
+	case few && w.newWord*8 < w.words && (w.newWord <= 2 && !names && !several || w.lexicalMean() < 0.5),
+		few && w.newWord*50 < w.words && !names:
 		l.release(n, func(v value) bool { return v.word })
-	case w.words >= 30 && w.newWord > 6:
+	case w.words >= 30 && w.newWord > 6 && !names:
 		l.release(n, func(v value) bool {
 			limit := 0.5
-			if v.word && lexicalForm([]byte(v.text)) <= -1 {
+			if v.word && v.form <= -1 {
 				limit = 0.12
 			}
 			return v.word && v.count >= 30 && float64(v.count) > limit*float64(w.words)
 		})
-	case !n.wordy && !names && n.name == "" && w.all >= 24 && w.fresh <= 2 && w.words == 0 && w.hits == 0 && len(w.kids) > 1:
-		l.release(n, func(v value) bool { return !v.word }) // /api/1.0/, /rest/3/
+	case !n.wordy && !names && !several && n.name == "" && w.all >= 24 && w.fresh <= 2 && w.words == 0 && w.hits == 0 && len(w.kids) > 1:
+		l.release(n, func(v value) bool { return !v.word && versionLike(v.text) }) // /api/1.0/, /rest/3/
 	}
 }
 
@@ -672,4 +697,23 @@ func (n *node) absorb(o *node) {
 		n.wild.remember([]byte(v.text), v.count, v.word)
 	}
 	n.wild.absorb(o.wild)
+}
+
+// versionLike tells whether an identifier may be a version all the same: a short number, or a day. Others are never made
+// words, since they may be secrets.
+func versionLike(s string) bool {
+	for _, c := range []byte(s) {
+		if !isDigit(c) {
+			return isDateText([]byte(s)) && len(s) <= len("2010-04-01")
+		}
+	}
+	return len(s) <= 2
+}
+
+func newValue(s []byte, count uint32, word bool) value {
+	v := value{text: string(s), count: count, word: word}
+	if word {
+		v.form = lexicalForm(s)
+	}
+	return v
 }

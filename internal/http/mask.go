@@ -243,7 +243,7 @@ func isVersion(s []byte) bool {
 		for n < len(s) && isDigit(s[n]) {
 			n++
 		}
-		if n == 0 || n > 3 {
+		if n == 0 || n > 3 || n > 2 && !v { // 48.137 is a place, not a version
 			return false
 		}
 		numbers++
