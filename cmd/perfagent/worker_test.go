@@ -224,3 +224,36 @@ func heapInUse() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapInuse)
 }
+
+// A head that is known follows its route: also one that was refused or came in the very request that made the router think.
+func TestWorkerRoutesKnownHeads(t *testing.T) {
+	engine := analytics.NewEngine(analytics.Options{})
+	w := newWorker(defaultConfig(), host.Filter{}, engine, new(export.TraceHub))
+	send := func(path string, status int) {
+		request := "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"
+		response := fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", status)
+		w.Record(&wire.Record{Conn: 7 << 8, Seq: 3, Role: wire.RoleServer, Arrived: 1, Read: 2, Responded: 3, Finished: 4,
+			RequestBytes: uint64(len(request)), Request: []byte(request), ResponseBytes: uint64(len(response)), Response: []byte(response)})
+	}
+	send("/healthz", 404) // the application is starting
+	for range 250 {
+		send("/healthz", 200)
+	}
+	for _, name := range strings.Fields("agathe bodo cilly detlef edda frauke gesine hasso ilka jobst kuno lothar meike norbert ottilie roswitha") {
+		send("/member/"+name, 200)
+	}
+	w.router.Think()
+	w.engine.Reroute(w.router.Current)
+	for range 100 {
+		send("/member/roswitha", 200)
+	}
+	got := map[string]uint64{}
+	for _, e := range engine.Snapshot().Endpoints {
+		for _, s := range e.Series {
+			got[e.Route] += s.Duration.Count()
+		}
+	}
+	if want := map[string]uint64{"/*": 1, "/healthz": 250, "/member/{name}": 116}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -86,6 +86,8 @@ type endpoint struct {
 	live Endpoint
 	view *Endpoint // the copy in the latest snapshot
 	ring *ring     // of windows; nil until the first tick after the first exchange
+	// ended tells that its route has become another, under which its requests are counted now.
+	ended bool
 }
 
 type target struct {

@@ -72,6 +72,7 @@ type Engine struct {
 	// What windows need to know: endpoints that were forgotten since the latest tick, where there are ticks.
 	ticking bool
 	gone    []*endpoint
+	joins   []join
 	windows windows
 
 	building sync.Mutex // serialises the makers of snapshots
@@ -198,6 +199,7 @@ func (e *Engine) kind(ex *wire.Exchange) int {
 
 func (e *Engine) endpoint(ex *wire.Exchange) *endpoint {
 	if s := e.servers[ServerKey{ex.Service, ex.Namespace, ex.Method, ex.Route}]; s != nil {
+		s.ended = false
 		return s
 	}
 	return e.findEndpoint(ex)
@@ -207,7 +209,7 @@ func (e *Engine) endpoint(ex *wire.Exchange) *endpoint {
 func (e *Engine) findEndpoint(ex *wire.Exchange) *endpoint {
 	k := ServerKey{label(ex.Service), label(ex.Namespace), label(ex.Method), routeLabel(ex.Route)}
 	if s := e.servers[k]; s != nil {
-		s.live.RouteSource = ex.RouteSource
+		s.live.RouteSource, s.ended = ex.RouteSource, false
 		return s
 	}
 	if k.Route == Other { // the router's doing, not the limit's
@@ -223,8 +225,9 @@ func (e *Engine) findEndpoint(ex *wire.Exchange) *endpoint {
 }
 
 // Reroute moves what was counted under learned routes to what these routes have become: current returns, for a service and
-// a route of before, the one that its requests are counted under now. What two routes that became one have counted is
-// summed, also in windows; nothing is lost and no counter goes back.
+// a route of before, the one that its requests are counted under now. Windows of two routes that became one are summed. So
+// are their counters, unless somebody may have read the one that ends: who knows its counts already would see them a second
+// time as an increase of the other one. It then stays as it is until it is idle for long enough.
 func (e *Engine) Reroute(current func(service, route string) string) {
 	e.windows.mu.Lock()
 	defer e.windows.mu.Unlock()
@@ -237,7 +240,7 @@ func (e *Engine) Reroute(current func(service, route string) string) {
 		}
 	}(e.epoch)
 	e.serverList = slices.DeleteFunc(e.serverList, func(s *endpoint) bool {
-		if s.live.RouteSource != wire.RouteLearned || s.live.Route == Other {
+		if s.live.RouteSource != wire.RouteLearned || s.live.Route == Other || s.ended {
 			return false
 		}
 		route := routeLabel(current(s.live.Service, s.live.Route))
@@ -246,9 +249,16 @@ func (e *Engine) Reroute(current func(service, route string) string) {
 		}
 		e.epoch++
 		e.listChanged = true
+		key := s.live.ServerKey
+		key.Route = route
+		into := e.servers[key]
+		if into != nil && s.view != nil {
+			s.ended = true
+			e.joins = append(e.joins, join{s, into})
+			return false
+		}
 		delete(e.servers, s.live.ServerKey)
 		s.live.Route = route
-		into := e.servers[s.live.ServerKey]
 		if into == nil {
 			e.servers[s.live.ServerKey] = s
 			s.changed = true
@@ -259,9 +269,18 @@ func (e *Engine) Reroute(current func(service, route string) string) {
 		}
 		into.merge(s)
 		e.windows.join(into, s)
+		for i := range e.joins {
+			if e.joins[i].into == s {
+				e.joins[i].into = into
+			}
+		}
 		return true
 	})
+	e.windows.rerouteGone(current)
 }
+
+// join is what is still to be done of a route that has become another: its sub-window under way is sealed first.
+type join struct{ from, into *endpoint }
 
 // otherEndpoint returns the endpoint that k shares with others.
 func (e *Engine) otherEndpoint(k ServerKey) *endpoint {

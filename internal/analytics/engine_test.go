@@ -475,8 +475,9 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 }
 
-// When routes become others, what they counted goes with them: two that became one are summed, one that was renamed goes
-// on, those of the routes file stay, handles of before count to the right one, and snapshots of before do not change.
+// When routes become others, what they counted goes with them: one that was renamed goes on, those of the routes file stay,
+// handles of before count to the right one, and snapshots of before do not change. Of two that became one the other stays
+// as it is where a snapshot showed it; it is added where none did.
 func TestEngineReroute(t *testing.T) {
 	c := newClock()
 	e := NewEngine(Options{Now: c.now})
@@ -519,7 +520,7 @@ func TestEngineReroute(t *testing.T) {
 		}
 		got[endpoint.Route] += fmt.Sprint(endpoint.Queue.Count())
 	}
-	want := map[string]string{"/posts/{name}": "200:5 404:1 6", "/old/7": "200:1 1", "/posts/fixed": "200:1 1"}
+	want := map[string]string{"/posts/{name}": "200:4 4", "/posts/b": "200:1 404:1 2", "/old/7": "200:1 1", "/posts/fixed": "200:1 1"}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -528,5 +529,14 @@ func TestEngineReroute(t *testing.T) {
 	}
 	if after.Exchanges[0].Count != 8 {
 		t.Errorf("%d exchanges", after.Exchanges[0].Count)
+	}
+
+	e.Add(learned("/posts/c", 200)) // since the snapshot
+	e.Reroute(func(_, route string) string { return strings.Replace(route, "/posts/c", "/posts/{name}", 1) })
+	c.advance(time.Second)
+	for _, endpoint := range e.Snapshot().Endpoints {
+		if endpoint.Route == "/posts/c" || endpoint.Route == "/posts/{name}" && endpoint.Series[0].Duration.Count() != 5 {
+			t.Errorf("%s counts %d", endpoint.Route, endpoint.Series[0].Duration.Count())
+		}
 	}
 }

@@ -30,6 +30,9 @@ func TestRerouteWindows(t *testing.T) {
 		}
 		var events []event
 		for tick := range 40 {
+			if r.IntN(3) == 0 {
+				e.Snapshot() // what it shows is not added to others any more
+			}
 			for range r.IntN(20) {
 				first := name(r.IntN(routes))
 				ex := serverExchange("s", current[first], 200)

@@ -301,7 +301,10 @@ func mergeLogs(a, b recordLog, s *scratch) recordLog {
 }
 
 // discard empties a ring that has become part of another one. The next roll removes it.
-func (r *ring) discard() { r.base, r.logs, r.gone = nil, [tiers]recordLog{}, true }
+func (r *ring) discard() {
+	r.base, r.logs, r.gone = nil, [tiers]recordLog{}, true
+	r.hide()
+}
 
 // sumBases returns the sum of two bases, either of which may be nil.
 func sumBases(a, b []byte, s *scratch) []byte {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 const (
@@ -142,6 +144,10 @@ func (e *Engine) seal(tick int64) {
 	for _, s := range e.serverList {
 		w.sealEndpoint(s, tick, allowance)
 	}
+	for _, j := range e.joins {
+		w.handOver(j.from, j.into)
+	}
+	e.joins = nil
 }
 
 // allowance is how many bytes each ring may have.
@@ -199,6 +205,42 @@ func (w *windows) join(into, from *endpoint) {
 		into.ring.base = sumBases(into.ring.base, from.ring.base, &w.scratch)
 		into.ring.merge(from.ring, &w.scratch)
 		from.ring.discard()
+	}
+}
+
+// handOver moves the sub-windows of an endpoint, which goes on with none, to another one's.
+func (w *windows) handOver(from, into *endpoint) {
+	if from.ring == nil || from.ring.gone {
+		return
+	}
+	if into.ring == nil {
+		into.ring = w.ringOf(&into.live.ServerKey)
+	}
+	into.ring.merge(from.ring, &w.scratch)
+	into.ring.source = into.live.RouteSource
+	from.ring.logs = [tiers]recordLog{}
+	from.ring.hide()
+}
+
+// rerouteGone gives rings of endpoints that are gone the keys that their routes have become.
+func (w *windows) rerouteGone(current func(service, route string) string) {
+	for k, r := range w.gone {
+		if r.source != wire.RouteLearned || k.Route == Other {
+			continue
+		}
+		route := routeLabel(current(k.Service, k.Route))
+		if route == k.Route {
+			continue
+		}
+		delete(w.gone, k)
+		k.Route = route
+		if i := slices.IndexFunc(w.rings, func(o *ring) bool { return o != r && o.key == k }); i >= 0 {
+			w.rings[i].merge(r, &w.scratch)
+			r.discard()
+			continue
+		}
+		w.rename(r, &k)
+		w.gone[k] = r
 	}
 }
 

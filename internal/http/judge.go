@@ -196,9 +196,6 @@ func (l *Learner) lexical(s string, k *node) float64 {
 
 // lexicalForm judges a word by its form: one made of the vocabulary's words is a route's, one with none of them a value.
 func lexicalForm(s []byte) float64 {
-	if len(s) > 1 && s[0] == '@' && !reserved(s) { // /@alice
-		return 1
-	}
 	if isVersion(s) {
 		if bytes.Count(s, []byte(".")) < 2 {
 			return -3
@@ -295,11 +292,17 @@ func compound(w []byte) bool {
 // standsAlone tells whether one of the words at a place with a parameter is a route of its own.
 func (l *Learner) standsAlone(n *node, s string, k *node) bool {
 	form := l.lexical(s, k)
-	switch w := n.wild; {
-	case form > 0.5 && (plural([]byte(n.segment)) || ofPeople(n.segment)):
+	if form > 0.5 && (plural([]byte(n.segment)) || ofPeople(n.segment)) {
 		return false // a name, though it may be the only one
-	case w != nil && isVersion([]byte(s)) && int(w.newWord)+len(n.kids) > versionsMax:
-		return false
+	}
+	if isVersion([]byte(s)) {
+		known := len(n.kids)
+		if n.wild != nil {
+			known += int(n.wild.newWord)
+		}
+		if known > versionsMax {
+			return false
+		}
 	}
 	score := -form
 	if w := n.wild; w != nil && w.all > 0 {

@@ -302,7 +302,12 @@ func representation(segment []byte) int {
 }
 
 // valueClass is kindOf of a segment without such an extension.
-func valueClass(segment []byte) segmentClass { return kindOf(segment[:representation(segment)]) }
+func valueClass(segment []byte) segmentClass {
+	if len(segment) > 1 && segment[0] == '@' && !reserved(segment) { // /@alice
+		return isID
+	}
+	return kindOf(segment[:representation(segment)])
+}
 
 // step goes down to a segment's node, which is made where it is missing.
 func (l *Learner) step(n *node, segment []byte, s *segments, method string, count uint32) *node {
@@ -314,7 +319,7 @@ func (l *Learner) step(n *node, segment []byte, s *segments, method string, coun
 		return l.value(n, segment, class, count)
 	}
 	k := newWord(segment)
-	if segment0(segment) == '@' && k.lexical > 0 || k.lexical > 0.5 && len(n.kids) == 0 && ofPeople(n.segment) && l.prior(n, s.depth-1)+k.lexical > 2 {
+	if k.lexical > 0.5 && len(n.kids) == 0 && ofPeople(n.segment) && l.prior(n, s.depth-1)+k.lexical > 2 {
 		n.wordy = n.wordy || len(n.kids) == 0 // /users/theodora
 		return l.value(n, segment, class, count)
 	}
@@ -335,17 +340,10 @@ func (n *node) addKid(k *node) {
 	n.kids[k.segment] = k
 }
 
-func segment0(segment []byte) byte {
-	if len(segment) == 0 {
-		return 0
-	}
-	return segment[0]
-}
-
 // isValue tells whether a new word at a place with a parameter is a value of that.
 func (l *Learner) isValue(w *node, segment, rest []byte, method string) bool {
 	form := lexicalForm(segment)
-	return form > -1 || form > -3 && w.newWord >= manyValues && w.fits(rest, method)
+	return form > -1 || isVersion(segment) && w.newWord > versionsMax || form > -3 && w.newWord >= manyValues && w.fits(rest, method)
 }
 
 // fits tells whether what follows a segment is known to follow a parameter's values, by the same method.

@@ -307,3 +307,65 @@ func BenchmarkLearner(b *testing.B) {
 		buf = l.Learn(buf[:0], methods[i%len(paths)], paths[i%len(paths)], 200, 1)
 	}
 }
+
+// What could be a secret or a person never becomes a label, however often it is requested and whatever stands around it.
+func TestLearnerKeepsSecrets(t *testing.T) {
+	for _, path := range []string{
+		"/bot123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11/", "/upload/9f86d081884c7d65/", "/card/4111111111111111/", "/customer/john.doe@example.org/",
+		"/session/550e8400-e29b-41d4-a716-446655440000/", "/user/J%C3%BCrgen%20Meyer/", "/users/theodora/", "/profile/theodora/", "/@theodora/",
+	} {
+		l := NewLearner()
+		secret := strings.Split(path, "/")
+		for i := range 2000 {
+			l.Learn(nil, "GET", []byte(path+[]string{"start", "commit", "status"}[i%3]), 200, 1)
+		}
+		if got := string(l.Learn(nil, "GET", []byte(path+"start"), 200, 1)); strings.Contains(got, secret[len(secret)-2]) {
+			t.Errorf("%s is %s", path, got)
+		}
+	}
+	// A user who makes most of the requests is still one.
+	l := NewLearner()
+	api := &traffic{r: rand.New(rand.NewPCG(1, 1))}
+	for i := range 5000 {
+		name := "theodorahuber"
+		if i%5 < 2 {
+			name = api.value("user")
+		}
+		l.Learn(nil, "GET", []byte("/users/"+name), 200, 1)
+	}
+	if got := string(l.Learn(nil, "GET", []byte("/users/theodorahuber"), 200, 1)); got != "/users/{name}" {
+		t.Errorf("the busiest user is %s", got)
+	}
+}
+
+// Numbers that look like versions are values where there are many, and parameters behind a semicolon are no part of a route.
+func TestLearnerNumbersAndParameters(t *testing.T) {
+	l := NewLearner()
+	for i := range 2000 {
+		l.Learn(nil, "GET", fmt.Appendf(nil, "/reset/v%d", i%900), 200, 1)
+		l.Learn(nil, "GET", fmt.Appendf(nil, "/geo/%d.%03d", i%90, i%1000), 200, 1)
+		l.Learn(nil, "GET", fmt.Appendf(nil, "/app/login;jsessionid=%032x", i), 200, 1)
+		l.Learn(nil, "GET", fmt.Appendf(nil, "/app/cart;jsessionid=%032x", i), 200, 1)
+	}
+	for path, want := range map[string]string{"/reset/v77": "/reset/{name}", "/geo/48.137": "/geo/{id}", "/app/login;jsessionid=1": "/app/login", "/app/cart": "/app/cart"} {
+		if got := string(l.Learn(nil, "GET", []byte(path), 200, 1)); got != want {
+			t.Errorf("%s is %s, want %s", path, got, want)
+		}
+	}
+}
+
+// Counts do not run over: what is requested most is known for ever.
+func TestLearnerCountsForEver(t *testing.T) {
+	l := NewLearner()
+	for range 20 {
+		l.Learn(nil, "GET", []byte("/checkout"), 200, 1<<29)
+		l.Pass()
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 20_000 {
+		l.Learn(nil, "GET", []byte("/list/"+letters(r, 2)+"/user/"+letters(r, 2)+"/order"), 200, 1)
+	}
+	if got := string(l.Learn(nil, "GET", []byte("/checkout"), 404, 1)); got != "/checkout" {
+		t.Errorf("the busiest route has become %s", got)
+	}
+}
