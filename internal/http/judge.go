@@ -177,6 +177,23 @@ func plural(s []byte) bool {
 	return true
 }
 
+// versions counts what looks like a version at a place.
+func (n *node) versions() (count int) {
+	for s := range n.kids {
+		if isVersion([]byte(s)) {
+			count++
+		}
+	}
+	if n.wild != nil {
+		for i := range n.wild.values {
+			if isVersion([]byte(n.wild.values[i].text)) {
+				count++
+			}
+		}
+	}
+	return count
+}
+
 // lexical is what a word's form and its use elsewhere in the service tell: positive for a value.
 func (l *Learner) lexical(s string, k *node) float64 {
 	score := k.lexical
@@ -295,14 +312,8 @@ func (l *Learner) standsAlone(n *node, s string, k *node) bool {
 	if form > 0.5 && (plural([]byte(n.segment)) || ofPeople(n.segment)) {
 		return false // a name, though it may be the only one
 	}
-	if isVersion([]byte(s)) {
-		known := len(n.kids)
-		if n.wild != nil {
-			known += int(n.wild.newWord)
-		}
-		if known > versionsMax {
-			return false
-		}
+	if isVersion([]byte(s)) && n.versions() > versionsMax {
+		return false
 	}
 	score := -form
 	if w := n.wild; w != nil && w.all > 0 {

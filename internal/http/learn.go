@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// nodesMax bounds what is known of one service. A node takes about 250 bytes with its entry in its parent's map, and a
-	// parameter's about 1 KiB: 4 MiB at the most.
+	// nodesMax bounds what is known of one service. A node takes about 250 bytes with its entry in its parent's map, and each
+	// value that a parameter remembers a quarter of that: four of these count as a node. 4 MiB at the most.
 	nodesMax = 8000
 	// fanMax bounds the words below one place before it is decided what they are; more are taken for a parameter.
 	fanMax = 512
@@ -16,6 +16,8 @@ const (
 	lastGap   = 2000
 	// valuesMax is how many values a parameter remembers, to recognise them elsewhere and to take a decision back.
 	valuesMax = 16
+	// identifiersMax of them may be identifiers, of which it only matters whether there are several.
+	identifiersMax = 4
 	// countsMax is how many requests are counted before all counts are halved.
 	countsMax = 1 << 30
 	// manyValues different words leave no doubt that a place has a parameter: even a word of the vocabulary is then a value,
@@ -123,6 +125,9 @@ func (l *Learner) Epoch() int { return l.epoch }
 func (l *Learner) Learn(dst []byte, method string, path []byte, status uint16, count uint32) []byte {
 	if refused(status) {
 		return l.find(dst, path)
+	}
+	if l.nodes > nodesMax-depthMax {
+		l.Pass() // makes room
 	}
 	dst = l.walk(dst, method, path, status != 0, count)
 	l.requests += uint64(count)
@@ -315,7 +320,7 @@ func (l *Learner) step(n *node, segment []byte, s *segments, method string, coun
 		return k
 	}
 	class := valueClass(segment)
-	if class != isWord || n.wordy && l.isValue(n.wild, segment, s.rest(), method) || len(n.kids) >= fanMax || l.nodes >= nodesMax {
+	if class != isWord || n.wordy && l.isValue(n, segment, s.rest(), method) || len(n.kids) >= fanMax || l.nodes >= nodesMax {
 		return l.value(n, segment, class, count)
 	}
 	k := newWord(segment)
@@ -341,9 +346,10 @@ func (n *node) addKid(k *node) {
 }
 
 // isValue tells whether a new word at a place with a parameter is a value of that.
-func (l *Learner) isValue(w *node, segment, rest []byte, method string) bool {
+func (l *Learner) isValue(n *node, segment, rest []byte, method string) bool {
+	w := n.wild
 	form := lexicalForm(segment)
-	return form > -1 || isVersion(segment) && w.newWord > versionsMax || form > -3 && w.newWord >= manyValues && w.fits(rest, method)
+	return form > -1 || isVersion(segment) && n.versions() > versionsMax || form > -3 && w.newWord >= manyValues && w.fits(rest, method)
 }
 
 // fits tells whether what follows a segment is known to follow a parameter's values, by the same method.
@@ -409,14 +415,14 @@ func (n *node) remember(segment []byte, count uint32, word bool) {
 	if len(segment) > segmentMax {
 		return
 	}
-	if len(n.values) < valuesMax {
+	if len(n.values) < valuesMax && (word || len(n.values) < identifiersMax) {
 		n.values = append(n.values, newValue(segment, count, word))
 		return
 	}
-	i := int(n.fresh) % valuesMax
 	if !word { // of identifiers the first ones are as good as any
 		return
 	}
+	i := int(n.fresh) % valuesMax
 	if n.values[i].count > 1 {
 		n.values[i].count--
 		return
@@ -502,7 +508,7 @@ func (n *node) size() int {
 		size += k.size()
 	}
 	if n.wild != nil {
-		size += n.wild.size()
+		size += n.wild.size() + len(n.wild.values)/4
 	}
 	return size
 }
@@ -542,7 +548,7 @@ func (l *Learner) surveyNode(n *node) {
 }
 
 func (l *Learner) decide(n *node, depth int) {
-	l.undo(n)
+	l.undo(n, depth)
 	score := l.judge(n, depth)
 	if n.wordy && score < -2 {
 		l.release(n, func(v value) bool { return v.word })
@@ -569,7 +575,7 @@ func (n *node) sorted() []string {
 
 // undo makes words again of a parameter's values where there are too few of them for so many requests, unless the place
 // is one for names: what a single user is called is not to become part of a route.
-func (l *Learner) undo(n *node) {
+func (l *Learner) undo(n *node, depth int) {
 	w := n.wild
 	if w == nil {
 		return
@@ -590,6 +596,9 @@ func (l *Learner) undo(n *node) {
 		})
 	case !n.wordy && !names && !several && n.name == "" && w.all >= 24 && w.fresh <= 2 && w.words == 0 && w.hits == 0 && len(w.kids) > 1:
 		l.release(n, func(v value) bool { return !v.word && versionLike(v.text) }) // /api/1.0/, /rest/3/
+	case !names && !several && n.name == "" && depth <= 2 && w.hits < w.all/4:
+		// The same among other identifiers, such as those of scanners.
+		l.release(n, func(v value) bool { return !v.word && versionLike(v.text) && v.count >= 24 && v.count > w.all/4 })
 	}
 }
 

@@ -222,6 +222,7 @@ func TestLearnerBounded(t *testing.T) {
 		"words": func(r *rand.Rand) string {
 			return "/api/" + letters(r, 1) + "/user/" + letters(r, 20) + "/list/" + letters(r, 2) + "/x"
 		},
+		"values": func(r *rand.Rand) string { return "/list/" + letters(r, 2) + "/user/" + letters(r, 60) },
 		"longer": func(r *rand.Rand) string { return "/" + strings.Repeat(letters(r, 60)+"/", 6) },
 	}
 	for name, shape := range shapes {
