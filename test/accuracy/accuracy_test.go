@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/perfagent/perfagent/test/agent"
@@ -55,10 +58,15 @@ func TestTruths(t *testing.T) {
 					right.sent++
 					checkOrder(t, tr, instrumented(kind))
 					right.add(tr, reported(tr, 0))
-					off.add(tr, reported(tr, int64(3*max(limitNS, limitRelative*float64(tr.responded.After-tr.start.Before)))))
+					late := reported(tr, int64(3*max(limitNS, limitRelative*float64(tr.responded.After-tr.start.Before))))
+					late.UserAgent += "x"
+					off.add(tr, late)
 				}
 				if right.print() != 0 {
 					t.Error("a right agent has errors")
+				}
+				if off.fields != right.sent {
+					t.Errorf("%d of %d wrong user agents are seen", off.fields, right.sent)
 				}
 				if len(off.first.samples) > 0 {
 					if us, above := off.first.at(0.5); !above {
@@ -95,7 +103,11 @@ func reported(tr truth, late int64) agent.Exchange {
 		d := max(middle(to)-middle(from), 0)
 		return &d
 	}
-	e := agent.Exchange{Role: tr.role, Status: tr.status, ErrorType: tr.errorType}
+	e := agent.Exchange{Role: tr.role, Status: tr.status, ErrorType: tr.errorType, Protocol: "http/1.1", Method: cmp.Or(tr.result.Method, "GET"),
+		ClientPort: tr.clientPort, ServerPort: tr.serverPort, RequestSize: &tr.result.RequestBodySize, ResponseSize: &tr.result.BodySize}
+	n, _ := strconv.Atoi(strings.TrimPrefix(tr.id, "accuracy-"))
+	f := fieldsOf(n)
+	e.TraceID, e.SpanID, e.UserAgent, e.ForwardedFor = f.traceID, f.spanID, f.userAgent, f.forwardedFor
 	read := tr.read
 	if !read.Known() {
 		read = tr.start
