@@ -192,7 +192,7 @@ func TestRequestsSampleIsUniform(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			counts, kept, runs := make([]int, bins), 0, 200
 			if name == "shrink" { // three are left of each run: it takes that many runs to see a skip that is not corrected
-				runs = 3000
+				runs = 1000
 			}
 			for run := range runs {
 				k := newKeeper(uint64(run))
