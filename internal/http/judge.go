@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// The weights below are log odds, found by trying on the routes of some forty public APIs: half of them were used to choose,
-// the others to see whether the choice holds elsewhere.
+// The weights below are log odds, found by trying on the routes of fifteen public APIs, and on those of thirteen others to see
+// whether they hold elsewhere.
 
 // routeLike is what words that look like a route's score at most (lexicalForm).
 const routeLike = -0.9
