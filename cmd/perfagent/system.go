@@ -90,13 +90,13 @@ func setDevices(s *analytics.System, sample *host.Sample) {
 
 // sumKnown sums up the rates that are known: one that was just plugged in has none yet. Without any it is Unknown.
 func sumKnown(rates []float64) float64 {
-	sum, any := 0., false
+	sum, known := 0., false
 	for _, r := range rates {
 		if host.Known(r) {
-			sum, any = sum+r, true
+			sum, known = sum+r, true
 		}
 	}
-	if !any {
+	if !known {
 		return host.Unknown
 	}
 	return sum

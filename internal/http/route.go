@@ -10,7 +10,8 @@ const (
 	// servicesMax bounds the services that are learned from at the same time. Further ones take the place of those without
 	// requests for the longest time, if there are any.
 	servicesMax = 48
-	// nodesAllMax bounds what is known of all services together: about 12 MiB. A usual service has some hundred nodes.
+	// nodesAllMax bounds what is known of all services together: 12 MiB by the nodes, up to twice that with long and hostile
+	// paths. A usual service has some hundred nodes.
 	nodesAllMax = 3 * nodesMax
 	// serviceIdle is after how many requests to others a service may lose its place.
 	serviceIdle = 1 << 20
