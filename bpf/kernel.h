@@ -58,8 +58,22 @@ struct sock_common {
 
 struct socket;
 
+struct sk_buff_head {
+	__u32 qlen;
+};
+
+struct upid {
+	int nr;
+};
+
+struct pid {
+	struct upid numbers[1];
+};
+
 struct sock {
 	struct sock_common __sk_common;
+	struct sk_buff_head sk_receive_queue;
+	struct pid *sk_peer_pid;
 	__u16 sk_type;
 	__u16 sk_protocol;
 	__u8 sk_shutdown;

@@ -65,6 +65,7 @@ static __always_inline void fill_addresses(struct record *r, const struct sockin
 	r->family = si->family;
 	r->local_port = si->local_port;
 	r->remote_port = si->remote_port;
+	__builtin_memset(r->local_addr, 0, sizeof(r->local_addr) + sizeof(r->remote_addr));
 	if (si->family == AF_INET) {
 		BPF_CORE_READ_INTO((__u32 *)r->local_addr, sk, __sk_common.skc_rcv_saddr);
 		BPF_CORE_READ_INTO((__u32 *)r->remote_addr, sk, __sk_common.skc_daddr);
@@ -74,28 +75,29 @@ static __always_inline void fill_addresses(struct record *r, const struct sockin
 	}
 }
 
-/* A new connection's state, or NULL when the map is full. */
-static __always_inline struct conn *conn_add(const struct sockinfo *si, __u8 role)
+/* A new connection's state, or the one that another processor has just made; NULL when the map is full. */
+static __always_inline struct conn *conn_add(const struct sockinfo *si, __u8 role, bool older, enum context context)
 {
 	__u64 key = si->key;
-	__u32 zero = 0;
-	struct conn *blank = bpf_map_lookup_elem(&blank_conn, &zero);
+	__u32 index = context;
+	struct conn *blank = bpf_map_lookup_elem(&blank_conn, &index);
 
-	if (!blank || bpf_map_update_elem(&conns, &key, blank, BPF_NOEXIST))
+	if (!blank)
 		return NULL;
-	struct conn *c = bpf_map_lookup_elem(&conns, &key);
-
-	if (!c)
-		return NULL;
-	count(C_CONNECTIONS_ADDED);
-	c->rec.conn = bpf_ktime_get_ns() << 8 | (bpf_get_smp_processor_id() & 0xff);
-	c->rec.role = role;
-	c->rec.kind = KIND_EXCHANGE;
-	c->rseq = si->copied_seq;
-	c->wseq = si->write_seq;
-	c->generation = si->generation;
-	fill_addresses(&c->rec, si);
-	return c;
+	blank->active = bpf_ktime_get_ns();
+	blank->rec.conn = blank->active << 8 | (bpf_get_smp_processor_id() & 0xff);
+	blank->rec.role = role;
+	blank->rec.kind = KIND_EXCHANGE;
+	blank->rec.flags = si->family == AF_UNIX ? F_UNIX : 0;
+	blank->rseq = si->copied_seq;
+	blank->wseq = si->write_seq;
+	blank->generation = si->generation;
+	blank->number = si->address;
+	blank->older = older;
+	fill_addresses(&blank->rec, si);
+	if (!bpf_map_update_elem(&conns, &key, blank, BPF_NOEXIST))
+		count(C_CONNECTIONS_ADDED);
+	return bpf_map_lookup_elem(&conns, &key);
 }
 
 static __always_inline void conn_remove(struct conn *c, __u64 key)
@@ -785,20 +787,15 @@ static __always_inline struct conn *conn_of(const struct sockinfo *si, __u32 sta
 	__u64 key = si->key;
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
-	if (c && !c->generation)
-		c->generation = si->generation; /* made before it was accepted */
 	if (c && c->generation == si->generation)
 		return c;
 	if (c) {
 		end_exchange(c, key, 0, c->active);
 		conn_remove(c, key);
 	}
-	c = si->local_port || si->family == AF_UNIX ? conn_add(si, ROLE_UNKNOWN) : NULL;
+	c = si->local_port || si->family == AF_UNIX ? conn_add(si, ROLE_UNKNOWN, true, IN_PROCESS) : NULL;
 	if (!c)
 		return NULL;
-	c->older = 1;
-	if (si->family == AF_UNIX)
-		c->rec.flags |= F_UNIX;
 	if (receive)
 		c->rseq = start;
 	else
@@ -1051,9 +1048,7 @@ static __always_inline void on_established(const struct sockinfo *si, __u8 role)
 		end_exchange(c, key, 0, c->active);
 		conn_remove(c, key);
 	}
-	c = conn_add(si, role);
-	if (c)
-		c->active = bpf_ktime_get_ns();
+	conn_add(si, role, false, IN_SOFTIRQ);
 }
 
 /*

@@ -18,7 +18,7 @@ enum conn_state {
 	S_OTHER,  /* not HTTP/1, upgraded, tunnelled or ignored: costs one look-up */
 };
 
-/* A connection, keyed by the address of its struct sock. */
+/* A connection, keyed by the address of its struct sock; see unix_key for those of Unix sockets. */
 struct conn {
 	struct record rec; /* the exchange under way, and who talks to whom */
 	__u64 arrival;     /* when the first byte that is still unread arrived; 0: not seen */
@@ -26,11 +26,12 @@ struct conn {
 	__u64 response_want; /* length of the response, head included; UNKNOWN when its framing does not say */
 	__u64 first8;        /* first bytes of the last request, to recognise its like */
 	__u64 active;        /* last activity */
-	__u64 generation;    /* Unix sockets: struct socket, to notice a reused address */
+	__u64 generation;    /* Unix sockets: which one it is, to notice a reused address */
 	__u64 hint_digits;   /* the last response's Content-Length, its first digits */
 	__u64 hint_want;     /* and the response_want that followed */
 	__u64 tail;          /* last bytes of a chunked response */
-	__u64 number;        /* a pointer on its way to become one: what is read from here has no type for the verifier */
+	__u64 number;        /* TCP: a pointer on its way to become one: what is read from here has no type for the verifier.
+				Unix: the address of its struct sock */
 	__u64 tx_total, rx_total; /* stream mode: bytes of each direction so far */
 	__u32 rseq, wseq;    /* ends of what was seen of the byte streams, as TCP sequence numbers */
 	__u32 wact;          /* Unix: end of what was really sent */
@@ -46,7 +47,7 @@ struct conn {
 	__u8 misses; /* starts of an older connection that were no request */
 	__u8 older;  /* joined in the middle */
 	__u8 closing;   /* reset by the peer while bytes were unread: they may still be read */
-	__u8 pad;
+	__u8 witnessed; /* Unix: from here on every arrival is noted when it happens */
 	__u32 slot;     /* where its heads are, unless that was taken by another connection */
 };
 
@@ -80,9 +81,10 @@ struct source {
 
 /* A socket as a hook knows it. */
 struct sockinfo {
-	__u64 key;        /* the address of its struct sock */
-	__u64 mstamp_ns;  /* when TCP last heard or said something; 0: not TCP */
-	__u64 generation; /* Unix: its struct socket */
+	__u64 key;        /* of its connection */
+	__u64 address;    /* Unix: of its struct sock, which is the key otherwise */
+	__u64 mstamp_ns;  /* when the newest bytes may have come, if no hook has noted it; 0: no telling */
+	__u64 generation; /* Unix: which one it is */
 	__u32 write_seq, copied_seq, rcv_nxt;
 	__u16 local_port, remote_port;
 	__u16 family;
@@ -100,7 +102,7 @@ struct work {
 	__u64 now, arrived;
 	__u64 body;   /* scan_head: what Content-Length says; UNKNOWN */
 	__u64 result; /* scan_head: so far */
-	__u64 key;
+	__u64 key, other; /* addresses on their way to become numbers */
 	__u32 from, len; /* scan_head: where */
 	__u32 receive;   /* read by the application, or handed over by it */
 	__u32 total;     /* its bytes */
@@ -137,15 +139,20 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-/* Never written: new elements start as copies of it. */
+/* Index 0 for process context, 1 for softirq, which may interrupt it. */
+enum context {
+	IN_PROCESS,
+	IN_SOFTIRQ,
+};
+
+/* New elements start as copies of it, complete: another processor may find them at once. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct conn);
 } blank_conn SEC(".maps");
 
-/* Index 0 for process context, 1 for softirq, which may interrupt it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 2);

@@ -72,7 +72,10 @@ static __always_inline bool probe_info(const struct sock *sk, struct sockinfo *s
 	return true;
 }
 
-/* The inode number of a Unix socket: another one where the memory of a closed socket is used again; 0 once closed. */
+/*
+ * Which Unix socket it is: its inode number, another one where the memory of a closed socket is used again. 0: closed, or
+ * not yet accepted.
+ */
 static __always_inline __u64 unix_generation(const struct sock *sk)
 {
 	struct socket_alloc *alloc = (struct socket_alloc *)BPF_CORE_READ(sk, sk_socket);
@@ -80,26 +83,90 @@ static __always_inline __u64 unix_generation(const struct sock *sk)
 	return alloc ? BPF_CORE_READ(alloc, vfs_inode.i_ino) : 0;
 }
 
-/* A Unix stream socket: no ports, no sequence numbers; positions are kept in the connection's state. */
-static __always_inline bool unix_info(const struct sock *sk, struct sockinfo *si)
+/*
+ * Under what a Unix socket's connection is found. Both are part of it: nothing tells of a socket's end on some backends, and
+ * two processors that find its address used again must not both clear away what was there. What waits to be accepted is
+ * found by its address (generation 0), and known by its client's generation.
+ */
+static __always_inline __u64 unix_key(__u64 sk, __u64 generation)
 {
-	if (CFG.ports_len && !CFG.filter_pids)
-		return false;
-	if (BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
+	return generation ? sk ^ (generation << 40 | 1) : sk;
+}
+
+#define UNACCEPTED (1ULL << 63)
+
+static __always_inline const struct sock *unix_peer(const struct sock *sk)
+{
+	return BPF_CORE_READ((const struct unix_sock *)sk, peer);
+}
+
+static __always_inline bool unix_wanted(const struct sock *sk)
+{
+	return (!CFG.ports_len || CFG.filter_pids) && BPF_CORE_READ(sk, sk_type) == SOCK_STREAM;
+}
+
+/* Bytes are there that the application has not taken. */
+static __always_inline bool unix_unread(const struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_receive_queue.qlen) != 0;
+}
+
+/* What arrived before the server accepted the connection, and that it did. */
+static __always_inline struct conn *unix_accepted(const struct sock *sk, const struct sockinfo *si)
+{
+	__u64 address = si->address;
+	struct conn *waiting = bpf_map_lookup_elem(&conns, &address);
+	const struct sock *peer = unix_peer(sk);
+	__u64 client = peer ? unix_generation(peer) : 0;
+
+	if (!waiting || (client && waiting->generation != (client | UNACCEPTED)))
+		return NULL;
+	__u64 arrival = waiting->arrival;
+	__u8 witnessed = waiting->witnessed;
+	struct conn *c = conn_add(si, ROLE_UNKNOWN, true, IN_PROCESS);
+
+	conn_remove(waiting, address);
+	if (c) {
+		c->arrival = arrival;
+		c->witnessed |= witnessed;
+	}
+	return c;
+}
+
+/* A Unix stream socket: no ports, no sequence numbers; positions are kept in the connection's state. */
+static __always_inline bool unix_info(const struct sock *sk, struct work *w)
+{
+	struct sockinfo *si = &w->si;
+
+	if (!unix_wanted(sk))
 		return false;
 	si->family = AF_UNIX;
 	si->local_port = si->remote_port = 0;
 	si->write_seq = si->copied_seq = si->rcv_nxt = 0;
 	si->generation = unix_generation(sk);
+	if (!si->generation)
+		return false;
+	si->address = si->key;
+	si->key = unix_key(si->address, si->generation);
 
-	__u64 key = (__u64)sk;
-	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	struct conn *c = bpf_map_lookup_elem(&conns, &si->key);
 
+	if (!c || !(c->rseq | c->wact))
+		c = unix_accepted(sk, si) ?: c;
 	if (c && c->generation == si->generation) {
 		si->write_seq = c->wact;
 		si->copied_seq = si->rcv_nxt = c->rseq;
+		/* Taken before the hook noted it, which is a moment behind the bytes: this is as near to their arrival. */
+		if (c->witnessed)
+			si->mstamp_ns = w->now;
 	}
 	return true;
+}
+
+/* Where the n bytes that were just received stand, and whether there are more. */
+static __always_inline void unix_received(const struct sock *sk, struct sockinfo *si, __u32 n)
+{
+	si->rcv_nxt = si->copied_seq + n + unix_unread(sk);
 }
 
 /*
@@ -331,53 +398,117 @@ static __always_inline int handle_received(struct work *w, const struct msghdr *
 	return user_data(w->si.copied_seq - n);
 }
 
-/* What is sent to a Unix socket has arrived there: also at one that no hook has seen yet, because nobody accepted it. */
-static __always_inline void unix_peer_ready(const struct sock *sk, __u64 now)
+/* Whether the process that opened the other end of a Unix connection (or listens for it) is to be looked at. */
+static __always_inline bool unix_peer_wanted(const struct sock *from)
 {
-	const struct sock *peer = BPF_CORE_READ((const struct unix_sock *)sk, peer);
-	struct sockinfo si = { .key = (__u64)peer, .family = AF_UNIX };
-	struct conn *c;
+	__u32 pid = BPF_CORE_READ(from, sk_peer_pid, numbers[0].nr);
 
-	if (!peer)
+	return bpf_map_lookup_elem(&pids, &pid) != NULL;
+}
+
+/*
+ * What is sent from one Unix socket to another (sk) arrives there: also at one that no hook has seen yet, because nobody
+ * accepted it, and whoever sends. Where the bytes are there by now they may also be gone again, and an instant that is noted
+ * behind their reader would become that of the next bytes.
+ */
+enum sent {
+	BEFORE_SEND,
+	IN_SEND,
+	AFTER_SEND, /* some time after the bytes: a reader may have waited for more than a moment */
+};
+
+static __always_inline void unix_arrived(const struct sock *sk, const struct sock *from, __u64 now, const enum sent when)
+{
+	struct sockinfo si = { .family = AF_UNIX };
+	struct work *w = work();
+
+	if (!w || !sk || (BPF_CORE_READ(sk, sk_shutdown) & RCV_SHUTDOWN))
 		return;
-	si.generation = unix_generation(peer);
-	c = bpf_map_lookup_elem(&conns, &si.key);
-	if (!c || (c->generation && c->generation != si.generation)) {
-		if (c) {
-			end_exchange(c, si.key, 0, c->active);
-			conn_remove(c, si.key);
-		}
-		c = conn_add(&si, ROLE_UNKNOWN);
+	*(volatile __u64 *)&w->other = (__u64)sk;
+	si.address = *(volatile __u64 *)&w->other;
+	si.generation = unix_generation(sk);
+	si.key = unix_key(si.address, si.generation);
+	if (!si.generation)
+		si.generation = unix_generation(from) | UNACCEPTED;
+	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
+
+	if (!c) {
+		if (CFG.filter_pids && !process_wanted() && !unix_peer_wanted(from))
+			return;
+		c = conn_add(&si, ROLE_UNKNOWN, true, IN_PROCESS);
 		if (!c)
 			return;
-		c->older = 1;
-		c->rec.flags |= F_UNIX;
+	}
+	if (c->generation != si.generation) {
+		if (!(si.generation & UNACCEPTED))
+			return;
+		c->generation = si.generation; /* of another socket that was never accepted */
+		c->arrival = 0;
 		c->active = now;
 	}
-	if (!c->arrival && c->state != S_OTHER)
-		c->arrival = now;
+	if (when != AFTER_SEND)
+		c->witnessed = 1;
+	if (c->arrival || c->state == S_OTHER || (when != BEFORE_SEND && !unix_unread(sk)))
+		return;
+	c->arrival = now;
+	if (when == BEFORE_SEND)
+		return;
+	__sync_fetch_and_add(&c->tail, 0); /* a full barrier: the reader takes the bytes, then the arrival */
+	if (!unix_unread(sk))
+		c->arrival = 0;
+}
+
+static __always_inline void unix_sends(const struct sock *from, __u64 now, const enum sent when)
+{
+	if (unix_wanted(from))
+		unix_arrived(unix_peer(from), from, now, when);
 }
 
 static __always_inline int handle_unix_send(const struct sock *sk, const struct msghdr *msg, __u64 size, const bool typed)
 {
-	struct work *w = size ? begin(sk, false, size) : NULL;
+	struct work *w;
 
-	if (!w || !unix_info(sk, &w->si))
+	if (!size)
 		return 0;
-	unix_peer_ready(sk, w->now);
-	return handle_send(w, msg, typed);
+	unix_sends(sk, bpf_ktime_get_ns(), BEFORE_SEND);
+	w = begin(sk, false, size);
+	return w && unix_info(sk, w) ? handle_send(w, msg, typed) : 0;
+}
+
+/* The key of a Unix socket's connection. */
+static __always_inline __u64 unix_key_of(const struct sock *sk)
+{
+	struct work *w = work();
+
+	if (!w)
+		return 0;
+	*(volatile __u64 *)&w->other = (__u64)sk;
+	return unix_key(*(volatile __u64 *)&w->other, unix_generation(sk));
 }
 
 /* What a Unix send really took. */
 static __always_inline int handle_unix_sent(const struct sock *sk, __s64 ret)
 {
-	__u64 key = (__u64)sk;
+	__u64 key = ret > 0 ? unix_key_of(sk) : 0;
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
-	if (c && ret > 0) {
+	if (c) {
 		c->wact += ret;
 		on_sent(key);
 	}
+	return 0;
+}
+
+/* A Unix socket is closed, or will never be accepted. */
+static __always_inline int handle_unix_release(const struct sock *sk)
+{
+	struct sockinfo si = { .key = unix_key_of(sk) };
+	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
+
+	if (!c)
+		return 0;
+	si.write_seq = c->wact;
+	on_close(&si, true, false);
 	return 0;
 }
 
@@ -385,10 +516,10 @@ static __always_inline int handle_unix_received(const struct sock *sk, const str
 {
 	struct work *w = begin(sk, true, n);
 
-	if (!w || !unix_info(sk, &w->si))
+	if (!w || !unix_info(sk, w))
 		return 0;
 	w->si.copied_seq += n;
-	w->si.rcv_nxt = w->si.copied_seq;
+	unix_received(sk, &w->si, 0);
 	return handle_received(w, msg, n, typed);
 }
 
@@ -463,12 +594,17 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 
 	if (now < active || now - active < CFG.sweep_idle_ns)
 		return 0;
-	const struct sock *sk = (const struct sock *)key;
 	bool is_unix = c->rec.flags & F_UNIX;
+	const struct sock *sk = (const struct sock *)(is_unix ? c->number : key);
 
 	if (c->closing && c->state == S_IDLE && BPF_CORE_READ(sk, sk_socket) && now - active < 60000000000ULL)
 		return 0; /* reset with bytes unread, and the application still has it open */
-	if (c->closing || (is_unix && c->generation && unix_generation(sk) != c->generation)) {
+	if (c->generation & UNACCEPTED) {
+		if (now - active > CFG.deadline_ns)
+			conn_remove(c, key); /* not accepted for so long: who knows what it is by now */
+		return 0;
+	}
+	if (c->closing || (is_unix && unix_generation(sk) != c->generation)) {
 		end_exchange(c, key, 0, active);
 		conn_remove(c, key);
 		return 0;
@@ -571,7 +707,34 @@ int BPF_PROG(tp_tcp_sendmsg_locked, struct sock *sk, struct msghdr *msg)
 SEC("tp_btf/sk_data_ready")
 int BPF_PROG(tp_sk_data_ready, struct sock *sk)
 {
-	return CFG.empty || sk->sk_protocol != IPPROTO_TCP ? 0 : handle_ready(sk);
+	if (CFG.empty)
+		return 0;
+	if (sk->sk_protocol == IPPROTO_TCP)
+		return handle_ready(sk);
+	if (sk->__sk_common.skc_family == AF_UNIX && sk->__sk_common.skc_state == TCP_ESTABLISHED && unix_wanted(sk)) {
+		const struct sock *from = unix_peer(sk);
+
+		if (from)
+			unix_arrived(sk, from, bpf_ktime_get_ns(), IN_SEND);
+	}
+	return 0;
+}
+
+/* Sends over Unix sockets, for the instant only. */
+SEC("fentry/unix_stream_sendmsg")
+int BPF_PROG(fentry_unix_arrival, struct socket *sock, struct msghdr *msg, size_t size)
+{
+	if (!CFG.empty && size)
+		unix_sends(sock->sk, bpf_ktime_get_ns(), BEFORE_SEND);
+	return 0;
+}
+
+SEC("kprobe/unix_stream_sendmsg")
+int BPF_KPROBE(kprobe_unix_arrival, struct socket *sock, struct msghdr *msg, size_t size)
+{
+	if (!CFG.empty && size)
+		unix_sends(BPF_CORE_READ(sock, sk), bpf_ktime_get_ns(), BEFORE_SEND);
+	return 0;
 }
 
 /* Where the bytes of the system call under way are. */
@@ -610,20 +773,24 @@ static __always_inline bool from_syscall(struct pt_regs *regs, __u64 n, struct s
 
 static __always_inline int handle_unix_length(struct sock *sk, int ret, bool receive)
 {
-	struct work *w = ret > 0 ? begin(sk, receive, ret) : NULL;
 	bool direction;
+	struct work *w;
 	__u64 fd;
 
-	if (!w || !unix_info(sk, &w->si))
+	if (ret <= 0)
+		return 0;
+	if (!receive)
+		unix_sends(sk, bpf_ktime_get_ns(), AFTER_SEND);
+	w = begin(sk, receive, ret);
+	if (!w || !unix_info(sk, w))
 		return 0;
 	if (!from_syscall((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()), ret, &w->src, &direction, &fd) ||
 	    direction != receive)
 		source_none(&w->src);
 	if (receive) {
-		w->si.rcv_nxt += ret;
+		unix_received(sk, &w->si, ret);
 		return user_data(w->si.copied_seq);
 	}
-	unix_peer_ready(sk, w->now);
 	user_data(w->si.write_seq);
 	return handle_unix_sent(sk, ret);
 }
@@ -734,14 +901,7 @@ int BPF_PROG(fexit_unix_stream_recvmsg, struct socket *sock, struct msghdr *msg,
 SEC("fentry/unix_release_sock")
 int BPF_PROG(fentry_unix_release_sock, struct sock *sk)
 {
-	struct sockinfo si = { .key = (__u64)sk };
-	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
-
-	if (CFG.empty || !c)
-		return 0;
-	si.write_seq = c->wact;
-	on_close(&si, true, false);
-	return 0;
+	return CFG.empty ? 0 : handle_unix_release(sk);
 }
 
 /* ---- kprobe ---- */
@@ -892,14 +1052,7 @@ int BPF_KRETPROBE(kretprobe_unix_stream_recvmsg, int ret)
 SEC("kprobe/unix_release_sock")
 int BPF_KPROBE(kprobe_unix_release_sock, struct sock *sk)
 {
-	struct sockinfo si = { .key = (__u64)sk };
-	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
-
-	if (CFG.empty || !c)
-		return 0;
-	si.write_seq = c->wact;
-	on_close(&si, true, false);
-	return 0;
+	return CFG.empty ? 0 : handle_unix_release(sk);
 }
 
 /* ---- syscall ---- */
@@ -953,13 +1106,13 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 	w->receive = receive;
 	if (!is_unix)
 		return user_data((receive ? w->si.copied_seq : w->si.write_seq) - ret);
-	if (!unix_info(sk, &w->si))
+	if (!unix_info(sk, w))
 		return 0;
 	if (receive) {
-		w->si.rcv_nxt += ret;
+		unix_received(sk, &w->si, ret);
 		return user_data(w->si.copied_seq);
 	}
-	unix_peer_ready(sk, w->now);
+	unix_sends(sk, w->now, AFTER_SEND);
 	user_data(w->si.write_seq);
 	return handle_unix_sent(sk, ret);
 }

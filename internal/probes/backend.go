@@ -1,5 +1,7 @@
 package probes
 
+import "slices"
+
 // Backend names, best first. They are the values of --capture.backend.
 const (
 	BackendAuto       = "auto"
@@ -23,6 +25,7 @@ const (
 	dutySplice  duty = "sendfile" // bytes that the kernel sends from a file, before Linux 6.5
 	dutyArrival duty = "arrival"  // when a request's first byte reached the socket
 	dutyUnix    duty = "unix"     // Unix stream sockets
+	dutyQueued  duty = "queued"   // when a request's first byte reached a Unix socket, where dutyUnix learns of sends by their return
 	dutyState   duty = "state"    // connections that begin and end
 	dutySweep   duty = "sweep"    // connections that fall silent
 	dutyFork    duty = "fork"     // descendants of --capture.pid
@@ -33,6 +36,7 @@ var missingMeans = map[duty]string{
 	dutySplice:  "responses sent by sendfile: sizes and ends are those of the head",
 	dutyArrival: "queue times of requests that wait longer than 30 ms; the phase is then absent",
 	dutyUnix:    "exchanges over Unix sockets",
+	dutyQueued:  "durations and queue times of requests over Unix sockets that the server takes before the client's call returns",
 	dutySweep:   "the last exchange of a silent connection until it moves on, and timeouts",
 	dutyFork:    "processes forked after the start",
 }
@@ -107,6 +111,10 @@ var duties = []choice{
 		{program: trafficProgKprobeUnixReleaseSock, symbol: "unix_release_sock"}}},
 	{duty: dutyUnix, backend: BackendTracepoint, hooks: tracing(trafficProgTpSockSendLength, trafficProgTpSockRecvLength)},
 
+	{duty: dutyQueued, backend: BackendFentry, hooks: tracing(trafficProgFentryUnixArrival)},
+	{duty: dutyQueued, backend: BackendTracepoint, hooks: tracing(trafficProgTpSkDataReady)},
+	{duty: dutyQueued, backend: BackendKprobe, hooks: []hook{{program: trafficProgKprobeUnixArrival, symbol: "unix_stream_sendmsg"}}},
+
 	{duty: dutyFork, backend: BackendTracepoint, hooks: tracing(trafficProgTpSchedProcessFork)},
 }
 
@@ -125,16 +133,28 @@ func choicesFor(d duty, backend string) []choice {
 	return append(own, other...)
 }
 
-// needed tells whether d has a meaning on this kernel and with these options.
-func (o *Options) needed(d duty, backend string, kernel *kernel) bool {
+// needed tells whether d has a meaning on this kernel, with these options and what is attached so far.
+func (p *Probe) needed(d duty, kernel *kernel) bool {
 	switch d {
 	case dutySplice:
-		return backend != BackendSyscall && kernel.params("tcp_sendpage") >= 0
+		return p.Backend != BackendSyscall && kernel.params("tcp_sendpage") >= 0
 	case dutyUnix:
-		return backend != BackendSyscall
+		return p.Backend != BackendSyscall
+	case dutyQueued:
+		return p.Backend == BackendSyscall || p.attached(tracing(trafficProgTpSockSendLength))
 	case dutyFork:
-		return len(o.PIDs) > 0
+		return len(p.opts.PIDs) > 0
 	default:
 		return true
 	}
+}
+
+// attached tells whether all of the hooks are.
+func (p *Probe) attached(hooks []hook) bool {
+	for _, h := range hooks {
+		if !slices.ContainsFunc(p.Hooks, func(k Hook) bool { return k.Program == h.program && k.Attached }) {
+			return false
+		}
+	}
+	return true
 }

@@ -164,8 +164,8 @@ func (p *Probe) open(kernel *kernel) error {
 	if err := p.attachTraffic(spec, kernel); err != nil {
 		return err
 	}
-	for _, d := range []duty{dutySweep, dutySplice, dutyArrival, dutyUnix, dutyFork} {
-		if p.opts.needed(d, p.Backend, kernel) {
+	for _, d := range []duty{dutySweep, dutySplice, dutyArrival, dutyUnix, dutyQueued, dutyFork} {
+		if p.needed(d, kernel) {
 			p.attachDuty(spec, kernel, d)
 		}
 	}
@@ -300,6 +300,9 @@ func (p *Probe) attachBackend(spec *ebpf.CollectionSpec, kernel *kernel, name st
 // attachDuty fulfils a duty with the first choice that works; none is not an error, but it is told.
 func (p *Probe) attachDuty(spec *ebpf.CollectionSpec, kernel *kernel, d duty) {
 	for _, c := range choicesFor(d, p.Backend) {
+		if p.attached(c.hooks) {
+			return // for another duty
+		}
 		if err := kernel.misfit(&c); err != nil {
 			p.note(c, err)
 			continue

@@ -59,7 +59,7 @@ type trafficConn struct {
 	Misses       uint8
 	Older        uint8
 	Closing      uint8
-	Pad          uint8
+	Witnessed    uint8
 	Slot         uint32
 }
 
@@ -121,6 +121,7 @@ const (
 	trafficProgFentryTcpDataReady         = "fentry_tcp_data_ready"
 	trafficProgFentryTcpSendmsg           = "fentry_tcp_sendmsg"
 	trafficProgFentryTcpSendpage          = "fentry_tcp_sendpage"
+	trafficProgFentryUnixArrival          = "fentry_unix_arrival"
 	trafficProgFentryUnixReleaseSock      = "fentry_unix_release_sock"
 	trafficProgFentryUnixStreamSendmsg    = "fentry_unix_stream_sendmsg"
 	trafficProgFexitTcpRecvmsg            = "fexit_tcp_recvmsg"
@@ -134,6 +135,7 @@ const (
 	trafficProgKprobeTcpRecvmsgNonblock   = "kprobe_tcp_recvmsg_nonblock"
 	trafficProgKprobeTcpSendmsg           = "kprobe_tcp_sendmsg"
 	trafficProgKprobeTcpSendpage          = "kprobe_tcp_sendpage"
+	trafficProgKprobeUnixArrival          = "kprobe_unix_arrival"
 	trafficProgKprobeUnixReleaseSock      = "kprobe_unix_release_sock"
 	trafficProgKprobeUnixStreamRecvmsg    = "kprobe_unix_stream_recvmsg"
 	trafficProgKprobeUnixStreamSendmsg    = "kprobe_unix_stream_sendmsg"
@@ -199,6 +201,7 @@ type trafficProgramSpecs struct {
 	FentryTcpDataReady         *ebpf.ProgramSpec `ebpf:"fentry_tcp_data_ready"`
 	FentryTcpSendmsg           *ebpf.ProgramSpec `ebpf:"fentry_tcp_sendmsg"`
 	FentryTcpSendpage          *ebpf.ProgramSpec `ebpf:"fentry_tcp_sendpage"`
+	FentryUnixArrival          *ebpf.ProgramSpec `ebpf:"fentry_unix_arrival"`
 	FentryUnixReleaseSock      *ebpf.ProgramSpec `ebpf:"fentry_unix_release_sock"`
 	FentryUnixStreamSendmsg    *ebpf.ProgramSpec `ebpf:"fentry_unix_stream_sendmsg"`
 	FexitTcpRecvmsg            *ebpf.ProgramSpec `ebpf:"fexit_tcp_recvmsg"`
@@ -212,6 +215,7 @@ type trafficProgramSpecs struct {
 	KprobeTcpRecvmsgNonblock   *ebpf.ProgramSpec `ebpf:"kprobe_tcp_recvmsg_nonblock"`
 	KprobeTcpSendmsg           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_sendmsg"`
 	KprobeTcpSendpage          *ebpf.ProgramSpec `ebpf:"kprobe_tcp_sendpage"`
+	KprobeUnixArrival          *ebpf.ProgramSpec `ebpf:"kprobe_unix_arrival"`
 	KprobeUnixReleaseSock      *ebpf.ProgramSpec `ebpf:"kprobe_unix_release_sock"`
 	KprobeUnixStreamRecvmsg    *ebpf.ProgramSpec `ebpf:"kprobe_unix_stream_recvmsg"`
 	KprobeUnixStreamSendmsg    *ebpf.ProgramSpec `ebpf:"kprobe_unix_stream_sendmsg"`
@@ -313,6 +317,7 @@ type trafficPrograms struct {
 	FentryTcpDataReady         *ebpf.Program `ebpf:"fentry_tcp_data_ready"`
 	FentryTcpSendmsg           *ebpf.Program `ebpf:"fentry_tcp_sendmsg"`
 	FentryTcpSendpage          *ebpf.Program `ebpf:"fentry_tcp_sendpage"`
+	FentryUnixArrival          *ebpf.Program `ebpf:"fentry_unix_arrival"`
 	FentryUnixReleaseSock      *ebpf.Program `ebpf:"fentry_unix_release_sock"`
 	FentryUnixStreamSendmsg    *ebpf.Program `ebpf:"fentry_unix_stream_sendmsg"`
 	FexitTcpRecvmsg            *ebpf.Program `ebpf:"fexit_tcp_recvmsg"`
@@ -326,6 +331,7 @@ type trafficPrograms struct {
 	KprobeTcpRecvmsgNonblock   *ebpf.Program `ebpf:"kprobe_tcp_recvmsg_nonblock"`
 	KprobeTcpSendmsg           *ebpf.Program `ebpf:"kprobe_tcp_sendmsg"`
 	KprobeTcpSendpage          *ebpf.Program `ebpf:"kprobe_tcp_sendpage"`
+	KprobeUnixArrival          *ebpf.Program `ebpf:"kprobe_unix_arrival"`
 	KprobeUnixReleaseSock      *ebpf.Program `ebpf:"kprobe_unix_release_sock"`
 	KprobeUnixStreamRecvmsg    *ebpf.Program `ebpf:"kprobe_unix_stream_recvmsg"`
 	KprobeUnixStreamSendmsg    *ebpf.Program `ebpf:"kprobe_unix_stream_sendmsg"`
@@ -349,6 +355,7 @@ func (p *trafficPrograms) Close() error {
 		p.FentryTcpDataReady,
 		p.FentryTcpSendmsg,
 		p.FentryTcpSendpage,
+		p.FentryUnixArrival,
 		p.FentryUnixReleaseSock,
 		p.FentryUnixStreamSendmsg,
 		p.FexitTcpRecvmsg,
@@ -362,6 +369,7 @@ func (p *trafficPrograms) Close() error {
 		p.KprobeTcpRecvmsgNonblock,
 		p.KprobeTcpSendmsg,
 		p.KprobeTcpSendpage,
+		p.KprobeUnixArrival,
 		p.KprobeUnixReleaseSock,
 		p.KprobeUnixStreamRecvmsg,
 		p.KprobeUnixStreamSendmsg,

@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/perfagent/perfagent/test/agent"
+	"github.com/perfagent/perfagent/test/client"
+	"github.com/perfagent/perfagent/test/servers"
+)
+
+// A request over a Unix socket has its arrival whether or not its client is watched.
+func TestE2EUnixServerOnly(t *testing.T) {
+	requireRoot(t)
+	s := startServer(t, servers.Options{Kind: servers.GoUnix})
+	a := startAgent(t, agent.Options{PIDs: []int{s.PID()}})
+	b := newBook(t, a)
+	for range 10 {
+		conn := b.dial(s, client.Options{})
+		for range 10 {
+			b.do(conn, s, client.Request{})
+			b.want = b.want[:len(b.want)-1] // this process is not watched
+		}
+		conn.Close()
+	}
+	b.check()
+	balance(t, a, b)
+}
+
+// A server that polls takes a request before the client's call returns. The request has its arrival all the same (the first
+// of a connection may lack it: nobody has seen the connection before), and what the client's return tells is not left over
+// for the next request, which the pauses would show.
+func TestE2EUnixPolled(t *testing.T) {
+	requireRoot(t)
+	s := pollingServer(t)
+	a := startAgent(t, agent.Options{PIDs: []int{os.Getpid()}})
+	b := newBook(t, a)
+	for range 10 {
+		conn := b.dial(s, client.Options{})
+		for i := range 50 {
+			b.do(conn, s, client.Request{})
+			b.want[len(b.want)-2].mayLackStart = i == 0
+			time.Sleep(3 * time.Millisecond)
+		}
+		conn.Close()
+	}
+	b.check()
+	balance(t, a, b)
+}
+
+// pollingServer answers in this process, on a Unix socket, and never sleeps in a read.
+func pollingServer(t *testing.T) *servers.Server {
+	t.Helper()
+	address := filepath.Join(t.TempDir(), "polled.sock")
+	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrUnix{Name: address}), unix.Listen(listener, 1)); err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	t.Cleanup(func() {
+		// Wakes the accept, which tells that it is over.
+		if err := errors.Join(unix.Shutdown(listener, unix.SHUT_RDWR)); err != nil {
+			t.Error(err)
+		}
+		running.Wait()
+		if err := unix.Close(listener); err != nil {
+			t.Error(err)
+		}
+	})
+	running.Go(func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for {
+			fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err != nil {
+				return
+			}
+			answerPolled(fd)
+		}
+	})
+	return &servers.Server{Kind: "polled", Network: "unix", Address: address}
+}
+
+// answerPolled answers each head that it reads with two bytes, until the other end closes.
+func answerPolled(fd int) {
+	defer unix.Close(fd)
+	var head []byte
+	buffer := make([]byte, 4096)
+	for {
+		n, err := unix.Read(fd, buffer)
+		switch {
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			continue
+		case err != nil || n == 0:
+			return
+		}
+		if head = append(head, buffer[:n]...); !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+			continue
+		}
+		head = head[:0]
+		if _, err := unix.Write(fd, []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")); err != nil {
+			return
+		}
+	}
+}
