@@ -1009,13 +1009,13 @@ __noinline int user_data(__u32 start)
 	return w ? on_data(w, start, &w->src, SRC_USER) : 0;
 }
 
-/* A send returned: what was handed over last went out now. */
-static __always_inline void on_sent(__u64 key)
+/* A send returned: what was handed over last went out now, or at a known instant. */
+static __always_inline void on_sent(__u64 key, __u64 at)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
 	if (c && c->rec.role == ROLE_SERVER && c->state == S_RESPONSE) {
-		c->rec.finished = bpf_ktime_get_ns();
+		c->rec.finished = at ?: bpf_ktime_get_ns();
 		c->active = c->rec.finished;
 	}
 }

@@ -105,21 +105,35 @@ static __always_inline bool unix_wanted(const struct sock *sk)
 	return (!CFG.ports_len || CFG.filter_pids) && BPF_CORE_READ(sk, sk_type) == SOCK_STREAM;
 }
 
+/*
+ * When the last bytes of the send under way were queued, where a hook saw it: hooks that see a send by its return may come
+ * much later. It stands in the place of an address, which these sockets do not have.
+ */
+static __always_inline __u64 *unix_sent_at(struct conn *c)
+{
+	return (__u64 *)c->rec.local_addr;
+}
+
+_Static_assert(offsetof(struct record, local_addr) % 8 == 0, "an instant is aligned");
+
 /* Bytes are there that the application has not taken. */
 static __always_inline bool unix_unread(const struct sock *sk)
 {
 	return BPF_CORE_READ(sk, sk_receive_queue.qlen) != 0;
 }
 
-/* What arrived before the server accepted the connection, and that it did. */
+/* What arrived before the server accepted the connection, and that it did. A client that is closed by now has no number. */
 static __always_inline struct conn *unix_accepted(const struct sock *sk, const struct sockinfo *si)
 {
 	__u64 address = si->address;
 	struct conn *waiting = bpf_map_lookup_elem(&conns, &address);
-	const struct sock *peer = unix_peer(sk);
-	__u64 client = peer ? unix_generation(peer) : 0;
+	const struct sock *client = unix_peer(sk);
 
-	if (!waiting || (client && waiting->generation != (client | UNACCEPTED)))
+	if (!waiting || !client)
+		return NULL;
+	__u64 generation = unix_generation(client);
+
+	if (generation ? waiting->generation != (generation | UNACCEPTED) : !BPF_CORE_READ(client, sk_shutdown))
 		return NULL;
 	__u64 arrival = waiting->arrival;
 	__u8 witnessed = waiting->witnessed;
@@ -159,6 +173,8 @@ static __always_inline bool unix_info(const struct sock *sk, struct work *w)
 		/* Taken before the hook noted it, which is a moment behind the bytes: this is as near to their arrival. */
 		if (c->witnessed)
 			si->mstamp_ns = w->now;
+		if (!w->receive && *unix_sent_at(c))
+			w->now = *unix_sent_at(c);
 	}
 	return true;
 }
@@ -458,6 +474,26 @@ static __always_inline void unix_arrived(const struct sock *sk, const struct soc
 		c->arrival = 0;
 }
 
+/* The sender's end, within the send. */
+static __always_inline void unix_queued(const struct sock *sk, __u64 now)
+{
+	struct sockinfo si = { .family = AF_UNIX, .generation = unix_generation(sk) };
+	struct work *w = work();
+
+	if (!w || !si.generation)
+		return;
+	*(volatile __u64 *)&w->other = (__u64)sk;
+	si.address = *(volatile __u64 *)&w->other;
+	si.key = unix_key(si.address, si.generation);
+
+	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
+
+	if (!c && process_wanted())
+		c = conn_add(&si, ROLE_UNKNOWN, true, IN_PROCESS);
+	if (c)
+		*unix_sent_at(c) = now;
+}
+
 static __always_inline void unix_sends(const struct sock *from, __u64 now, const enum sent when)
 {
 	if (unix_wanted(from))
@@ -493,8 +529,11 @@ static __always_inline int handle_unix_sent(const struct sock *sk, __s64 ret)
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
 	if (c) {
+		__u64 at = *unix_sent_at(c);
+
+		*unix_sent_at(c) = 0;
 		c->wact += ret;
-		on_sent(key);
+		on_sent(key, at);
 	}
 	return 0;
 }
@@ -704,6 +743,14 @@ int BPF_PROG(tp_tcp_sendmsg_locked, struct sock *sk, struct msghdr *msg)
 	return w ? handle_send(w, msg, true) : 0;
 }
 
+static __always_inline void unix_moved(const struct sock *sk, const struct sock *from)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	unix_arrived(sk, from, now, IN_SEND);
+	unix_queued(from, now);
+}
+
 SEC("tp_btf/sk_data_ready")
 int BPF_PROG(tp_sk_data_ready, struct sock *sk)
 {
@@ -715,7 +762,7 @@ int BPF_PROG(tp_sk_data_ready, struct sock *sk)
 		const struct sock *from = unix_peer(sk);
 
 		if (from)
-			unix_arrived(sk, from, bpf_ktime_get_ns(), IN_SEND);
+			unix_moved(sk, from);
 	}
 	return 0;
 }
@@ -831,7 +878,7 @@ SEC("fexit/tcp_sendmsg")
 int BPF_PROG(fexit_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
 	if (!CFG.empty && size >= LONG_SEND)
-		on_sent((__u64)sk);
+		on_sent((__u64)sk, 0);
 	return 0;
 }
 
@@ -962,7 +1009,7 @@ int BPF_KRETPROBE(kretprobe_tcp_sendmsg, int ret)
 	struct call call;
 
 	if (!CFG.empty && call_end(&call))
-		on_sent(call.sk);
+		on_sent(call.sk, 0);
 	return 0;
 }
 

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -54,6 +55,36 @@ func TestE2EUnixPolled(t *testing.T) {
 	}
 	b.check()
 	balance(t, a, b)
+}
+
+// A connection for each exchange, many at a time: the memory of a socket that was closed is soon another's.
+func TestE2EUnixReused(t *testing.T) {
+	requireRoot(t)
+	upstream := startServer(t, servers.Options{Kind: servers.GoUnix})
+	s := startServer(t, servers.Options{Kind: servers.Nginx, UnixUpstream: upstream.Address})
+	a := startAgent(t, agent.Options{PIDs: []int{s.PID(), upstream.PID()}})
+	books := make([]*book, 6)
+	t.Run("clients", func(t *testing.T) {
+		for i := range books {
+			books[i] = newBook(t, a)
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				b := books[i]
+				b.t = t
+				conn := b.dial(s, client.Options{})
+				for range 100 {
+					b.do(conn, s, client.Request{Target: "/unix/fast"})
+					b.want = b.want[:len(b.want)-1] // this process is not watched
+					b.expectUpstream(b.want[len(b.want)-1], upstream)
+				}
+			})
+		}
+	})
+	for _, b := range books {
+		b.t = t
+		b.check()
+	}
+	balance(t, a, books...)
 }
 
 // pollingServer answers in this process, on a Unix socket, and never sleeps in a read.
