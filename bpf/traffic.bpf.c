@@ -469,7 +469,12 @@ static __always_inline void unix_arrived(const struct sock *sk, const struct soc
 	c->arrival = now;
 	if (when == BEFORE_SEND)
 		return;
-	__sync_fetch_and_add(&c->tail, 0); /* a full barrier: the reader takes the bytes, then the arrival */
+
+	/* A full barrier: the reader takes the bytes, then the arrival. Its zero is hidden, or clang makes an OR, which 5.10 lacks. */
+	__u64 nothing = 0;
+
+	asm volatile("" : "+r"(nothing));
+	__sync_fetch_and_add(&c->tail, nothing);
 	if (!unix_unread(sk))
 		c->arrival = 0;
 }

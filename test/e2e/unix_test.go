@@ -63,7 +63,10 @@ func TestE2EUnixReused(t *testing.T) {
 	upstream := startServer(t, servers.Options{Kind: servers.GoUnix})
 	s := startServer(t, servers.Options{Kind: servers.Nginx, UnixUpstream: upstream.Address})
 	a := startAgent(t, agent.Options{PIDs: []int{s.PID(), upstream.PID()}})
-	books := make([]*book, 6)
+	books, each := make([]*book, 6), 100
+	if testing.Short() {
+		each = 20
+	}
 	t.Run("clients", func(t *testing.T) {
 		for i := range books {
 			books[i] = newBook(t, a)
@@ -72,7 +75,7 @@ func TestE2EUnixReused(t *testing.T) {
 				b := books[i]
 				b.t = t
 				conn := b.dial(s, client.Options{})
-				for range 100 {
+				for range each {
 					b.do(conn, s, client.Request{Target: "/unix/fast"})
 					b.want = b.want[:len(b.want)-1] // this process is not watched
 					b.expectUpstream(b.want[len(b.want)-1], upstream)
