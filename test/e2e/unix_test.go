@@ -39,16 +39,25 @@ func TestE2EUnixServerOnly(t *testing.T) {
 // A server that polls takes a request before the client's call returns. The request has its arrival all the same (the first
 // of a connection may lack it: nobody has seen the connection before), and what the client's return tells is not left over
 // for the next request, which the pauses would show.
-func TestE2EUnixPolled(t *testing.T) {
+func TestE2EPolled(t *testing.T) {
 	requireRoot(t)
-	s := pollingServer(t)
-	a := startAgent(t, agent.Options{PIDs: []int{os.Getpid()}})
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) { polled(t, pollingServer(t, network)) })
+	}
+}
+
+func polled(t *testing.T, s *servers.Server) {
+	options := agent.Options{Ports: []int{s.Port}}
+	if s.Network == "unix" {
+		options = agent.Options{PIDs: []int{os.Getpid()}}
+	}
+	a := startAgent(t, options)
 	b := newBook(t, a)
 	for range 10 {
 		conn := b.dial(s, client.Options{})
 		for i := range 50 {
 			b.do(conn, s, client.Request{})
-			b.want[len(b.want)-2].mayLackStart = i == 0
+			b.want[len(b.want)-2].mayLackStart = i == 0 && s.Network == "unix"
 			time.Sleep(3 * time.Millisecond)
 		}
 		conn.Close()
@@ -90,16 +99,28 @@ func TestE2EUnixReused(t *testing.T) {
 	balance(t, a, books...)
 }
 
-// pollingServer answers in this process, on a Unix socket, and never sleeps in a read.
-func pollingServer(t *testing.T) *servers.Server {
+// pollingServer answers in this process and never sleeps in a read.
+func pollingServer(t *testing.T, network string) *servers.Server {
 	t.Helper()
-	address := filepath.Join(t.TempDir(), "polled.sock")
-	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	s := &servers.Server{Kind: "polled", Network: network, Address: filepath.Join(t.TempDir(), "polled.sock")}
+	family, bind := unix.AF_UNIX, unix.Sockaddr(&unix.SockaddrUnix{Name: s.Address})
+	if network == "tcp" {
+		family, bind = unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	}
+	listener, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(unix.Bind(listener, &unix.SockaddrUnix{Name: address}), unix.Listen(listener, 1)); err != nil {
+	if err := errors.Join(unix.Bind(listener, bind), unix.Listen(listener, 1)); err != nil {
 		t.Fatal(err)
+	}
+	if network == "tcp" {
+		name, err := unix.Getsockname(listener)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Port = name.(*unix.SockaddrInet4).Port
+		s.Address = fmt.Sprintf("127.0.0.1:%d", s.Port)
 	}
 	var running sync.WaitGroup
 	t.Cleanup(func() {
@@ -123,7 +144,7 @@ func pollingServer(t *testing.T) *servers.Server {
 			answerPolled(fd)
 		}
 	})
-	return &servers.Server{Kind: "polled", Network: "unix", Address: address}
+	return s
 }
 
 // answerPolled answers each head that it reads with two bytes, until the other end closes.
