@@ -27,24 +27,27 @@ enum iter_type___old {
 
 enum iter_shape { ITER_OTHER_SHAPE, ITER_BUFFER, ITER_VECTOR };
 
-/* What an iterator points at. `typed` is a constant: the verifier knows the pointer's type, so that it can be followed. */
-static __always_inline enum iter_shape iter_shape(const struct iov_iter *it, const bool typed)
+static __always_inline enum iter_shape shape_of_old(unsigned int type)
 {
-	if (!bpf_core_field_exists(it->iter_type)) {
-		const struct iov_iter___old *old = (const struct iov_iter___old *)it;
-		unsigned int type = typed ? old->type : BPF_CORE_READ(old, type);
+	return (type & ~1U) == bpf_core_enum_value(enum iter_type___old, ITER_IOVEC___old) ? ITER_VECTOR : ITER_OTHER_SHAPE;
+}
 
-		return (type & ~1U) == bpf_core_enum_value(enum iter_type___old, ITER_IOVEC___old) ? ITER_VECTOR
-												  : ITER_OTHER_SHAPE;
-	}
-	__u8 type = typed ? it->iter_type : BPF_CORE_READ(it, iter_type);
-
+static __always_inline enum iter_shape shape_of(__u8 type)
+{
 	if (bpf_core_enum_value_exists(enum iter_type___new, ITER_UBUF___new) &&
 	    type == bpf_core_enum_value(enum iter_type___new, ITER_UBUF___new))
 		return ITER_BUFFER;
-	if (type == bpf_core_enum_value(enum iter_type___new, ITER_IOVEC___new))
-		return ITER_VECTOR;
-	return ITER_OTHER_SHAPE;
+	return type == bpf_core_enum_value(enum iter_type___new, ITER_IOVEC___new) ? ITER_VECTOR : ITER_OTHER_SHAPE;
+}
+
+/* What an iterator points at. `typed` is a constant: the verifier knows the pointer's type, so that it can be followed. */
+static __always_inline enum iter_shape iter_shape(const struct iov_iter *it, const bool typed)
+{
+	const struct iov_iter___old *old = (const struct iov_iter___old *)it;
+
+	if (!bpf_core_field_exists(it->iter_type))
+		return shape_of_old(typed ? old->type : BPF_CORE_READ(old, type));
+	return shape_of(typed ? it->iter_type : BPF_CORE_READ(it, iter_type));
 }
 
 static __always_inline const struct iovec *iter_iov(const struct iov_iter *it, const bool typed)
@@ -54,6 +57,38 @@ static __always_inline const struct iovec *iter_iov(const struct iov_iter *it, c
 	if (bpf_core_field_exists(old->iov))
 		return typed ? old->iov : BPF_CORE_READ(old, iov);
 	return typed ? it->__iov : BPF_CORE_READ(it, __iov);
+}
+
+/* The same of an iterator of which only the address is known, with one read: what it points at, and how far into that. */
+static __always_inline enum iter_shape iter_read(const struct iov_iter *from, __u64 *at, __u64 *offset)
+{
+	__u64 copy[8] = {};
+	const struct iov_iter *it = (const struct iov_iter *)copy;
+	const __u64 size = bpf_core_type_size(struct iov_iter);
+
+	if (size > sizeof(copy) || bpf_probe_read_kernel(copy, size, from))
+		return ITER_OTHER_SHAPE;
+	enum iter_shape shape = iter_shape(it, true);
+
+	*offset = it->iov_offset;
+	*at = shape == ITER_BUFFER ? (__u64)it->ubuf : (__u64)iter_iov(it, true);
+	return shape;
+}
+
+/* The open files of the current process: 5.11 (3ca1032ab7ab) lets the verifier know the task. */
+static __always_inline __u64 open_files(__u64 *count)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)) {
+		struct fdtable *fdt = bpf_get_current_task_btf()->files->fdt;
+
+		*count = fdt->max_fds;
+		return (__u64)fdt->fd;
+	}
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+
+	*count = BPF_CORE_READ(fdt, max_fds);
+	return (__u64)BPF_CORE_READ(fdt, fd);
 }
 
 /*
@@ -77,19 +112,19 @@ static __always_inline bool iter_piece(const struct iov_iter *it, __u64 *base, _
 	return true;
 }
 
-/* Registers of a system call: x86-64 and arm64 name them differently, and arm64 keeps the first argument apart. */
+/* Registers of a system call, which the verifier knows as such: x86-64 and arm64 name them differently, and arm64 keeps the first argument apart. */
 #if defined(__TARGET_ARCH_x86)
 static __always_inline void syscall_args(struct pt_regs *r, long *nr, __u64 *fd, __u64 *arg1, __u64 *arg2)
 {
-	*nr = BPF_CORE_READ(r, orig_ax);
-	*fd = BPF_CORE_READ(r, di);
-	*arg1 = BPF_CORE_READ(r, si);
-	*arg2 = BPF_CORE_READ(r, dx);
+	*nr = r->orig_ax;
+	*fd = r->di;
+	*arg1 = r->si;
+	*arg2 = r->dx;
 }
 
 static __always_inline __u64 syscall_arg3(struct pt_regs *r)
 {
-	return BPF_CORE_READ(r, r10);
+	return r->r10;
 }
 
 #define NR_READ 0
@@ -104,15 +139,15 @@ static __always_inline __u64 syscall_arg3(struct pt_regs *r)
 #elif defined(__TARGET_ARCH_arm64)
 static __always_inline void syscall_args(struct pt_regs *r, long *nr, __u64 *fd, __u64 *arg1, __u64 *arg2)
 {
-	*nr = BPF_CORE_READ(r, syscallno);
-	*fd = BPF_CORE_READ(r, orig_x0);
-	*arg1 = BPF_CORE_READ(r, regs[1]);
-	*arg2 = BPF_CORE_READ(r, regs[2]);
+	*nr = r->syscallno;
+	*fd = r->orig_x0;
+	*arg1 = r->regs[1];
+	*arg2 = r->regs[2];
 }
 
 static __always_inline __u64 syscall_arg3(struct pt_regs *r)
 {
-	return BPF_CORE_READ(r, regs[3]);
+	return r->regs[3];
 }
 
 #define NR_READ 63

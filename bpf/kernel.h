@@ -80,8 +80,11 @@ struct sock {
 	struct socket *sk_socket;
 };
 
+struct file;
+
 struct socket {
 	short type;
+	struct file *file;
 	struct sock *sk;
 };
 

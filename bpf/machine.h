@@ -829,7 +829,7 @@ static __always_inline void count_untracked(struct source *src, const enum sourc
  * nothing done that the general way would not do first, where anything is otherwise; that one then decides.
  */
 static __always_inline bool usual_request(struct conn *c, const struct step *o, const bool receive,
-					  const enum source_kind kind)
+					  const enum source_kind kind, const bool typed)
 {
 	struct slot *s = slot_of(c);
 	__u64 n = o->n;
@@ -837,7 +837,7 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 	if (n != c->hint_request)
 		return false;
 	if (c->state == S_RESPONSE) {
-		__s32 over = receive ? c->wseq - o->tp->write_seq : 0;
+		__s32 over = receive ? c->wseq - STEP_READ(o, write_seq) : 0;
 		__u32 overshoot = over > 0 ? over : 0;
 
 		if (!next_request(c, overshoot))
@@ -846,7 +846,7 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 	}
 	if (c->state != S_IDLE || !s)
 		return false;
-	if (n < 16 || n > CFG.head_max)
+	if (n < 16 || n > CFG.head_max || n > o->piece)
 		return false;
 	s->busy = c->rec.conn;
 	BOUND(n, CFG.head_max);
@@ -859,7 +859,7 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 		return false;
 	s->busy = c->rec.conn;
 	exchange_reset(c, receive, o->now,
-		       !receive || c->arrival ? c->arrival : trusted_stamp(o->tp->tcp_mstamp * 1000, o->now), n);
+		       !receive || c->arrival ? c->arrival : trusted_stamp(STEP_READ(o, tcp_mstamp) * 1000, o->now), n);
 	c->rec.request_len = n;
 	c->request_left = 0;
 	c->state = S_REQUEST;
@@ -905,7 +905,8 @@ static __always_inline bool usual_response(struct conn *c, const struct step *o,
 	return true;
 }
 
-static __always_inline bool usual(struct conn *c, const struct step *o, const bool receive, const enum source_kind kind)
+static __always_inline bool usual(struct conn *c, const struct step *o, const bool receive, const enum source_kind kind,
+				  const bool typed)
 {
 	__u32 *end = receive ? &c->rseq : &c->wseq;
 	__u8 role = c->rec.role;
@@ -913,14 +914,14 @@ static __always_inline bool usual(struct conn *c, const struct step *o, const bo
 	if (*end != o->start || !o->n)
 		return false;
 	if (role == (receive ? ROLE_SERVER : ROLE_CLIENT)) {
-		if (!usual_request(c, o, receive, kind))
+		if (!usual_request(c, o, receive, kind, typed))
 			return false;
 	} else if (role == ROLE_UNKNOWN || !usual_response(c, o, receive, kind)) {
 		return false;
 	}
 	*end = o->start + o->n;
 	c->active = o->now;
-	if (receive && *end == o->tp->rcv_nxt)
+	if (receive && *end == STEP_READ(o, rcv_nxt))
 		c->arrival = 0;
 	return true;
 }

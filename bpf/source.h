@@ -24,8 +24,15 @@ struct step {
 	__u32 n;     /* bytes of the operation */
 	__u64 piece; /* bytes at ptr, at most n */
 	__u64 now;
-	const struct tcp_sock *tp;
+	const struct tcp_sock *tp; /* read with STEP_READ */
 };
+
+/* A field of the operation's socket: directly where the verifier knows the pointer's type (`typed`, a constant). */
+#define STEP_READ(o, field)                                            \
+	({                                                             \
+		const struct tcp_sock *tp_ = (o)->tp;                  \
+		typed ? tp_->field : BPF_CORE_READ(tp_, field);        \
+	})
 
 /* Copies its first n bytes, which the caller has bounded. */
 static __always_inline bool step_read(void *dst, __u64 n, const struct step *o, const enum source_kind kind)

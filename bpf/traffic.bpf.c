@@ -302,6 +302,31 @@ static __always_inline bool passed_buffer(const struct iov_iter *it, struct step
 	return true;
 }
 
+/* The same two for an iterator of which only the address is known: the buffer that it is about to move over, or has passed. */
+static __always_inline bool probed_buffer(const struct iov_iter *it, struct step *o, const bool passed)
+{
+	struct user_iovec v = {};
+	__u64 at, offset;
+	enum iter_shape shape = iter_read(it, &at, &offset);
+
+	if (shape == ITER_BUFFER) {
+		v.base = at;
+		v.len = offset + o->n;
+	} else if (shape != ITER_VECTOR || bpf_probe_read_kernel(&v, sizeof(v), (void *)at)) {
+		return false;
+	}
+	if (passed) {
+		o->ptr = v.base + offset - o->n;
+		o->piece = o->n;
+		return offset >= o->n;
+	}
+	o->ptr = v.base + offset;
+	o->piece = v.len - offset;
+	if (o->piece > o->n)
+		o->piece = o->n;
+	return o->piece > 0;
+}
+
 /* ---- handlers ---- */
 
 /*
@@ -339,7 +364,7 @@ static __always_inline bool usual_send(struct sock *sk, const struct msghdr *msg
 	if (!tp)
 		return false;
 	step_positions(&o, tp, false, n);
-	return next_buffer(&msg->msg_iter, &o, c) && usual(c, &o, false, SRC_USER);
+	return next_buffer(&msg->msg_iter, &o, c) && usual(c, &o, false, SRC_USER, true);
 }
 
 static __always_inline bool usual_receive(struct sock *sk, const struct msghdr *msg, __u32 n)
@@ -355,7 +380,22 @@ static __always_inline bool usual_receive(struct sock *sk, const struct msghdr *
 	if (!tp)
 		return false;
 	step_positions(&o, tp, true, n);
-	return passed_buffer(&msg->msg_iter, &o, c) && usual(c, &o, true, SRC_USER);
+	return passed_buffer(&msg->msg_iter, &o, c) && usual(c, &o, true, SRC_USER, true);
+}
+
+/* Both for a socket known by its address only. */
+static __always_inline bool usual_probed(const struct sock *sk, const struct msghdr *msg, __u32 n, const bool receive)
+{
+	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+	struct step o = { .n = n, .tp = tp };
+	bool done;
+	struct conn *c = known(sk, &done);
+
+	if (!c)
+		return done;
+	o.start = receive ? BPF_CORE_READ(tp, copied_seq) - n : BPF_CORE_READ(tp, write_seq);
+	o.now = bpf_ktime_get_ns();
+	return probed_buffer(&msg->msg_iter, &o, receive) && usual(c, &o, receive, SRC_USER, false);
 }
 
 /* The work area, reset for an operation of n bytes; NULL when the process is not to be looked at. */
@@ -718,7 +758,7 @@ int BPF_PROG(tp_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
 		o.piece = len;
 		if (bpf_dynptr_from_skb((struct __sk_buff *)skb, 0, &data))
 			return 0; /* never: a socket buffer that is being copied is readable */
-		if (usual(c, &o, true, SRC_SKB))
+		if (usual(c, &o, true, SRC_SKB, true))
 			return 0;
 	}
 	w = work();
@@ -974,8 +1014,13 @@ static __always_inline struct work *begin_probe(const struct sock *sk, bool rece
 SEC("kprobe/tcp_sendmsg")
 int BPF_KPROBE(kprobe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
-	struct work *w = CFG.empty || !size ? NULL : begin_probe(sk, false, size);
+	struct work *w;
 
+	if (CFG.empty || !size)
+		return 0;
+	if (size < LONG_SEND && usual_probed(sk, msg, size, false))
+		return 0;
+	w = begin_probe(sk, false, size);
 	if (!w)
 		return 0;
 	if (size >= LONG_SEND) {
@@ -1040,7 +1085,7 @@ int BPF_KRETPROBE(kretprobe_tcp_recvmsg, int ret)
 	struct call call;
 	struct work *w;
 
-	if (CFG.empty || !call_end(&call) || ret <= 0)
+	if (CFG.empty || !call_end(&call) || ret <= 0 || usual_probed((void *)call.sk, (void *)call.msg, ret, true))
 		return 0;
 	w = begin_probe((void *)call.sk, true, ret);
 	return w ? handle_received(w, (void *)call.msg, ret, false) : 0;
@@ -1057,8 +1102,10 @@ int BPF_KPROBE(kprobe_tcp_sendpage, struct sock *sk, struct page *page, int offs
 SEC("kprobe/tcp_data_ready")
 int BPF_KPROBE(kprobe_tcp_data_ready, struct sock *sk)
 {
-	if (!CFG.empty)
-		on_ready((__u64)sk, BPF_CORE_READ((struct tcp_sock *)sk, tcp_mstamp) * 1000);
+	struct conn *c = CFG.empty ? NULL : unready((__u64)sk);
+
+	if (c)
+		c->arrival = BPF_CORE_READ((struct tcp_sock *)sk, tcp_mstamp) * 1000;
 	return 0;
 }
 
@@ -1109,22 +1156,81 @@ int BPF_KPROBE(kprobe_unix_release_sock, struct sock *sk)
 
 /* ---- syscall ---- */
 
-/* The socket behind a descriptor of the current process. */
-static __always_inline const struct sock *socket_of(__u64 fd)
+/* The socket behind a descriptor of the current process; 0 where there is none. */
+static __always_inline __u64 socket_of(__u64 fd)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
-	struct file *file = NULL;
+	struct { __u64 file, sk; } pair = {};
+	__u64 count, files = open_files(&count), file = 0;
 
-	if (fd >= BPF_CORE_READ(fdt, max_fds))
-		return NULL;
-	if (bpf_probe_read_kernel(&file, sizeof(file), BPF_CORE_READ(fdt, fd) + fd) || !file)
-		return NULL;
-	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return NULL;
-	struct socket *sock = BPF_CORE_READ(file, private_data);
+	if (fd >= count || bpf_probe_read_kernel(&file, sizeof(file), (void *)(files + fd * sizeof(file))) || !file)
+		return 0;
+	const struct socket *sock = BPF_CORE_READ((struct file *)file, private_data);
 
-	return BPF_CORE_READ(sock, sk);
+	/* Both with one read, where they are neighbours. A socket knows its file; other files' data is something else. */
+	if (bpf_core_field_offset(sock->sk) - bpf_core_field_offset(sock->file) == 8) {
+		if (bpf_probe_read_kernel(&pair, sizeof(pair), (void *)sock + bpf_core_field_offset(sock->file)))
+			return 0;
+	} else {
+		pair.file = (__u64)BPF_CORE_READ(sock, file);
+		pair.sk = (__u64)BPF_CORE_READ(sock, sk);
+	}
+	return pair.file == file ? pair.sk : 0;
+}
+
+static __always_inline bool is_socket(__u64 fd)
+{
+	__u64 count, files = open_files(&count), file = 0;
+
+	return fd < count && !bpf_probe_read_kernel(&file, sizeof(file), (void *)(files + fd * sizeof(file))) &&
+	       (BPF_CORE_READ((struct file *)file, f_inode, i_mode) & S_IFMT) == S_IFSOCK;
+}
+
+/* The first buffer of the system call under way, as far as its n bytes go. */
+static __always_inline bool syscall_buffer(struct step *o, long nr, __u64 a1)
+{
+	struct user_iovec v = {};
+
+	o->ptr = a1;
+	o->piece = o->n;
+	if (nr == NR_READ || nr == NR_WRITE || nr == NR_RECVFROM || nr == NR_SENDTO)
+		return true;
+	if (nr == NR_SENDMSG || nr == NR_RECVMSG) {
+		struct user_msghdr m;
+
+		if (bpf_probe_read_user(&m, sizeof(m), (void *)a1))
+			return false;
+		a1 = (__u64)m.msg_iov;
+	} else if (nr != NR_READV && nr != NR_WRITEV) {
+		return false;
+	}
+	if (bpf_probe_read_user(&v, sizeof(v), (void *)a1))
+		return false;
+	o->ptr = v.base;
+	o->piece = v.len < o->n ? v.len : o->n;
+	return true;
+}
+
+/* A system call that moved n bytes of a connection that is known. true: it needs no more. */
+static __always_inline bool usual_syscall(const struct sock *sk, __u32 n, long nr, __u64 a1)
+{
+	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+	struct step o = { .n = n, .tp = tp };
+	bool done, used;
+	struct conn *c = known(sk, &done);
+
+	if (!c || (c->rec.flags & F_UNIX))
+		return done;
+	o.now = bpf_ktime_get_ns();
+	if (!syscall_buffer(&o, nr, a1))
+		return false;
+	if (nr == NR_READ || nr == NR_READV || nr == NR_RECVFROM || nr == NR_RECVMSG) {
+		o.start = BPF_CORE_READ(tp, copied_seq) - n;
+		used = usual(c, &o, true, SRC_USER, false);
+	} else {
+		o.start = BPF_CORE_READ(tp, write_seq) - n;
+		used = usual(c, &o, false, SRC_USER, false);
+	}
+	return used;
 }
 
 SEC("tp_btf/sys_exit")
@@ -1145,9 +1251,9 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 		return 0;
 	if ((nr == NR_RECVFROM && (syscall_arg3(regs) & MSG_PEEK)) || (nr == NR_RECVMSG && (a2 & MSG_PEEK)))
 		return 0;
-	const struct sock *sk = socket_of(fd);
+	const struct sock *sk = (const struct sock *)socket_of(fd);
 
-	if (!sk)
+	if (!sk || usual_syscall(sk, ret, nr, a1) || !is_socket(fd))
 		return 0;
 	is_unix = BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX;
 	w = is_unix ? begin(sk, false, ret) : begin_probe(sk, false, ret);
