@@ -877,17 +877,15 @@ static __always_inline bool usual_response(struct conn *c, const struct step *o,
 		c->swept = 0;
 		return true;
 	}
-	__u64 hint = c->hint_response, at = c->rec.request_len, n = o->piece;
+	__u64 hint = c->hint_response, at = c->rec.request_len, n = hint;
 
-	if (c->state != S_REQUEST || c->bodyless || hint < 24 || n < hint)
+	if (c->state != S_REQUEST || c->bodyless || hint < 24 || o->piece < hint)
 		return false;
 	struct slot *s = slot_of(c);
 
 	if (!s)
 		return false;
-	if (n > PIECE_MAX)
-		n = PIECE_MAX;
-	if (n < hint || at > (__u64)CFG.head_max + RESPONSE_MAX - PIECE_MAX)
+	if (n > PIECE_MAX || at > (__u64)CFG.head_max + RESPONSE_MAX - PIECE_MAX)
 		return false;
 	BOUND(n, PIECE_MAX);
 	BOUND(at, (__u64)CFG.head_max + RESPONSE_MAX - PIECE_MAX);
