@@ -2,9 +2,7 @@
 /* Every knob of the kernel side, set before load; the verifier removes what a setting makes unreachable. */
 #pragma once
 
-#include <linux/types.h>
-
-#define PORTS_MAX 32
+#include "events.h"
 
 struct config {
 	__u64 deadline_ns;   /* a request without a response for that long is a timeout */

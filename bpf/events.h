@@ -4,6 +4,8 @@
 
 #include <linux/types.h>
 
+#define PORTS_MAX 32 /* that can be chosen */
+
 enum record_kind {
 	KIND_EXCHANGE = 1,
 	KIND_FRAGMENT = 2,

@@ -226,6 +226,35 @@ int BPF_PROG(tp_block_rq_complete, struct request *rq, int error, unsigned int b
 
 /* ---- TCP ---- */
 
+/* Whether a connection is to or from a port that was chosen. The remote port is in network order. */
+static __always_inline bool ports_chosen(__u16 local, __be16 remote)
+{
+	if (!HOST.ports_len)
+		return true;
+	for (__u32 i = 0; i < PORTS_MAX; i++) {
+		if (i >= HOST.ports_len)
+			return false;
+		if (HOST.ports[i] == local || HOST.ports[i] == bpf_ntohs(remote))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The same of a socket. One that closes has given back its own port before its state says so; what it sends from tells still.
+ */
+static __always_inline bool is_chosen(const struct sock *sk)
+{
+	__u16 local;
+
+	if (!HOST.ports_len)
+		return true;
+	local = BPF_CORE_READ(sk, __sk_common.skc_num);
+	if (!local)
+		local = bpf_ntohs(BPF_CORE_READ((const struct inet_sock___host *)sk, inet_sport));
+	return ports_chosen(local, BPF_CORE_READ(sk, __sk_common.skc_dport));
+}
+
 /* The counts of a process, or those of process 0 where there is no room; NULL for the agent's own. */
 static __always_inline struct tcp_health *health_of(__u32 tgid)
 {
@@ -287,8 +316,11 @@ static __always_inline __u32 netns_of(const struct sock *sk)
 	return ((const struct sock___host *)sk)->__sk_common.skc_net.net->ns.inum;
 }
 
+/* NULL for what was not chosen. */
 static __always_inline struct tcp_health *health_of_socket(const struct sock *sk)
 {
+	if (!is_chosen(sk))
+		return NULL;
 	return health_of(owner_of((__u64)sk, netns_of(sk), sk->__sk_common.skc_num));
 }
 
@@ -377,7 +409,7 @@ static __always_inline int handle_tcp_state(struct sock *sk, int old, int new)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tp_tcp_state, struct sock *sk, int old, int new)
 {
-	return is_tcp(sk) ? handle_tcp_state(sk, old, new) : 0;
+	return is_tcp(sk) && is_chosen(sk) ? handle_tcp_state(sk, old, new) : 0;
 }
 
 /* As many segments as TCP itself counts, so that the sum is tcpi_total_retrans. */
@@ -416,6 +448,8 @@ int BPF_PROG(tp_tcp_send_reset, struct sock *sk)
 	__u32 tgid = 0;
 
 	if (sk) {
+		if (!is_chosen(sk))
+			return 0;
 		__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 		__u32 netns = BPF_CORE_READ((const struct sock___host *)sk, __sk_common.skc_net.net, ns.inum);
 
@@ -423,6 +457,8 @@ int BPF_PROG(tp_tcp_send_reset, struct sock *sk)
 			tgid = bpf_get_current_pid_tgid() >> 32;
 		else if (state)
 			tgid = owner_of((__u64)sk, netns, BPF_CORE_READ(sk, __sk_common.skc_num));
+	} else if (HOST.ports_len) {
+		return 0; /* nobody's port */
 	}
 	struct tcp_health *h = health_of(tgid);
 

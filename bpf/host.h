@@ -25,6 +25,8 @@
 struct host_config {
 	__u32 self_pid; /* the agent: its own sockets and threads are never reported */
 	__u32 shards;   /* of each group's histogram, a power of two: processors share one as rarely as memory allows */
+	__u32 ports_len; /* 0: TCP of every port */
+	__u16 ports[PORTS_MAX];
 };
 
 volatile const struct host_config HOST = {
@@ -149,6 +151,10 @@ struct sock_common___host {
 struct sock___host {
 	struct sock_common___host __sk_common;
 	int sk_wmem_queued;
+};
+
+struct inet_sock___host {
+	__be16 inet_sport;
 };
 
 struct tcp_sock___host {

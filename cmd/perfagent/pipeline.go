@@ -184,7 +184,7 @@ func (a *agent) watchHost(config *Config, filter host.Filter) {
 	if config.Capture.Host == "off" || !a.exports() || os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1" {
 		return
 	}
-	h, err := probes.OpenHost(probes.HostOptions{Connections: a.probe, Log: a.log})
+	h, err := probes.OpenHost(probes.HostOptions{Connections: a.probe, Ports: config.Capture.Ports, Log: a.log})
 	if err != nil {
 		a.log.Warn("not visible: what the host and its TCP connections suffer from", "err", err)
 		a.hostMissing = []string{"what the host and its TCP connections suffer from: " + err.Error()}
@@ -195,7 +195,7 @@ func (a *agent) watchHost(config *Config, filter host.Filter) {
 	}
 	a.hostMissing = h.Missing
 	filter.PIDs = config.Capture.PIDs
-	a.host.Store(newWitness(h, filter, a.log))
+	a.host.Store(newWitness(h, config.Capture.Ports, filter, a.log))
 }
 
 // exports tells whether anybody can ask for more than single exchanges.

@@ -207,7 +207,7 @@ func newTracePrinter(w io.Writer, options traceOptions) *tracePrinter {
 // begin writes what is measured, and the names of the columns.
 func (p *tracePrinter) begin(socket string) {
 	if !p.json {
-		title := []rune("HTTP exchanges as they end, observed by the agent at " + printable(socket))
+		title := []rune("HTTP exchanges as they end, from the agent at " + printable(socket))
 		fmt.Fprintf(p.w, "%s\n%s", string(title[:min(len(title), export.LineWidth)]), export.LineHeader())
 	}
 }

@@ -30,6 +30,8 @@ const (
 // witness gathers what the host and its services suffer from. One goroutine owns it; stats may be called from any.
 type witness struct {
 	host      *probes.Host
+	ports     []uint16 // that were chosen; empty: all
+	filtered  bool     // processes were chosen
 	processes *host.Processes
 	listeners *host.Listeners
 	log       *slog.Logger
@@ -69,9 +71,12 @@ type member struct {
 	seen    time.Time
 }
 
-func newWitness(h *probes.Host, filter host.Filter, log *slog.Logger) *witness {
+// newWitness takes a kernel side that counts TCP of the given ports only; none means all.
+func newWitness(h *probes.Host, ports []uint16, filter host.Filter, log *slog.Logger) *witness {
 	w := &witness{
 		host:      h,
+		ports:     ports,
+		filtered:  !filter.IsZero(),
 		processes: host.NewProcesses(host.ProcessOptions{Filter: filter, Entries: probes.HostWatchedMax}),
 		listeners: host.NewListeners(),
 		log:       log,
@@ -109,13 +114,30 @@ func (w *witness) readOnce(now time.Time) {
 			w.log.Debug("not watched: too many processes", "processes", refused)
 		}
 	}
-	ports, portsErr := w.listeners.Read()
+	ports, portsErr := w.listeningPorts()
 	overflows, overflowsErr := host.ListenOverflows("")
 	if err = errors.Join(err, portsErr, overflowsErr); err != nil && !w.failing {
 		w.log.Warn("the host's statistics are incomplete", "err", err)
 	}
 	w.failing = err != nil
 	w.publish(ports, overflows, overflowsErr == nil)
+}
+
+// listeningPorts are those that were chosen, and that a chosen process listens at.
+func (w *witness) listeningPorts() ([]host.ListenPort, error) {
+	ports, err := w.listeners.Read()
+	if len(w.ports) > 0 {
+		ports = slices.DeleteFunc(ports, func(p host.ListenPort) bool { return !slices.Contains(w.ports, p.Port) })
+	}
+	if !w.filtered || err != nil {
+		return ports, err
+	}
+	processes, err := w.host.Listeners()
+	return slices.DeleteFunc(ports, func(p host.ListenPort) bool {
+		return !slices.ContainsFunc(processes[p.Port], func(tgid uint32) bool {
+			return w.processes.Identify(tgid, new([16]byte), host.Monotonic()).Chosen
+		})
+	}), err
 }
 
 // add adds a reading to the totals. The first counts of a process are those since it was first seen by the kernel side, not

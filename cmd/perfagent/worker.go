@@ -292,7 +292,9 @@ func (w *worker) countActive(now time.Time) {
 	if err == nil {
 		active := make(map[string]int64)
 		for pid, n := range byPID {
-			active[w.processes.Identify(pid, new([16]byte), host.Monotonic()).Service] += n
+			if identity := w.processes.Identify(pid, new([16]byte), host.Monotonic()); identity.Chosen {
+				active[identity.Service] += n
+			}
 		}
 		w.engine.SetActive(active)
 	}

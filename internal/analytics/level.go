@@ -50,10 +50,20 @@ const (
 	levelSigmas = 4
 	// countSigmas is the same for numbers of events: a handful of failures has a longer tail than the ranks of a quantile.
 	countSigmas = 5
+	// likelySigmas is how many of them are enough where three hours say the same.
+	likelySigmas = 2
 	// levelHold is for how many ticks in a row a change must be clear (the whole interval is beyond the limit) until it
-	// is made; levelPersist, where it is not clear: twelve windows of five minutes that all say the same.
-	levelHold    = 6
-	levelPersist = 360
+	// is made.
+	levelHold = 6
+	// levelFirst is from how many exchanges on the first judgement follows the value, whatever its interval; an endpoint that
+	// does not have them in five minutes, nor in levelLong, is judged after that time.
+	levelFirst = 200
+	// levelLong is the longer time over which thin traffic is judged, once in longEvery ticks. A change must be clear for
+	// longHold of these looks in a row, or, where it is not, be what the value says for longPersist of them.
+	levelLong   = time.Hour
+	longEvery   = ticksPerFive
+	longHold    = 2
+	longPersist = 36
 )
 
 // LevelLimits are the limits of an aspect, from the best level's to the worst's. A value at or within the first one is
@@ -136,21 +146,49 @@ func (l *LevelLimits) grade(value, factor float64) grade {
 	return grade(len(l))
 }
 
-// estimate is a value with the interval in which it may truly be.
-type estimate struct{ lower, value, upper float64 }
+// estimate is a value with the interval in which it may truly be, surely and likely.
+type estimate struct {
+	value, lower, upper      float64
+	likelyLower, likelyUpper float64
+	known                    bool
+}
+
+// period is what is known of an endpoint over some time.
+type period struct {
+	exchanges uint64
+	seconds   float64
+	estimates [Aspects]estimate
+}
+
+func newPeriod(t *tally, c *cells, seconds float64) *period {
+	return &period{t[tallyExchanges], seconds,
+		[Aspects]estimate{ResponseTime: estimateResponseTime(t, c), Throughput: estimateThroughput(t, seconds), ErrorRate: estimateErrorRate(t)}}
+}
+
+// enough tells whether a value of the period is good for a first judgement: it is right, or next to it.
+func (p *period) enough(a Aspect, l *LevelLimits) bool {
+	e := p.estimates[a]
+	from, to := l.grade(e.likelyLower, 1), l.grade(e.likelyUpper, 1)
+	return p.exchanges >= levelFirst && max(from, to)-min(from, to) <= 1 || p.seconds >= levelLong.Seconds()
+}
 
 // judged is the state of one aspect of one endpoint.
 //
 // A level that followed the value would change with each breath of a service whose value is near a limit. So the first
-// judgement stands until there is evidence against it: it is *clearly* wrong when the whole interval of the estimate is
-// beyond its limit by the margin, and changes once that was so for levelHold ticks in a row. A value that is beyond the limit
-// by the margin, but of too few exchanges to be clear, must stay there for levelPersist ticks. The new level is that of the
-// value, less the margin; of all ticks in the row the one nearest to the old level.
+// judgement waits until there is something to judge by, and stands until there is evidence against it. It is *clearly* wrong
+// when the whole interval of the estimate is beyond its limit by the margin, and changes once that was so for levelHold ticks
+// in a row over five minutes, or for longHold looks in a row over an hour, of which there is one in five minutes. A value that
+// is beyond the limit by the margin, but of too few exchanges to be clear even in an hour, must stay there for longPersist
+// looks. The new level is that of the value, less the margin; of all in the row the one nearest to the old level.
+//
+// That few exchanges speak clearly against a level does not tell which is the right one: where the hour's value says less
+// than that of five minutes the level goes only as far as the hour does, or as the whole interval.
 type judged struct {
 	known bool
 	grade grade
-	// Rows of ticks that speak for a worse and for a better grade, clearly or not, and the least that they speak for.
-	rows [4]row
+	// Rows of ticks and looks that speak for a worse and for a better grade, and the least that they speak for. Before the
+	// first judgement the first one counts ticks with an estimate.
+	rows [6]row
 }
 
 type row struct {
@@ -158,69 +196,122 @@ type row struct {
 	to    grade
 }
 
+// The rows; each is followed by that for a better grade.
 const (
-	clearlyWorse = iota
-	clearlyBetter
-	worse
-	better
+	clearly     = iota // of five minutes
+	longClearly = 2 * iota
+	longValue
 )
 
-// step takes one tick's estimate and reports whether the grade changed.
-func (j *judged) step(e estimate, l *LevelLimits) bool {
+// step takes one tick's estimate over five minutes, and the hour's where it is looked at. It reports whether the grade
+// changed.
+func (j *judged) step(a Aspect, five *period, look *period, hour func() *period, l *LevelLimits) bool {
+	if !five.estimates[a].known {
+		j.rows[clearly], j.rows[clearly+1] = row{}, row{}
+	}
 	if !j.known {
-		return j.first(l.grade(e.value, 1))
+		return j.first(a, five, look, l)
 	}
-	badEnd, goodEnd := e.upper, e.lower
-	harder, easier := 1-levelMargin, 1+levelMargin
-	if l[0] > l[len(l)-1] { // falling: low values are bad
-		badEnd, goodEnd = goodEnd, badEnd
-		harder, easier = easier, harder
+	recent := speech{allows: [2]bool{true, true}}
+	if e := five.estimates[a]; e.known {
+		s := j.speech(e, l)
+		recent = s
+		for better := range 2 {
+			if to, over := j.row(clearly+better, s.clear[better], s.to[better], levelHold); over {
+				return j.change(between(j.speech(hour().estimates[a], l).to[better], s.least[better], to))
+			}
+		}
 	}
-	// Even the best that it may be is worse; even the worst that it may be is better.
-	toWorse, toBetter := l.grade(e.value, easier), l.grade(e.value, harder)
-	changed := j.row(clearlyWorse, l.grade(goodEnd, easier) > j.grade, toWorse, levelHold)
-	changed = j.row(clearlyBetter, l.grade(badEnd, harder) < j.grade, toBetter, levelHold) || changed
-	changed = j.row(worse, toWorse > j.grade, toWorse, levelPersist) || changed
-	return j.row(better, toBetter < j.grade, toBetter, levelPersist) || changed
+	if look == nil {
+		return false
+	}
+	e := look.estimates[a]
+	s := j.speech(e, l)
+	for better := range 2 {
+		if to, over := j.row(longClearly+better, e.known && s.clear[better] && recent.allows[better], s.to[better], longHold); over {
+			return j.change(to)
+		}
+		if to, over := j.row(longValue+better, e.known && s.likely[better] && recent.allows[better], s.to[better], longPersist); over {
+			return j.change(to)
+		}
+	}
+	return false
 }
 
 // first makes the first judgement, after levelHold ticks with an estimate: by then a start is over.
-func (j *judged) first(g grade) bool {
-	r := &j.rows[0]
-	r.ticks++
-	if r.ticks < levelHold {
+func (j *judged) first(a Aspect, five *period, look *period, l *LevelLimits) bool {
+	e := five.estimates[a]
+	if !e.known {
 		return false
 	}
-	*j = judged{known: true, grade: g}
-	return true
+	if j.rows[clearly].ticks < levelHold {
+		j.rows[clearly].ticks++
+	}
+	switch {
+	case j.rows[clearly].ticks < levelHold:
+		return false
+	case l.grade(e.lower, 1) == l.grade(e.upper, 1) || five.enough(a, l):
+		return j.change(l.grade(e.value, 1))
+	case look != nil && look.enough(a, l):
+		return j.change(l.grade(look.estimates[a].value, 1))
+	}
+	return false
 }
 
-// row continues the row where a tick speaks for a change, to g, and breaks it where not. It reports whether the grade
-// changed.
-func (j *judged) row(which int, speaks bool, g grade, ticks uint16) bool {
+func (j *judged) change(g grade) bool {
+	changed := !j.known || g != j.grade
+	*j = judged{known: true, grade: g}
+	return changed
+}
+
+// speech is what an estimate says against a grade: that a worse one is right, and that a better one is.
+type speech struct {
+	// Surely, likely, and at least: the likely interval reaches there.
+	clear, likely, allows [2]bool
+	to, least             [2]grade // by the value, and by the end of the interval that is nearest
+}
+
+func (j *judged) speech(e estimate, l *LevelLimits) (s speech) {
+	badEnd, goodEnd, likelyBad, likelyGood := e.upper, e.lower, e.likelyUpper, e.likelyLower
+	harder, easier := 1-levelMargin, 1+levelMargin
+	if l[0] > l[len(l)-1] { // falling: low values are bad
+		badEnd, goodEnd, likelyBad, likelyGood = goodEnd, badEnd, likelyGood, likelyBad
+		harder, easier = easier, harder
+	}
+	s.to = [2]grade{l.grade(e.value, easier), l.grade(e.value, harder)}
+	// Even the best that it may be is worse; even the worst that it may be is better.
+	s.least = [2]grade{l.grade(goodEnd, easier), l.grade(badEnd, harder)}
+	s.likely = [2]bool{l.grade(likelyGood, easier) > j.grade, l.grade(likelyBad, harder) < j.grade}
+	s.allows = [2]bool{l.grade(likelyBad, 1) > j.grade, l.grade(likelyGood, 1) < j.grade}
+	s.clear = [2]bool{s.least[0] > j.grade, s.least[1] < j.grade}
+	return s
+}
+
+// between returns g, or the one of two others that is nearer to it where it is not between them.
+func between(g, a, b grade) grade { return max(min(a, b), min(g, max(a, b))) }
+
+// row continues the row where a tick speaks for a change, to g, and breaks it where not. It returns the least that the row
+// speaks for, and whether it is over.
+func (j *judged) row(which int, speaks bool, g grade, ticks uint16) (to grade, over bool) {
 	r := &j.rows[which]
 	if !speaks {
 		*r = row{}
-		return false
+		return 0, false
 	}
 	switch {
 	case r.ticks == 0:
 		r.to = g
-	case which == clearlyWorse || which == worse:
+	case which%2 == 0:
 		r.to = min(r.to, g)
 	default:
 		r.to = max(r.to, g)
 	}
 	r.ticks++
-	if r.ticks < ticks {
-		return false
-	}
-	*j = judged{known: true, grade: r.to}
-	return true
+	return r.to, r.ticks >= ticks
 }
 
-// pause breaks all rows: what was seen is too little to speak for anything.
-func (j *judged) pause() { j.rows = [4]row{} }
+// pause breaks the rows of five minutes: there is nothing that could speak for anything.
+func (j *judged) pause() { j.rows[clearly], j.rows[clearly+1] = row{}, row{} }
 
 // grades is the judged state of an endpoint.
 type grades struct {
@@ -229,23 +320,25 @@ type grades struct {
 	visible bool // there were exchanges in the last five minutes
 }
 
-// judge takes the last five minutes and reports whether a level changed.
-func (g *grades) judge(t *tally, c *cells, seconds float64) bool {
+// judge takes the last five minutes and reports whether a level changed. Hour returns the last hour; where it is time to look
+// at that, look is true.
+func (g *grades) judge(five *period, look bool, hour func() *period) bool {
 	changed := !g.visible
 	g.visible = true
-	steps := func(a Aspect, e estimate, ok bool) {
-		if !ok {
-			g.judged[a].pause()
-		} else if g.judged[a].step(e, &g.limits[a]) {
-			changed = true
+	var seen *period
+	once := func() *period {
+		if seen == nil {
+			seen = hour()
 		}
+		return seen
 	}
-	e, ok := estimateResponseTime(t, c)
-	steps(ResponseTime, e, ok)
-	e, ok = estimateThroughput(t, seconds)
-	steps(Throughput, e, ok)
-	e, ok = estimateErrorRate(t)
-	steps(ErrorRate, e, ok)
+	var looked *period
+	if look {
+		looked = once()
+	}
+	for a := range g.judged {
+		changed = g.judged[a].step(Aspect(a), five, looked, once, &g.limits[a]) || changed
+	}
 	return changed
 }
 
@@ -264,47 +357,59 @@ func (g *grades) hide() bool {
 
 // estimateResponseTime estimates the 95th percentile in ms. The interval is that of its rank: how many of n exchanges are
 // below the true percentile is binomial, whatever the distribution.
-func estimateResponseTime(t *tally, c *cells) (e estimate, ok bool) {
+func estimateResponseTime(t *tally, c *cells) estimate {
 	n := float64(t[tallyExchanges] - t[tallyUntimed])
 	if n < levelExchangesMin {
-		return e, false
+		return estimate{}
 	}
-	width := levelSigmas * math.Sqrt(n*LevelQuantile*(1-LevelQuantile))
+	sigma := math.Sqrt(n * LevelQuantile * (1 - LevelQuantile))
 	rank := n * LevelQuantile
-	ranks := [3]uint64{uint64(max(rank-width, 1)), uint64(math.Ceil(rank)), uint64(math.Ceil(rank + width))}
-	var values [3]float64
+	var ranks [5]uint64
+	for i, sigmas := range [...]float64{-levelSigmas, -likelySigmas, 0, likelySigmas, levelSigmas} {
+		ranks[i] = uint64(math.Ceil(max(rank+sigmas*sigma, 1)))
+	}
+	var values [5]float64
 	c.quantiles(ranks[:], values[:])
-	return estimate{values[0] / 1e6, values[1] / 1e6, values[2] / 1e6}, true
+	for i := range values {
+		values[i] /= 1e6
+	}
+	return estimate{values[2], values[0], values[4], values[1], values[3], true}
 }
 
 // estimateThroughput estimates requests per second as if they came independently of each other.
-func estimateThroughput(t *tally, seconds float64) (e estimate, ok bool) {
+func estimateThroughput(t *tally, seconds float64) estimate {
 	if seconds <= 0 {
-		return e, false
+		return estimate{}
 	}
 	n := t[tallyExchanges]
-	lower, upper := poissonInterval(n)
-	return estimate{lower / seconds, float64(n) / seconds, upper / seconds}, true
+	return poissonEstimate(n, 1/seconds)
 }
 
 // estimateErrorRate estimates the share of failures in percent, as if exchanges failed independently of each other.
-func estimateErrorRate(t *tally) (e estimate, ok bool) {
+func estimateErrorRate(t *tally) estimate {
 	n, failures := t[tallyExchanges], t[tallyFailures]
 	if n < levelExchangesMin {
-		return e, false
+		return estimate{}
 	}
-	lower, upper := poissonInterval(failures)
-	percent := 100 / float64(n)
-	return estimate{lower * percent, float64(failures) * percent, min(upper*percent, 100)}, true
+	e := poissonEstimate(failures, 100/float64(n))
+	e.upper, e.likelyUpper = min(e.upper, 100), min(e.likelyUpper, 100)
+	return e
+}
+
+// poissonEstimate estimates the mean of numbers of events like n, in a unit.
+func poissonEstimate(n uint64, unit float64) estimate {
+	lower, upper := poissonInterval(n, countSigmas)
+	likelyLower, likelyUpper := poissonInterval(n, likelySigmas)
+	return estimate{float64(n) * unit, lower * unit, upper * unit, likelyLower * unit, likelyUpper * unit, true}
 }
 
 // poissonInterval returns between which means n events are to be expected, by Wilson and Hilferty's approximation. It holds
 // for a few events, too, where a number of standard errors would make much of a single one.
-func poissonInterval(n uint64) (lower, upper float64) {
+func poissonInterval(n uint64, sigmas float64) (lower, upper float64) {
 	cube := func(x float64) float64 { return x * x * x }
 	if k := float64(n); n > 0 {
-		lower = k * cube(max(1-1/(9*k)-countSigmas/(3*math.Sqrt(k)), 0))
+		lower = k * cube(max(1-1/(9*k)-sigmas/(3*math.Sqrt(k)), 0))
 	}
 	k := float64(n) + 1
-	return lower, k * cube(1-1/(9*k)+countSigmas/(3*math.Sqrt(k)))
+	return lower, k * cube(1-1/(9*k)+sigmas/(3*math.Sqrt(k)))
 }

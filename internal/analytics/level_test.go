@@ -127,7 +127,7 @@ func TestLevelEvidence(t *testing.T) {
 		t.Errorf("slower: after %d ticks %q", changed, levelOf(e, "/a", ResponseTime))
 	}
 	// 30 exchanges cannot show clearly that the 95th percentile is below a limit; an hour of them can.
-	if changed := step(500, 1, 10*time.Millisecond); changed < levelPersist || levelOf(e, "/a", ResponseTime) != "excellent" {
+	if changed := step(500, 1, 10*time.Millisecond); changed < 360 || levelOf(e, "/a", ResponseTime) != "excellent" {
 		t.Errorf("quicker: after %d ticks %q", changed, levelOf(e, "/a", ResponseTime))
 	}
 }
@@ -174,17 +174,38 @@ func TestLevelOptions(t *testing.T) {
 }
 
 // simulated is an endpoint with stationary traffic: requests come at random, at a rate and with times that breathe
-// (correlated over minutes, as those of real services do), and fail at a constant rate.
+// (correlated over minutes, as those of real services do), and fail at a constant rate. Times have one of three shapes:
+// narrow or wide, with a heavy tail, or quick ones and a share of slow ones.
 type simulated struct {
 	rate, failing float64
 	table         [4096]uint16 // cells of response times, by quantile
 	breath, swing float64      // of times, in the logarithm
 	rateBreath    float64
-	tallies       [ticksPerFive]tally
-	counts        [ticksPerFive][]uint16
-	window        cells
-	sum           tally
+	octaves       float64 // by which times are longer than they were at first
+	tallies       [360]tally
+	counts        [360][]uint16
+	five, hour    simulatedWindow
 	grades
+}
+
+// simulatedWindow is a sum over the latest ticks.
+type simulatedWindow struct {
+	sum   tally
+	cells cells
+}
+
+func (w *simulatedWindow) add(t *tally, counts []uint16) {
+	w.sum.add(t)
+	for _, c := range counts {
+		w.cells.add(int(c), 1)
+	}
+}
+
+func (w *simulatedWindow) subtract(t *tally, counts []uint16) {
+	w.sum.subtract(t)
+	for _, c := range counts {
+		w.cells.n[c]--
+	}
 }
 
 const simulatedTicks = 24 * 360 // a day
@@ -198,8 +219,18 @@ func newSimulated(r *rand.Rand) *simulated {
 		s.failing = math.Exp(math.Log(1e-4) + r.Float64()*math.Log(4000))
 	}
 	s.swing = .08 * r.Float64()
+	shape := r.IntN(3)
+	tail, slow := 1.1+1.4*r.Float64(), .1*r.Float64() // the exponent of a heavy tail; the share of slow ones
 	for i := range s.table {
-		s.table[i] = uint16(scales[Nanoseconds].cell(uint64(median * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*(float64(i)+.5)/4096-1)))))
+		q := (float64(i) + .5) / 4096
+		ns := median * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*q-1))
+		switch {
+		case shape == 1:
+			ns = median / 2 * math.Pow(1-q, -1/tail)
+		case shape == 2 && q > 1-slow:
+			ns *= 10
+		}
+		s.table[i] = uint16(scales[Nanoseconds].cell(uint64(ns)))
 	}
 	s.limits = new(LevelOptions).general()
 	return s
@@ -222,29 +253,28 @@ func (s *simulated) tick(r *rand.Rand, i int) (changes [Aspects]int) {
 	s.breath = memory*s.breath + math.Sqrt(1-memory*memory)*r.NormFloat64()
 	s.rateBreath = memory*s.rateBreath + math.Sqrt(1-memory*memory)*r.NormFloat64()
 	n := poisson(r, s.rate*10*math.Exp(s.swing*s.rateBreath))
-	shift := int(math.Round(s.swing * s.breath / math.Ln2 * bucketsPerOctave))
-	at := i % ticksPerFive
-	s.sum.subtract(&s.tallies[at])
-	for _, c := range s.counts[at] {
-		s.window.n[c]--
-	}
+	shift := int(math.Round((s.swing*s.breath/math.Ln2 + s.octaves) * bucketsPerOctave))
+	at, old := i%len(s.counts), (i+len(s.counts)-ticksPerFive)%len(s.counts)
+	s.five.subtract(&s.tallies[old], s.counts[old])
+	s.hour.subtract(&s.tallies[at], s.counts[at])
 	s.counts[at] = s.counts[at][:0]
 	t := tally{}
 	for range n {
-		c := int(s.table[r.Uint32()&4095]) + shift
-		s.window.add(c, 1)
-		s.counts[at] = append(s.counts[at], uint16(c))
+		s.counts[at] = append(s.counts[at], uint16(int(s.table[r.Uint32()&4095])+shift))
 	}
 	t[tallyExchanges] = uint64(n)
 	t[tallyFailures] = uint64(min(poisson(r, float64(n)*s.failing), n))
 	s.tallies[at] = t
-	s.sum.add(&t)
-	if s.sum[tallyExchanges] == 0 {
+	s.five.add(&t, s.counts[at])
+	s.hour.add(&t, s.counts[at])
+	if s.five.sum[tallyExchanges] == 0 {
 		s.hide()
 		return changes
 	}
 	before := s.judged
-	s.judge(&s.sum, &s.window, 10*float64(min(i+1, ticksPerFive)))
+	s.judge(s.latest(i), i%longEvery == 0, func() *period {
+		return newPeriod(&s.hour.sum, &s.hour.cells, 10*float64(min(i+1, len(s.counts))))
+	})
 	for a := range changes {
 		if before[a].known && before[a].grade != s.judged[a].grade {
 			changes[a]++
@@ -253,10 +283,17 @@ func (s *simulated) tick(r *rand.Rand, i int) (changes [Aspects]int) {
 	return changes
 }
 
-// Levels of stationary traffic are stable: of 2,000 endpoints that are simulated for a day each, at most one in 200 has a
-// level that changes more than once (all of these with less than one request a second, judged early by a few dozen
-// exchanges), and there is one change in ten days. A level that simply followed the value changes over a hundred times a
-// day.
+// levelSeed is the first of the seeds of these tests. The rule was chosen with others.
+const levelSeed = 20261128
+
+// latest are the last five minutes.
+func (s *simulated) latest(i int) *period {
+	return newPeriod(&s.five.sum, &s.five.cells, 10*float64(min(i+1, ticksPerFive)))
+}
+
+// Levels of stationary traffic are stable: of 2,000 endpoints that are simulated for a day each none has a level that
+// changes more than once, and there is one change in ten days. A level that simply followed the value changes over a hundred
+// times a day. The seeds are not those with which the rule was chosen.
 func TestLevelStability(t *testing.T) {
 	days := 2000
 	if testing.Short() {
@@ -272,18 +309,18 @@ func TestLevelStability(t *testing.T) {
 	for part := range 2 {
 		wait.Go(func() {
 			for day := part; day < days; day += 2 {
-				r := rand.New(rand.NewPCG(42, uint64(day)))
+				r := rand.New(rand.NewPCG(levelSeed+uint64(day)/500, uint64(day)))
 				s := newSimulated(r)
 				var followed [Aspects]grade
 				for i := range simulatedTicks {
 					for a, n := range s.tick(r, i) {
 						results[day].changes[a] += n
 					}
-					if day >= naiveDays {
+					if day >= naiveDays || s.five.sum[tallyExchanges] == 0 {
 						continue
 					}
-					for a, e := range s.estimates() {
-						if g := s.limits[a].grade(e, 1); !math.IsNaN(e) && g != followed[a] {
+					for a, e := range s.latest(i).estimates {
+						if g := s.limits[a].grade(e.value, 1); e.known && g != followed[a] {
 							followed[a] = g
 							results[day].naive[a]++
 						}
@@ -319,22 +356,65 @@ func TestLevelStability(t *testing.T) {
 			t.Log(x.about)
 		}
 	}
-	if over > days/200 || all > days/10 {
+	if over > 0 || all > days/10 {
 		t.Errorf("%d endpoint-days of %d have a level that changed more than once; %d changes in all", over, days, all)
 	}
 }
 
-// estimates are the values that levels are about, NaN where there are too few exchanges.
-func (s *simulated) estimates() (all [Aspects]float64) {
-	all = [Aspects]float64{math.NaN(), math.NaN(), math.NaN()}
-	if e, ok := estimateResponseTime(&s.sum, &s.window); ok {
-		all[ResponseTime] = e.value
+// A response time that doubles across a limit, from 30 % below it to 40 % above, is followed within six minutes by an endpoint
+// with ten requests a second, and so is its return within eight: the better level comes when the slow ones have left the five
+// minutes. With one request a second half of them take a quarter of an hour, and the others up to an hour. Six requests a
+// minute show in ten minutes that it takes eight times as long, and in an hour to four that it does not any more.
+func TestLevelReaction(t *testing.T) {
+	const minute = ticksPerMinute
+	for _, c := range []struct {
+		rate, octaves float64
+		worse, better int // ticks that it takes at most
+		median        int // and half of the endpoints to a worse level
+	}{
+		{10, 1, 6 * minute, 8 * minute, 5 * minute},
+		{1, 1, 60 * minute, 75 * minute, 15 * minute},
+		{.1, 3, 10 * minute, 240 * minute, 8 * minute},
+	} {
+		var worse, better []int
+		for day := range 50 {
+			r := rand.New(rand.NewPCG(levelSeed+1, uint64(day)))
+			s := newSimulated(r)
+			s.rate, s.swing, s.failing = c.rate, .04, 0
+			for i := range s.table { // the 95th percentile is at 70 ms, and at 140 ms then
+				q := (float64(i)+.5)/4096 - .95
+				s.table[i] = uint16(scales[Nanoseconds].cell(uint64(70e6 * math.Exp(.5*math.Sqrt2*(math.Erfinv(2*(q+.95)-1)-math.Erfinv(.9))))))
+			}
+			tick := 0
+			until := func(excellent bool, most int) int {
+				for n := range most {
+					s.tick(r, tick)
+					tick++
+					if j := s.judged[ResponseTime]; j.known && (j.grade == grade(Excellent)) == excellent {
+						return n + 1
+					}
+				}
+				return most + 1
+			}
+			hours := func(n int) {
+				for range n * 360 {
+					s.tick(r, tick)
+					tick++
+				}
+			}
+			hours(3)
+			s.octaves = c.octaves
+			worse = append(worse, until(false, c.worse))
+			hours(3)
+			s.octaves = 0
+			better = append(better, until(true, c.better))
+		}
+		slices.Sort(worse)
+		slices.Sort(better)
+		t.Logf("%g/s: worse after %d to %d ticks of ten seconds (median %d), better after %d to %d (%d)", c.rate,
+			worse[0], worse[len(worse)-1], worse[len(worse)/2], better[0], better[len(better)-1], better[len(better)/2])
+		if worse[len(worse)-1] > c.worse || worse[len(worse)/2] > c.median || better[len(better)-1] > c.better {
+			t.Errorf("%g/s: more than %d (half of them %d) and %d ticks", c.rate, c.worse, c.median, c.better)
+		}
 	}
-	if s.sum[tallyExchanges] > 0 {
-		all[Throughput] = float64(s.sum[tallyExchanges]) / 300
-	}
-	if e, ok := estimateErrorRate(&s.sum); ok {
-		all[ErrorRate] = e.value
-	}
-	return all
 }

@@ -299,16 +299,20 @@ func (w *windows) roll(tick int64) {
 func (w *windows) judge() {
 	changed := w.levels.Load() == nil
 	spans, from := w.spans(LevelWindow)
+	long, longFrom := w.spans(levelLong)
+	look := w.sealed%longEvery == 0
 	for _, r := range w.rings {
 		if r.empty() || r.last < from || r.gone {
 			changed = r.hide() || changed
 			continue
 		}
-		p := r.parts(spans)
-		w.scratch.sum(&p)
-		// An endpoint is as old as its first exchange: what it does in its first minutes is no low throughput.
-		seconds := w.seconds(max(from, r.born), w.sealed)
-		changed = r.grades.judge(&w.scratch.tally, &w.scratch.cells, seconds) || changed
+		of := func(spans []span, from int64) *period {
+			p := r.parts(spans)
+			w.scratch.sum(&p)
+			// An endpoint is as old as its first exchange: what it does in its first minutes is no low throughput.
+			return newPeriod(&w.scratch.tally, &w.scratch.cells, w.seconds(max(from, r.born), w.sealed))
+		}
+		changed = r.grades.judge(of(spans, from), look, func() *period { return of(long, longFrom) }) || changed
 	}
 	if changed {
 		w.publishLevels()

@@ -53,7 +53,7 @@ func (l *Learner) judge(n *node, depth int) float64 {
 	}
 	values := 0.0
 	if n.wild != nil {
-		values = float64(n.wild.newWord)
+		values = float64(n.wild.newWord + n.wild.letters)
 		if n.wordy {
 			for _, v := range n.wild.values {
 				if v.word {
@@ -222,6 +222,9 @@ func lexicalForm(s []byte) float64 {
 	if len(s) == 0 {
 		return -4
 	}
+	if n := keyedName(s); n > 0 { // what has keys is called so by the service
+		return lexicalForm(s[:n]) - 1.5
+	}
 	known, words, digits := splitWords(s)
 	score := 0.0
 	switch {
@@ -243,7 +246,7 @@ func lexicalForm(s []byte) float64 {
 	if s[0] == '_' { // /_search
 		score -= 4
 	}
-	if digits > 0 && !technical(s) {
+	if known < words && randomness(s) > 0 || digits > 0 && !technical(s) {
 		score += 1.5
 	} else if plural(s) {
 		score -= 0.4

@@ -69,6 +69,7 @@ type node struct {
 	fresh   uint32  // values that were not among the remembered ones
 	words   uint32  // requests whose value was a word
 	newWord uint32  // of those: that were not among the remembered ones
+	letters uint32  // identifiers of letters: where there are these, other letters are values, too
 }
 
 // value is a value of a parameter with the requests that had it.
@@ -153,6 +154,7 @@ type segments struct {
 	path  []byte
 	at    int
 	depth int
+	buf   [segmentMax]byte // of a segment that differs from the path's
 }
 
 // next returns the next segment; cut tells that the path goes on beyond what a template shows.
@@ -165,8 +167,8 @@ func (s *segments) next() (segment []byte, more, cut bool) {
 		return nil, false, true
 	}
 	segment = s.path[s.at:end]
-	if i := bytes.IndexByte(segment, ';'); i > 0 { // what follows are parameters (RFC 3986, section 3.3), such as a session's
-		segment = segment[:i]
+	if plain := plainSegment(s.buf[:], segment); len(plain) > 0 || s.at > 0 { // without even a slash it is no path
+		segment = plain
 	}
 	s.at = end + 1
 	return segment, end < len(s.path), false
@@ -354,13 +356,14 @@ func (l *Learner) isValue(n *node, segment, rest []byte, method string) bool {
 
 // fits tells whether what follows a segment is known to follow a parameter's values, by the same method.
 func (n *node) fits(rest []byte, method string) bool {
+	var buf [segmentMax]byte
 	for len(rest) > 0 {
 		rest = rest[1:]
 		i := bytes.IndexByte(rest, '/')
 		if i < 0 {
 			i = len(rest)
 		}
-		next := n.kids[string(rest[:i])]
+		next := n.kids[string(plainSegment(buf[:], rest[:i]))]
 		if next == nil {
 			next = n.wild
 		}
@@ -411,6 +414,8 @@ func (n *node) remember(segment []byte, count uint32, word bool) {
 	n.fresh++
 	if word {
 		n.newWord++
+	} else if scrambled(segment) {
+		n.letters++
 	}
 	if len(segment) > segmentMax {
 		return

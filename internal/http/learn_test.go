@@ -142,6 +142,31 @@ func TestLearnerDecides(t *testing.T) {
 				send("GET", fmt.Sprintf("/orders/%d.json", i))
 			}
 		}, [][2]string{{"/orders/7.json", "/orders/{id}.json"}}},
+		{"keys in parentheses, beside an unknown name", func(send func(method, path string)) {
+			for i := range 300 {
+				send("GET", fmt.Sprintf("/odata/Products(%d)", i))
+				send("GET", fmt.Sprintf("/odata/Products('k%d')/Zyklus(n=%d)", i, i))
+				send("GET", "/odata/Products")
+			}
+		}, [][2]string{{"/odata/Products(5)", "/odata/Products({id})"}, {"/odata/Products", "/odata/Products"},
+			{"/odata/Products('x')/Zyklus(n=7)", "/odata/Products({id})/Zyklus(n={n})"}}},
+		{"parameters of segments", func(send func(method, path string)) {
+			for i := range 300 {
+				send("GET", fmt.Sprintf("/;jsessionid=%X", i))
+				send("GET", fmt.Sprintf("/items;v=%d/%d;lang=de", i%3, i))
+			}
+		}, [][2]string{{"/;jsessionid=7", "/"}, {"/items;v=1/5;x", "/items/{id}"}}},
+		{"tokens of letters, one of them the only one", func(send func(method, path string)) {
+			send("GET", "/x/aZkQwPbTrY")
+			r := rand.New(rand.NewPCG(2, 2))
+			for range 100 {
+				token := make([]byte, 20)
+				for i := range token {
+					token[i] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[r.IntN(52)]
+				}
+				send("GET", "/share/"+string(token)+"/view")
+			}
+		}, [][2]string{{"/x/aZkQwPbTrY", "/x/{id}"}, {"/share/GuzTeukzbfvTcflgICMq/view", "/share/{id}/view"}}},
 		{"last slash and empty segments", func(send func(method, path string)) {
 			for range 50 {
 				send("GET", "/status/")

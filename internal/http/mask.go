@@ -24,6 +24,7 @@ func Mask(dst, path []byte) []byte {
 	if len(path) == 0 || len(path) == 1 && path[0] == '*' {
 		return append(dst, path...)
 	}
+	var buf [segmentMax]byte
 	first := len(dst)
 	rest := path
 	if path[0] == '/' {
@@ -37,7 +38,7 @@ func Mask(dst, path []byte) []byte {
 		if depth == depthMax || len(path)-len(rest)+len(segment) > pathMax || len(dst)-first > pathMax {
 			return append(dst, '*')
 		}
-		dst = appendMasked(dst, segment)
+		dst = appendMasked(dst, plainSegment(buf[:], segment))
 		if !more {
 			return dst
 		}
@@ -55,8 +56,10 @@ func MaskPath(dst, path []byte, route string, source wire.RouteSource) []byte {
 		return Mask(dst, path)
 	case star < 0 && strings.IndexByte(route, '{') >= 0, star >= 0 && source != wire.RouteLearned:
 		return append(dst, route...)
-	case star < 0 || len(path) == 1 && path[0] == '*':
+	case len(path) == 1 && path[0] == '*':
 		return append(dst, path...)
+	case star < 0:
+		return append(dst, route...) // the path is its route, but for parameters such as a session's
 	}
 	// As many segments as the route names before its star.
 	rest := path
@@ -98,6 +101,9 @@ const (
 
 // kindOf classifies a segment. It decides by form alone and remembers nothing, so equal segments always look equal.
 func kindOf(s []byte) segmentClass {
+	if n := keyedName(s); n > 0 {
+		return kindOf(s[:n])
+	}
 	digits, odd, at, separators := 0, false, -1, false
 	for i, c := range s {
 		switch {
@@ -118,7 +124,7 @@ func kindOf(s []byte) segmentClass {
 	case odd || len(s) > segmentMax:
 		return isID
 	case digits == 0:
-		return isWord
+		return wordsClass(s)
 	case digits == len(s):
 		return isID
 	case technical(s) || isVersion(s):
@@ -166,6 +172,8 @@ func wordClass(w []byte) segmentClass {
 		trailing++
 	}
 	switch {
+	case scrambled(w):
+		return isID
 	case digits == 0:
 		return isWord
 	case digits == len(w):
@@ -205,6 +213,48 @@ func mixed(s []byte, shortest, changes int) bool {
 		}
 	}
 	return digits >= 2 && changes <= 0
+}
+
+// scrambled tells whether the letters of w come at random. Of 40,000 names of programs it takes 136 for random, most of which
+// are; of random ones of 8, 12 and 22 letters it knows 37, 71 and 94 %.
+func scrambled(w []byte) bool { return randomness(w) > 400 }
+
+// randomness returns the log odds, in hundredths, that the letters of w are random ones rather than a word's, as far as that
+// shows in vowels, rare letters, and small and capital ones side by side. It is 0 where there is too little to tell by.
+func randomness(w []byte) int {
+	if len(w) < 8 {
+		return 0
+	}
+	odds, humps := 0, 0
+	var last byte
+	for _, c := range w {
+		switch c | 0x20 {
+		case 'a', 'e', 'i', 'o', 'u':
+			odds -= 74
+		case 'j', 'q', 'x', 'z':
+			odds += 230
+		default:
+			odds += 11
+		}
+		upper := c >= 'A' && c <= 'Z'
+		switch {
+		case !isLetter(c) || !isLetter(last):
+		case last >= 'a' && upper:
+			odds += 135
+			humps++
+		case last >= 'a':
+			odds -= 55
+		case upper:
+			odds += 92
+		default:
+			odds -= 47
+		}
+		last = c
+	}
+	if humps < 2 {
+		return 0
+	}
+	return odds
 }
 
 // technical tells whether a word is one of those that end like an identifier and are none.

@@ -20,6 +20,8 @@ func TestMask(t *testing.T) {
 		"/web3", "/2fa", "/e2e", "/b2b", "/p99", "/us-east-1", "/eu-west-2a", "/iso-8859-1", "/win32", "/amd64", "/x86_64", "/es2015",
 		"/how-to-install-go-1-26-on-linux", "/getUserByName", "/deadbeef", "/facade", "/route53", "/oauth2callback", "/a-b_c~d.e",
 		"/messages:batchDelete", "/@alice", "/html5", "/step-1", "/top-10", "/office365", "/saml2/acs", "/auth0", "/wp-json/wp/v2/posts",
+		"/ContentAndApprovals", "/GraphQLApiKeys", "/XMLHttpRequest", "/addToMyList", "/AvailablePhoneNumbers", "/AllergyIntolerance", "/McDonaldsInOhio",
+		"/wiki/Mercury_(planet)", "/f/Now()", "/a(b", "/a)(", "/(5)", "/x/(a)b", "/method(string)",
 		"/healthz", "/-/ready", "/metrics", "/graphql", "/3d/models", "/rfc7807",
 	}
 	for _, p := range same {
@@ -42,6 +44,22 @@ func TestMask(t *testing.T) {
 		{"/a/abc123", "/a/{id}"},
 		{"/a/user-4711", "/a/{id}"},
 		{"/a/x1y2z3", "/a/{id}"},
+		{"/x/aZkQwPbTrY", "/x/{id}"},
+		{"/x/VqKdLmTzRwXb", "/x/{id}"},
+		{"/x/hJtYpWqZ_bVnKcXsD", "/x/{id}"},
+		{"/odata/Products(5)", "/odata/Products({id})"},
+		{"/odata/Products('a')/Category", "/odata/Products({id})/Category"},
+		{"/odata/Products(%27a,b%27)", "/odata/Products({id})"},
+		{"/odata/People(550e8400-e29b-41d4-a716-446655440000)", "/odata/People({id})"},
+		{"/odata/Items(order=1,no='a,b=c')", "/odata/Items(order={order},no={no})"},
+		{"/odata/Near(@p1)", "/odata/Near({id})"},
+		{"/odata/9f86d081aa(5)", "/odata/{id}"},
+		{"/odata/F(" + strings.Repeat("a=1,", 8) + "a=1)", "/odata/F({id})"},
+		{"/a;v=1/b;x=2;y=3/c", "/a/b/c"},
+		{"/42;v=1", "/{id}"},
+		{"/;jsessionid=7F00", "/"},
+		{"/odata/Products(5);v=1", "/odata/Products({id})"},
+		{"/odata/Products('a;b')", "/odata/Products({id})"},
 		{"/d/2026-01-31/x", "/d/{date}/x"},
 		{"/d/2026-01", "/d/{date}"},
 		{"/d/2026-01-31T10:00:00Z", "/d/{date}"},
@@ -73,7 +91,7 @@ func TestMask(t *testing.T) {
 // TestMaskPath shows how a path is shown beside its route.
 func TestMaskPath(t *testing.T) {
 	for _, tt := range [][3]string{
-		{"/a/7", "/a/{id}", "/a/{id}"}, {"/a/b", "/a/b", "/a/b"}, {"/f/secret/7", "/f/*", "/f/secret/{id}"}, {"/users/7/x", "/users/{id}/*", "/users/{id}/x"}, {"/f", "/f/*", "/f"},
+		{"/a/7", "/a/{id}", "/a/{id}"}, {"/a/b", "/a/b", "/a/b"}, {"/cart;jsessionid=7F00", "/cart", "/cart"}, {"/f/secret/7", "/f/*", "/f/secret/{id}"}, {"/users/7/x", "/users/{id}/*", "/users/{id}/x"}, {"/f", "/f/*", "/f"},
 		{"/f/", "/f/*", "/f/"}, {"/wp-login.php", "/*", "/wp-login.php"}, {"*", "*", "*"}, {"/a/7", "", "/a/{id}"}, {"", "", ""},
 	} {
 		if got := string(MaskPath(nil, []byte(tt[0]), tt[1], wire.RouteLearned)); got != tt[2] {
@@ -91,6 +109,8 @@ GET  /static/*
 POST /files/{path...}
 * /
 
+GET /odata/Products({key})/Parts(order={o},no={n})
+
 service=shop GET /users/{shopper}
 service=shop * /cart/{cart}/items/{item}
 `
@@ -106,6 +126,8 @@ func TestRoutes(t *testing.T) {
 		{"", "GET", "/users/me", "/users/me"},
 		{"", "POST", "/users/me", "/users/{name}"},
 		{"", "GET", "/users/", "/users/"},
+		{"", "GET", "/odata/Products(5)/Parts(order=1,no='a')", "/odata/Products({key})/Parts(order={o},no={n})"},
+		{"", "GET", "/users/me;v=1", "/users/me"},
 		{"", "GET", "/users/bob/x", "/users/bob/x"},
 		{"shop", "GET", "/users/bob", "/users/{shopper}"},
 		{"shop", "GET", "/users/me", "/users/{shopper}"},
@@ -311,7 +333,7 @@ func BenchmarkRouteNew(b *testing.B) {
 
 // FuzzRoute routes any path: bounded length, the same answer cached and again, and masking has no more to mask in its result.
 func FuzzRoute(f *testing.F) {
-	for _, p := range []string{"/a/1", "*", "", "//", "/%", "a/b", "/users/550e8400-e29b-41d4-a716-446655440000"} {
+	for _, p := range []string{"/a/1", "*", "", "//", "/%", "a/b", ";", "/;x", "/P(5);x/Q('a')", "/x/aZkQwPbTrY", "/users/550e8400-e29b-41d4-a716-446655440000"} {
 		f.Add("svc", "GET", []byte(p))
 	}
 	routes, err := ParseRoutes(strings.NewReader(routesFile))

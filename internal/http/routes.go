@@ -18,7 +18,8 @@ const (
 
 // Routes are the templates of a routes file. They do not change once they are parsed.
 //
-// A line is "[service=NAME] METHOD /path/{param}": METHOD may be "*" for any, {param} is a whole segment, and a last
+// A line is "[service=NAME] METHOD /path/{param}": METHOD may be "*" for any, {param} is a whole segment or in the place of a
+// key ("Products({id})", see plainSegment), and a last
 // segment "*" or "{param...}" stands for the rest of the path, also none. "#" at the beginning of a line or behind white
 // space begins a comment. Of several templates that match, the one for the service comes before the general ones, then a
 // literal segment before a parameter before the rest, then the named method before "*".
@@ -123,7 +124,7 @@ func (r *Routes) insert(service, method, template string, line int) error {
 		if kind == restSegment {
 			return put(&node.rest, method, template, line)
 		}
-		node = node.child(segment, kind)
+		node = node.child(string(plainSegment(nil, []byte(segment))), kind)
 	}
 	return put(&node.here, method, template, line)
 }
@@ -176,7 +177,7 @@ func segmentKind(s string, last bool) (segmentType, error) {
 		}
 		return restSegment, nil
 	}
-	if !strings.ContainsAny(s, "{}*") {
+	if !strings.ContainsAny(s, "{}*") || keyedName(plainSegment(nil, []byte(s))) > 0 {
 		return literalSegment, nil
 	}
 	if len(s) < 3 || s[0] != '{' || s[len(s)-1] != '}' || strings.ContainsAny(s[1:len(s)-1], "{}*") {
@@ -210,7 +211,8 @@ func (n *routeNode) match(method string, path []byte, depth int) string {
 	if i := bytes.IndexByte(path, '/'); i >= 0 {
 		segment, rest, more = path[:i], path[i+1:], true
 	}
-	for _, c := range [...]*routeNode{n.literal[string(segment)], n.param} {
+	var buf [segmentMax]byte
+	for _, c := range [...]*routeNode{n.literal[string(plainSegment(buf[:], segment))], n.param} {
 		switch {
 		case c == nil || c == n.param && len(segment) == 0:
 		case more:

@@ -75,6 +75,7 @@ type HostOptions struct {
 	// Connections is the probe whose connections are walked, and which knows who reads from them. It must be closed after
 	// the Host. Nil: connections are seen when they begin and end.
 	Connections *Probe
+	Ports       []uint16     // TCP is counted of connections to and from these, at most 32; empty: all
 	Log         *slog.Logger // nil: silent
 }
 
@@ -85,6 +86,7 @@ type Host struct {
 	Missing []string // what cannot be seen, in a user's words
 
 	log    *slog.Logger
+	ports  []uint16
 	spec   *ebpf.CollectionSpec
 	maps   *ebpf.Collection
 	colls  []*ebpf.Collection
@@ -111,7 +113,7 @@ type processCounts struct {
 // OpenHost loads and attaches what this kernel has; what it lacks is listed in Hooks and Missing. An error means that
 // nothing can be loaded at all.
 func OpenHost(o HostOptions) (*Host, error) {
-	h := &Host{log: o.Log, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
+	h := &Host{log: o.Log, ports: o.Ports, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
 		processes: make(map[uint32]*processCounts)}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -180,7 +182,9 @@ func (h *Host) loadMaps() error {
 	}
 	h.shards = min(shardsMax, 1<<bits.Len(uint(processors-1)))
 	spec.Maps[hostMapGroups].MaxEntries = uint32(HostGroupsMax * h.shards)
-	if err := spec.Variables[hostVarHOST].Set(hostHostConfig{SelfPid: initPID(), Shards: uint32(h.shards)}); err != nil {
+	config := hostHostConfig{SelfPid: initPID(), Shards: uint32(h.shards), PortsLen: uint32(len(h.ports))}
+	copy(config.Ports[:], h.ports)
+	if err := spec.Variables[hostVarHOST].Set(config); err != nil {
 		return fmt.Errorf("set the host side's configuration: %w", err)
 	}
 	var options ebpf.CollectionOptions
@@ -412,6 +416,25 @@ func (h *Host) walk() error {
 		return fmt.Errorf("walk the connections: %w", err)
 	}
 	return nil
+}
+
+// Listeners returns which processes listen at a port, in any network namespace; of processes that share a socket one is known.
+// What listened before the Host was opened, or was handed on, is found within a minute.
+func (h *Host) Listeners() (map[uint16][]uint32, error) {
+	var key struct {
+		Netns     uint32
+		Port, Pad uint16
+	} // struct listener
+	var tgid uint32
+	listeners := make(map[uint16][]uint32)
+	it := h.maps.Maps[hostMapListeners].Iterate()
+	for it.Next(&key, &tgid) {
+		listeners[key.Port] = append(listeners[key.Port], tgid)
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read who listens: %w", err)
+	}
+	return listeners, nil
 }
 
 // searchListeners forgets listeners that ended, and finds who holds those that are.

@@ -21,9 +21,11 @@ type hostDisk struct {
 }
 
 type hostHostConfig struct {
-	_       structs.HostLayout
-	SelfPid uint32
-	Shards  uint32
+	_        structs.HostLayout
+	SelfPid  uint32
+	Shards   uint32
+	PortsLen uint32
+	Ports    [32]uint16
 }
 
 type hostHostState struct {

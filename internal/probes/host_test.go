@@ -91,7 +91,7 @@ func TestHostOpenClose(t *testing.T) {
 func TestHostRunQueue(t *testing.T) {
 	h := openHost(t, nil)
 	burners := []int{startBurner(t, true), startBurner(t, true)}
-	r := compareWaits(t, h, burners, 25)
+	r := compareWaits(t, h, burners)
 	// Neither sleeps, so that each waits whenever the other runs.
 	for group := range r.Groups {
 		if l := r.Groups[group]; countAbove(&l, time.Millisecond/2) == 0 {
@@ -111,13 +111,25 @@ func TestHostRunQueueMoved(t *testing.T) {
 	for range runtime.NumCPU() + 2 {
 		burners = append(burners, startBurner(t, false))
 	}
-	compareWaits(t, h, burners, 25)
+	compareWaits(t, h, burners)
 }
 
-// compareWaits lets processes run, each in the group of its index, until the first has had some turns, and compares what was
-// counted with what the scheduler says. Some kernels switch to and from tasks of their own without tracing it: the wait that
-// ends so is counted with the next, and the turn is missing. So one of a few tries must be exact.
-func compareWaits(t *testing.T, h *Host, pids []int, turns uint64) *HostReading {
+// edge is what the scheduler says of a process around a reading of the kernel side: when it was stopped, after it had some
+// more turns alone, and behind the reading.
+type edge struct{ stopped, ready, read schedstat }
+
+const (
+	edgeTurns  = 5  // alone, before a reading
+	roundTurns = 25 // of the first process, between readings
+	// untracedMost is how many in a hundred turns the kernel may begin without its tracepoint: Linux 6.18 does so with one to
+	// three in a thousand, which two sets of programs miss alike.
+	untracedMost = 2
+)
+
+// compareWaits lets processes run, each in the group of its index, and compares each reading with what the scheduler says. The
+// wait for a turn that was not traced is counted with the next one, so a sum may lag behind by the waits since the last traced
+// turn; that is one of those that the process had alone, while nothing kept it waiting. No turn is counted that was not one.
+func compareWaits(t *testing.T, h *Host, pids []int) *HostReading {
 	t.Helper()
 	groups := make(map[uint32]uint32)
 	for i, pid := range pids {
@@ -126,44 +138,58 @@ func compareWaits(t *testing.T, h *Host, pids []int, turns uint64) *HostReading 
 	if _, err := h.Watch(groups); err != nil {
 		t.Fatal(err)
 	}
-	const tries = 6
-	var differences []string
-	for range tries {
-		r, difference := runAndCompare(t, h, pids, turns)
-		if difference == "" {
-			return r
+	var counted, turns uint64
+	r, before := readStopped(t, h, pids)
+	for range 6 {
+		for _, pid := range pids {
+			unix.Kill(pid, unix.SIGCONT)
 		}
-		differences = append(differences, difference)
+		waitFor(t, "turns of a burning process", func() bool { return readSchedstat(t, pids[0]).turns-before[0].read.turns >= roundTurns })
+		var after []edge
+		r, after = readStopped(t, h, pids)
+		for i := range pids {
+			got, from, to := r.Groups[uint32(i)], before[i], after[i]
+			if least, most := to.stopped.waitedNS-from.read.waitedNS, to.read.waitedNS-from.stopped.waitedNS; got.SumNS < least || got.SumNS > most {
+				t.Errorf("waits of %d ns, the scheduler says %d to %d", got.SumNS, least, most)
+			}
+			if most := to.read.turns - from.ready.turns; got.Count() > most {
+				t.Errorf("%d waits, the scheduler says %d", got.Count(), most)
+			}
+			counted, turns = counted+got.Count(), turns+to.ready.turns-from.read.turns
+		}
+		before = after
 	}
-	t.Fatalf("never as the scheduler says:\n%s", strings.Join(differences, "\n"))
-	return nil
+	t.Logf("%d waits of %d", counted, turns)
+	if counted*100 < turns*(100-untracedMost) {
+		t.Errorf("%d waits, the scheduler says %d", counted, turns)
+	}
+	return r
 }
 
-func runAndCompare(t *testing.T, h *Host, pids []int, turns uint64) (r *HostReading, difference string) {
+// readStopped stops the processes, lets each have some turns alone, and reads.
+func readStopped(t *testing.T, h *Host, pids []int) (*HostReading, []edge) {
 	t.Helper()
-	before := make([]schedstat, len(pids))
+	edges := make([]edge, len(pids))
 	for _, pid := range pids {
 		stopProcess(t, pid)
 	}
-	readHost(t, h)
 	for i, pid := range pids {
-		before[i] = readSchedstat(t, pid)
-	}
-	for _, pid := range pids {
-		unix.Kill(pid, unix.SIGCONT)
-	}
-	waitFor(t, "turns of a burning process", func() bool { return readSchedstat(t, pids[0]).turns-before[0].turns >= turns })
-	for _, pid := range pids {
-		stopProcess(t, pid)
-	}
-	r = readHost(t, h)
-	for i, pid := range pids {
-		got, after := r.Groups[uint32(i)], readSchedstat(t, pid)
-		if n, waited := after.turns-before[i].turns, after.waitedNS-before[i].waitedNS; got.Count() != n || got.SumNS != waited {
-			difference += fmt.Sprintf("%d waits of %d ns, the scheduler says %d of %d; ", got.Count(), got.SumNS, n, waited)
+		edges[i].stopped = readSchedstat(t, pid)
+		for range edgeTurns {
+			turns := readSchedstat(t, pid).turns
+			unix.Kill(pid, unix.SIGCONT)
+			waitFor(t, "a turn alone", func() bool { return readSchedstat(t, pid).turns > turns })
+			stopProcess(t, pid)
 		}
 	}
-	return r, difference
+	for i, pid := range pids {
+		edges[i].ready = readSchedstat(t, pid)
+	}
+	r := readHost(t, h)
+	for i, pid := range pids {
+		edges[i].read = readSchedstat(t, pid)
+	}
+	return r, edges
 }
 
 // startBurner starts a process that uses up a processor, the same for all that are bound.
