@@ -51,6 +51,7 @@ test: provision build ## install what is needed and run every test: unit, fuzz, 
 		"$(GO) vet ./..." \
 		$(foreach check,$(CHECKS),"$(STEP) $(check)") \
 		"$(GOTEST) -race ./cmd/... ./internal/..." \
+		"$(GOTEST) -run TestLevelStability ./internal/analytics" \
 		"$(GOTEST) $$($(GO) list ./test/... | grep -v /test/e2e$$ | tr '\n' ' ')" \
 		"bash test/fuzz.sh $(FUZZ_INPUTS)" \
 		"$(STEP) e2e" \

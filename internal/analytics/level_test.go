@@ -291,12 +291,15 @@ func (s *simulated) latest(i int) *period {
 	return newPeriod(&s.five.sum, &s.five.cells, 10*float64(min(i+1, ticksPerFive)))
 }
 
+// underRace: the race detector makes simulations fifteen times as slow; make test runs them whole without it.
+var underRace bool
+
 // Levels of stationary traffic are stable: of 2,000 endpoints that are simulated for a day each none has a level that
 // changes more than once, and there is one change in ten days. A level that simply followed the value changes over a hundred
 // times a day. The seeds are not those with which the rule was chosen.
 func TestLevelStability(t *testing.T) {
 	days := 2000
-	if testing.Short() {
+	if testing.Short() || underRace {
 		days = 200
 	}
 	type result struct {
