@@ -44,6 +44,7 @@ func analyzeRoutes(r io.Reader, w io.Writer) error {
 	out := bufio.NewWriter(w)
 	learner := http.NewLearner()
 	var route []byte
+	methods := make(map[string]string) // those met so far, so that a line allocates none
 	for line := 1; in.Scan(); line++ {
 		method, rest, _ := bytes.Cut(in.Bytes(), []byte(" "))
 		path, after, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
@@ -51,11 +52,14 @@ func analyzeRoutes(r io.Reader, w io.Writer) error {
 		if len(method) == 0 || len(path) == 0 {
 			return fmt.Errorf("line %d: want METHOD /path [STATUS]", line)
 		}
-		status, err := strconv.ParseUint(string(bytes.TrimSpace(after)), 10, 16)
-		if err != nil {
-			status = 0 // none, or none that means anything
+		name, known := methods[string(method)]
+		if !known {
+			name = string(method)
+			if len(methods) < 64 {
+				methods[name] = name
+			}
 		}
-		route = learner.Learn(route[:0], string(method), path, uint16(status), 1)
+		route = learner.Learn(route[:0], name, path, statusOf(bytes.TrimSpace(after)), 1)
 		out.Write(route)
 		out.WriteByte('\n')
 	}
@@ -66,4 +70,16 @@ func analyzeRoutes(r io.Reader, w io.Writer) error {
 		return fmt.Errorf("write routes: %w", err)
 	}
 	return nil
+}
+
+// statusOf reads a status; 0: there is none, or none that means anything.
+func statusOf(text []byte) uint16 {
+	if len(text) == 0 {
+		return 0
+	}
+	status, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(status)
 }

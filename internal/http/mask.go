@@ -222,10 +222,10 @@ func scrambled(w []byte) bool { return randomness(w) > 400 }
 // randomness returns the log odds, in hundredths, that the letters of w are random ones rather than a word's, as far as that
 // shows in vowels, rare letters, and small and capital ones side by side. It is 0 where there is too little to tell by.
 func randomness(w []byte) int {
-	if len(w) < 8 {
+	if len(w) < 8 || humps(w) < 2 {
 		return 0
 	}
-	odds, humps := 0, 0
+	odds := 0
 	var last byte
 	for _, c := range w {
 		switch c | 0x20 {
@@ -241,7 +241,6 @@ func randomness(w []byte) int {
 		case !isLetter(c) || !isLetter(last):
 		case last >= 'a' && upper:
 			odds += 135
-			humps++
 		case last >= 'a':
 			odds -= 55
 		case upper:
@@ -251,10 +250,18 @@ func randomness(w []byte) int {
 		}
 		last = c
 	}
-	if humps < 2 {
-		return 0
-	}
 	return odds
+}
+
+// humps returns how many capital letters stand behind small ones.
+func humps(w []byte) int {
+	n := 0
+	for i := 1; i < len(w); i++ {
+		if w[i]-'A' < 26 && w[i-1]-'a' < 26 {
+			n++
+		}
+	}
+	return n
 }
 
 // technical tells whether a word is one of those that end like an identifier and are none.
