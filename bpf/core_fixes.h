@@ -112,7 +112,10 @@ static __always_inline bool iter_piece(const struct iov_iter *it, __u64 *base, _
 	return true;
 }
 
-/* Registers of a system call, which the verifier knows as such: x86-64 and arm64 name them differently, and arm64 keeps the first argument apart. */
+/*
+ * Registers of a system call, which the verifier knows as such: x86-64 and arm64 name them differently, and arm64 keeps the
+ * first argument apart.
+ */
 #if defined(__TARGET_ARCH_x86)
 static __always_inline void syscall_args(struct pt_regs *r, long *nr, __u64 *fd, __u64 *arg1, __u64 *arg2)
 {

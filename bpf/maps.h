@@ -175,12 +175,10 @@ struct {
 	__type(value, __u8);
 } pids SEC(".maps");
 
-/* Receives under way, for backends that see entry and return of a function with two programs. */
+/* Calls under way by thread, for backends that see entry and return of a function with two programs. */
 struct call {
 	__u64 sk;
-	__u64 msg;
-	__u64 size;
-	__u64 flags;
+	__u64 msg; /* 0: a long send */
 };
 
 struct {
@@ -189,6 +187,14 @@ struct {
 	__type(key, __u64);
 	__type(value, struct call);
 } calls SEC(".maps");
+
+/* How many of them are long sends: while there is none, no send's return looks for its call. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} sends SEC(".maps");
 
 /* Names the enumeration in the object's type information, for the Go side. */
 const enum counter counter_type __attribute__((unused)) = C_LOST_RING_FULL;

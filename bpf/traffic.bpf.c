@@ -141,7 +141,8 @@ static __always_inline struct conn *unix_accepted(const struct sock *sk, const s
 
 	conn_remove(waiting, address);
 	if (c) {
-		c->arrival = arrival;
+		if (arrival)
+			c->arrival = arrival;
 		c->witnessed |= witnessed;
 	}
 	return c;
@@ -510,7 +511,10 @@ static __always_inline void unix_arrived(const struct sock *sk, const struct soc
 	if (when == BEFORE_SEND)
 		return;
 
-	/* A full barrier: the reader takes the bytes, then the arrival. Its zero is hidden, or clang makes an OR, which 5.10 lacks. */
+	/*
+	 * A full barrier: the reader takes the bytes, then the arrival. Its zero is hidden, or clang makes an OR, which 5.10
+	 * lacks.
+	 */
 	__u64 nothing = 0;
 
 	asm volatile("" : "+r"(nothing));
@@ -1011,6 +1015,13 @@ static __always_inline struct work *begin_probe(const struct sock *sk, bool rece
 	return w;
 }
 
+static __always_inline __u64 *long_sends(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&sends, &zero);
+}
+
 SEC("kprobe/tcp_sendmsg")
 int BPF_KPROBE(kprobe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
@@ -1026,8 +1037,10 @@ int BPF_KPROBE(kprobe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t s
 	if (size >= LONG_SEND) {
 		__u64 id = bpf_get_current_pid_tgid();
 		struct call call = { .sk = (__u64)sk };
+		__u64 *sends = long_sends();
 
-		bpf_map_update_elem(&calls, &id, &call, BPF_ANY);
+		if (sends && !bpf_map_update_elem(&calls, &id, &call, BPF_ANY))
+			__sync_fetch_and_add(sends, 1);
 	}
 	return handle_send(w, msg, false);
 }
@@ -1047,7 +1060,7 @@ static __always_inline bool call_end(struct call *to)
 static __always_inline void call_begin(const void *sk, const void *msg, __u64 flags)
 {
 	__u64 id = bpf_get_current_pid_tgid();
-	struct call call = { .sk = (__u64)sk, .msg = (__u64)msg, .flags = flags };
+	struct call call = { .sk = (__u64)sk, .msg = (__u64)msg };
 
 	if (!(flags & MSG_PEEK) && process_wanted())
 		bpf_map_update_elem(&calls, &id, &call, BPF_ANY);
@@ -1056,10 +1069,13 @@ static __always_inline void call_begin(const void *sk, const void *msg, __u64 fl
 SEC("kretprobe/tcp_sendmsg")
 int BPF_KRETPROBE(kretprobe_tcp_sendmsg, int ret)
 {
+	__u64 *sends = CFG.empty ? NULL : long_sends();
 	struct call call;
 
-	if (!CFG.empty && call_end(&call))
-		on_sent(call.sk, 0);
+	if (!sends || !*sends || !call_end(&call))
+		return 0;
+	__sync_fetch_and_add(sends, -1);
+	on_sent(call.sk, 0);
 	return 0;
 }
 
@@ -1085,7 +1101,7 @@ int BPF_KRETPROBE(kretprobe_tcp_recvmsg, int ret)
 	struct call call;
 	struct work *w;
 
-	if (CFG.empty || !call_end(&call) || ret <= 0 || usual_probed((void *)call.sk, (void *)call.msg, ret, true))
+	if (CFG.empty || !call_end(&call) || !call.msg || ret <= 0 || usual_probed((void *)call.sk, (void *)call.msg, ret, true))
 		return 0;
 	w = begin_probe((void *)call.sk, true, ret);
 	return w ? handle_received(w, (void *)call.msg, ret, false) : 0;

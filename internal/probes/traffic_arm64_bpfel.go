@@ -117,6 +117,7 @@ const (
 	trafficMapHeads                       = "heads"
 	trafficMapPids                        = "pids"
 	trafficMapRing                        = "ring"
+	trafficMapSends                       = "sends"
 	trafficMapWorks                       = "works"
 	trafficProgFentryTcpDataReady         = "fentry_tcp_data_ready"
 	trafficProgFentryTcpSendmsg           = "fentry_tcp_sendmsg"
@@ -246,6 +247,7 @@ type trafficMapSpecs struct {
 	Heads     *ebpf.MapSpec `ebpf:"heads"`
 	Pids      *ebpf.MapSpec `ebpf:"pids"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
+	Sends     *ebpf.MapSpec `ebpf:"sends"`
 	Works     *ebpf.MapSpec `ebpf:"works"`
 }
 
@@ -285,6 +287,7 @@ type trafficMaps struct {
 	Heads     *ebpf.Map `ebpf:"heads"`
 	Pids      *ebpf.Map `ebpf:"pids"`
 	Ring      *ebpf.Map `ebpf:"ring"`
+	Sends     *ebpf.Map `ebpf:"sends"`
 	Works     *ebpf.Map `ebpf:"works"`
 }
 
@@ -298,6 +301,7 @@ func (m *trafficMaps) Close() error {
 		m.Heads,
 		m.Pids,
 		m.Ring,
+		m.Sends,
 		m.Works,
 	)
 }
