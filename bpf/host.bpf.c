@@ -375,6 +375,33 @@ static __always_inline void on_listen(const struct sock *sk)
 	bpf_map_update_elem(&listeners, &at, &tgid, BPF_ANY);
 }
 
+/*
+ * As many segments as TCP itself counts (tcpi_total_retrans), by the difference of its sum: since 6.17 the hook is also called
+ * for what was not sent, and not every sending comes by here. Of a connection that comes by first only what is sent now is
+ * known to be new.
+ */
+static __always_inline void count_resent(struct sock *sk, __u32 segments)
+{
+	const struct tcp_sock___host *tp = (const struct tcp_sock___host *)bpf_skc_to_tcp_sock(sk);
+	struct tcp_health *h = health_of_socket(sk);
+	__u64 key = (__u64)sk;
+
+	if (!tp || !h)
+		return;
+	__u32 total = tp->total_retrans, *last = bpf_map_lookup_elem(&resent, &key);
+
+	if (last) {
+		segments = total - *last;
+		*last = total;
+	} else {
+		if (segments > total)
+			segments = total;
+		bpf_map_update_elem(&resent, &key, &total, BPF_ANY);
+	}
+	if (segments)
+		__sync_fetch_and_add(&h->retransmits, segments);
+}
+
 static __always_inline int handle_tcp_state(struct sock *sk, int old, int new)
 {
 	__u64 key = (__u64)sk;
@@ -401,6 +428,10 @@ static __always_inline int handle_tcp_state(struct sock *sk, int old, int new)
 		else if ((old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT) &&
 			 (sk->sk_shutdown & (RCV_SHUTDOWN | SEND_SHUTDOWN)) == (RCV_SHUTDOWN | SEND_SHUTDOWN))
 			add_rtt(health_of_current(), sk);
+		if (bpf_map_lookup_elem(&resent, &key)) {
+			count_resent(sk, 0);
+			bpf_map_delete_elem(&resent, &key);
+		}
 		bpf_map_delete_elem(&owners, &key);
 	}
 	return 0;
@@ -412,16 +443,13 @@ int BPF_PROG(tp_tcp_state, struct sock *sk, int old, int new)
 	return is_tcp(sk) && is_chosen(sk) ? handle_tcp_state(sk, old, new) : 0;
 }
 
-/* As many segments as TCP itself counts, so that the sum is tcpi_total_retrans. */
 SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(tp_tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 {
-	struct tcp_health *h = health_of_socket(sk);
 	__u16 segments = 1;
 
 	BPF_CORE_READ_INTO(&segments, (struct tcp_skb_cb___host *)skb->cb, tcp_gso_segs);
-	if (h)
-		__sync_fetch_and_add(&h->retransmits, segments ? segments : 1);
+	count_resent(sk, segments ? segments : 1);
 	return 0;
 }
 

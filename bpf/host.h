@@ -161,6 +161,7 @@ struct tcp_sock___host {
 	__u32 srtt_us; /* eight times the smoothed round trip time */
 	__u32 snd_wnd;
 	__u64 tcp_mstamp;
+	__u32 total_retrans; /* segments sent again */
 };
 
 struct tcp_skb_cb___host {
@@ -196,6 +197,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct latency);
 } run_queue SEC(".maps");
+
+/* How many segments each connection had sent again when that was last counted; few connections do at all. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64);
+	__type(value, __u32);
+} resent SEC(".maps");
 
 /* And of the groups of processes in `watched`; user space multiplies by the shards. */
 struct {

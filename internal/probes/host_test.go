@@ -62,8 +62,8 @@ func TestHostOpenClose(t *testing.T) {
 			t.Errorf("missing: %q", h.Missing)
 		}
 		readHost(t, h)
-		if bytes := total(h.Maps()); bytes == 0 || bytes > 288<<10 {
-			t.Errorf("maps of %d bytes: expected at most 288 KiB", bytes)
+		if bytes := total(h.Maps()); bytes == 0 || bytes > 320<<10 {
+			t.Errorf("maps of %d bytes: expected at most 320 KiB", bytes)
 		}
 		if round == 0 {
 			for _, m := range h.Maps() {

@@ -65,6 +65,7 @@ const (
 	hostMapListeners              = "listeners"
 	hostMapOwners                 = "owners"
 	hostMapProcesses              = "processes"
+	hostMapResent                 = "resent"
 	hostMapRunQueue               = "run_queue"
 	hostMapState                  = "state"
 	hostMapTasks                  = "tasks"
@@ -146,6 +147,7 @@ type hostMapSpecs struct {
 	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
 	Owners      *ebpf.MapSpec `ebpf:"owners"`
 	Processes   *ebpf.MapSpec `ebpf:"processes"`
+	Resent      *ebpf.MapSpec `ebpf:"resent"`
 	RunQueue    *ebpf.MapSpec `ebpf:"run_queue"`
 	State       *ebpf.MapSpec `ebpf:"state"`
 	Tasks       *ebpf.MapSpec `ebpf:"tasks"`
@@ -187,6 +189,7 @@ type hostMaps struct {
 	Listeners   *ebpf.Map `ebpf:"listeners"`
 	Owners      *ebpf.Map `ebpf:"owners"`
 	Processes   *ebpf.Map `ebpf:"processes"`
+	Resent      *ebpf.Map `ebpf:"resent"`
 	RunQueue    *ebpf.Map `ebpf:"run_queue"`
 	State       *ebpf.Map `ebpf:"state"`
 	Tasks       *ebpf.Map `ebpf:"tasks"`
@@ -203,6 +206,7 @@ func (m *hostMaps) Close() error {
 		m.Listeners,
 		m.Owners,
 		m.Processes,
+		m.Resent,
 		m.RunQueue,
 		m.State,
 		m.Tasks,
