@@ -1066,11 +1066,13 @@ static __always_inline void on_close(const struct sockinfo *si, bool gone, bool 
 	__u32 overshoot = over > 0 ? over : 0;
 	__u64 now = bpf_ktime_get_ns();
 
+	__s32 unseen = si->copied_seq - c->rseq;
+
 	open = open && c->state != S_OTHER && c->state != S_STREAM;
-	if (open && (si->rcv_nxt != si->copied_seq || (over < 0 && !(c->rec.flags & F_UNIX)))) {
+	if (open && (si->rcv_nxt != si->copied_seq || ((over < 0 || unseen > 0) && !(c->rec.flags & F_UNIX)))) {
 		/*
-		 * Bytes are there to be read, or a send that took bytes has not returned yet, and it is its return that the
-		 * syscall hooks see. The sweep ends what is then left.
+		 * Bytes are there to be read, or a call that took or gave bytes has not returned yet, and it is its return
+		 * that most hooks see. The sweep ends what is then left.
 		 */
 		c->closing = 1;
 		c->active = now;
