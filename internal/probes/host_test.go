@@ -17,8 +17,13 @@ import (
 
 func openHost(t *testing.T, p *Probe) *Host {
 	t.Helper()
+	return openHostWith(t, HostOptions{Connections: p})
+}
+
+func openHostWith(t *testing.T, options HostOptions) *Host {
+	t.Helper()
 	requireRoot(t)
-	h, err := OpenHost(HostOptions{Connections: p})
+	h, err := OpenHost(options)
 	if err != nil {
 		t.Fatal(err)
 	}
