@@ -25,7 +25,8 @@ import (
 
 const pollInterval = 5 * time.Millisecond
 
-var readyTimeout = servers.Slow(20 * time.Second)
+// readyTimeout is many times what a start takes: half a second of processor time, and pauses of the kernel for each hook.
+var readyTimeout = servers.Slow(60 * time.Second)
 
 // Options of an agent. The agent only ever watches the ports or processes given here.
 type Options struct {

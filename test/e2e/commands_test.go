@@ -46,7 +46,7 @@ func run(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	timer := time.AfterFunc(servers.Slow(15*time.Second), func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(servers.Slow(time.Minute), func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -58,6 +58,7 @@ func run(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 
 // What keeps the agent from starting ends it with the right code and one line that names the cause.
 func TestE2EStartErrors(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -103,6 +104,7 @@ func TestE2EStartErrors(t *testing.T) {
 
 // Without privileges the agent says so in a line with the remedy.
 func TestE2EUnprivileged(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	binary, err := agent.Binary()
 	if err != nil {
@@ -134,6 +136,7 @@ func TestE2EUnprivileged(t *testing.T) {
 // perfagent trace follows a running agent through its socket: JSON lines, a limit, filters, and no control character
 // in the text form.
 func TestE2ETraceCommand(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Raw}) // others answer 400 to control characters in a header
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
 	for _, c := range []struct {
@@ -215,6 +218,7 @@ func checkTrace(t *testing.T, name string, want int, output string) {
 
 // check and version answer, with an exit code of the contract.
 func TestE2ECheckAndVersion(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	stdout, stderr, code := run(t, command(t, "check"))
 	if code != 0 && code != 3 {
@@ -251,6 +255,7 @@ func TestE2ECheckAndVersion(t *testing.T) {
 // A real Prometheus scrapes the agent, once with native histograms and once with classic ones, and answers the right
 // count and quantile. promtool finds nothing to complain about in the metrics.
 func TestE2EPrometheus(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	s := startServer(t, servers.Options{Kind: servers.Go})
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}})

@@ -16,6 +16,7 @@ import (
 // neither in metrics nor in the summary, while an agent that chose the other shows just these figures of it, and the chosen
 // one has all of them.
 func TestE2EFilters(t *testing.T) {
+	t.Parallel()
 	chosen, other := startServer(t, servers.Options{Kind: servers.HTTPServer}), startServer(t, servers.Options{Kind: servers.Go})
 	both := []int{chosen.Port, other.Port}
 	executable, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", chosen.PID()))

@@ -37,6 +37,7 @@ func hostile() []string {
 
 // Hostile heads leave the agent alive, nobody else's exchanges lost, and no raw control character in its output.
 func TestE2EBadInput(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	running, ports := startKinds(t, []servers.Kind{servers.Nginx, servers.Go, servers.Raw})
 	a := startAgent(t, agent.Options{Ports: ports})
@@ -139,6 +140,7 @@ func letters(n int) string {
 
 // The routes file names the endpoints, in the trace and in the metrics.
 func TestE2ERoutes(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Go})
 	routes := writeFile(t, "routes", "GET /sleep/{ms}\n* /bytes/{n}\nPOST /upload\n")
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Args: []string{"--routes.file=" + routes}})

@@ -201,6 +201,7 @@ func TestE2ELossQueue(t *testing.T) {
 
 // A response that is not HTTP is counted as a loss of parsing, once at each end, and disturbs nothing else.
 func TestE2ELossParse(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Raw})
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
 	b := newBook(t, a)
@@ -220,6 +221,7 @@ func TestE2ELossParse(t *testing.T) {
 // A response written from memory that is not mapped yet cannot be read where it is handed over: the server's end is
 // lost as unreadable, or known from elsewhere and right; the client's end is reported in any case.
 func TestE2ELossUnmapped(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Raw})
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
 	b := newBook(t, a)
@@ -236,6 +238,7 @@ func TestE2ELossUnmapped(t *testing.T) {
 // Heads sent from a file were never in the process's memory, with any backend: a response and a request whose head is
 // one are lost at the sending end, exactly, and reported at the other.
 func TestE2ELossUnreadable(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Raw})
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
 	b := newBook(t, a)
@@ -274,6 +277,7 @@ func sendFromFile(t *testing.T, conn *client.Conn, p []byte) {
 // A request behind a body of unknown length is not recognised: its response is the loss, at both ends, and the next
 // exchange is well again.
 func TestE2ELossHiddenRequest(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Raw})
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
 	b := newBook(t, a)
@@ -304,6 +308,7 @@ func TestE2ELossHiddenRequest(t *testing.T) {
 // Of an operation longer than 16 KiB on a pipelined connection 1 KiB is captured: the requests in it are reported, those
 // behind it are lost, one by one, and the next ones are well again.
 func TestE2ELossPipelined(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Raw})
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
 	b := newBook(t, a)
@@ -331,6 +336,7 @@ func TestE2ELossPipelined(t *testing.T) {
 // More irregular connections at once than user space follows: each request of the others is counted, and once there is
 // room again all is well.
 func TestE2ELossStreams(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Raw})
 	const room, connections, depth = 16, 31, 3
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Args: []string{fmt.Sprint("--limits.streams=", room)}})

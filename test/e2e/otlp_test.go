@@ -75,6 +75,7 @@ func (r *otlpReceiver) read(request *http.Request) error {
 // An agent pushes what it has seen at each interval, and once more when it ends: every request is in what the receiver
 // has last.
 func TestE2EOTLP(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Go})
 	r := &otlpReceiver{}
 	receiver := httptest.NewServer(r)
@@ -108,6 +109,7 @@ func TestE2EOTLP(t *testing.T) {
 
 // An agent that watches the receiver's port reports what the receiver answers, as any server's, and not its own requests.
 func TestE2EOTLPOwnTraffic(t *testing.T) {
+	t.Parallel()
 	receiver := httptest.NewServer(&otlpReceiver{})
 	defer receiver.Close()
 	port := receiver.Listener.Addr().(*net.TCPAddr).Port
@@ -124,6 +126,7 @@ func TestE2EOTLPOwnTraffic(t *testing.T) {
 
 // An agent whose receiver is not there works as one without, says so once, and ends in time.
 func TestE2EOTLPDead(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Go})
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1"}, Args: []string{"--otlp.interval=1s"}})
 	b := newBook(t, a)

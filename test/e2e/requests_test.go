@@ -98,6 +98,7 @@ var digits = regexp.MustCompile(`[0-9]+`)
 // sizes, with the claimed client beside the real one; users as hashes; failures among the failed. The values of all other
 // headers, and the query, are nowhere.
 func TestE2ERequests(t *testing.T) {
+	t.Parallel()
 	const (
 		secret    = "c3VwZXItc2VjcmV0"
 		user      = "alice-4711@example.com"

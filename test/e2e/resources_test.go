@@ -12,6 +12,7 @@ import (
 // The resources of a service appear with its first exchange, its processor time grows with its work, and its figures end
 // with its process; the host's are there from the start.
 func TestE2EResources(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	a := startAgent(t, agent.Options{Ports: []int{port}, NoTrace: true})
 	visible := servers.Slow(15 * time.Second)

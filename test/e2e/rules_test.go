@@ -43,6 +43,7 @@ func steadyLoad(t *testing.T, s *servers.Server, paths ...string) {
 // record of a known load is what it should be, from native histograms and from classic ones. Every expression of the
 // dashboards is answered, and most have something to show.
 func TestE2ERules(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	s := startServer(t, servers.Options{Kind: servers.Go})
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}, NoTrace: true})

@@ -12,6 +12,7 @@ import (
 
 // A known load is in the summary with its exact counts, and with the times that the client's own clock allows.
 func TestE2ESummary(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Go})
 	a := startAgent(t, agent.Options{Ports: []int{s.Port}, NoTrace: true})
 	conn, err := client.Dial(client.Options{Address: s.Address})

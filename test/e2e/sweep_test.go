@@ -19,6 +19,7 @@ var sweeps = []struct{ program, refused string }{
 // What only the passing of time tells comes out the same by either way to visit the connections: a request without a
 // response is a timeout, once, and a response whose connection falls silent is reported within a second.
 func TestE2ESweeps(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	for _, way := range sweeps {
 		t.Run(way.program, func(t *testing.T) {

@@ -93,6 +93,7 @@ func TestE2EAccessLog(t *testing.T) {
 
 // curl: GET, HEAD, HTTP/1.0, and an upload that waits for 100 Continue.
 func TestE2ECurl(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	missing(t, "curl")
 	s := startServer(t, servers.Options{Kind: servers.Go})

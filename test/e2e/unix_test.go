@@ -20,6 +20,7 @@ import (
 
 // A request over a Unix socket has its arrival whether or not its client is watched.
 func TestE2EUnixServerOnly(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	s := startServer(t, servers.Options{Kind: servers.GoUnix})
 	a := startAgent(t, agent.Options{PIDs: []int{s.PID()}})
@@ -68,6 +69,7 @@ func polled(t *testing.T, s *servers.Server) {
 
 // A connection for each exchange, many at a time: the memory of a socket that was closed is soon another's.
 func TestE2EUnixReused(t *testing.T) {
+	t.Parallel()
 	requireRoot(t)
 	upstream := startServer(t, servers.Options{Kind: servers.GoUnix})
 	s := startServer(t, servers.Options{Kind: servers.Nginx, UnixUpstream: upstream.Address})
