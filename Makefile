@@ -19,14 +19,27 @@ ARGS ?=
 # Observing needs root. What runs through sudo keeps the path and the downloaded modules, and has root's own build cache.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo env "PATH=$(PATH)" "GOMODCACHE=$(shell $(GO) env GOMODCACHE 2>/dev/null)" GOFLAGS=-buildvcs=false)
 
-# make test: further targets to run as part of it, the inputs for each fuzz target, and what not to run
-# (vm: the virtual machines).
+# make test: further targets to run as part of it, and what not to run (vm: the virtual machines).
 CHECKS ?=
-FUZZ_INPUTS ?= 50000
 SKIP ?=
 
-# Without the profile: it would compile every package once more.
-GOTEST := $(GO) test -pgo=off -json -count=1
+# The virtual machines of make test: each kernel and each backend once. make test-vm runs all combinations.
+VM_CELLS := 5.10:kprobe 6.1:fentry 6.12:syscall
+
+# Inputs for each fuzz target: a second of each in make test, half a minute of each in make fuzz.
+FUZZ_INPUTS := 2000
+FUZZ_INPUTS_LONG ?= 100000
+
+# End-to-end tests at a time. Each loads an agent into the kernel, and most of them wait most of the time.
+E2E_PARALLEL ?= 4
+# Tests of what is behind the hooks, the same whatever the hooks are: they are left out where a backend is forced.
+BEHIND_HOOKS := ^Test(Workloads|E2E(StartErrors|Unprivileged|TraceCommand|CheckAndVersion|Prometheus|Rules|FleetQuantiles|OTLP.*|Requests|Summary|Routes|ManyPaths|AgentDescriptors))$$
+
+# Packages with tests that -short shortens: beside the race detector, which makes simulations fifteen times as slow.
+LONG = $$(grep -lr --include='*_test.go' 'testing.Short()' cmd internal | xargs dirname | sort -u | sed 's|^|./|' | tr '\n' ' ')
+
+# Without the profile: it would compile every package once more. Without vet: it is a step of its own.
+GOTEST := $(GO) test -pgo=off -vet=off -json -count=1
 # For steps of tally: make -n would run a recipe that names the variable MAKE itself.
 STEP := $(MAKE)
 
@@ -44,28 +57,38 @@ provision: ## install what building, testing and measuring need (Debian)
 
 # Every step is one argument: tally runs them in turn, shows what failed, and ends with the counts.
 .PHONY: test
-test: provision build ## install what is needed and run every test: unit, fuzz, end-to-end, virtual machines
+test: provision build ## install what is needed and run the tests: unit, fuzz, end-to-end, three virtual machines
 	@$(GO) build -o bin/tally ./test/tally
 	bin/tally \
 		"$(STEP) format-check" \
 		"$(GO) vet ./..." \
 		$(foreach check,$(CHECKS),"$(STEP) $(check)") \
-		"$(GOTEST) -race ./cmd/... ./internal/..." \
-		"$(GOTEST) -run TestLevelStability ./internal/analytics" \
+		"$(GOTEST) -race -short ./cmd/... ./internal/..." \
+		"$(GOTEST) $(LONG)" \
 		"$(GOTEST) $$($(GO) list ./test/... | grep -v /test/e2e$$ | tr '\n' ' ')" \
 		"bash test/fuzz.sh $(FUZZ_INPUTS)" \
 		"$(STEP) e2e" \
 		"$(STEP) e2e E2E_BACKEND=syscall" \
-		$(if $(filter vm,$(SKIP)),,$(if $(wildcard test/vm/e2e.sh),"bash test/vm/e2e.sh"))
+		$(if $(filter vm,$(SKIP)),,"bash test/vm/e2e.sh $(VM_CELLS)")
+
+.PHONY: test-vm
+test-vm: ## the end-to-end tests in virtual machines: every kernel with each of its backends
+	bash test/vm/e2e.sh
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for longer than make test has it
+	@$(GO) build -o bin/tally ./test/tally
+	bin/tally "bash test/fuzz.sh $(FUZZ_INPUTS_LONG)"
 
 .PHONY: e2e
-e2e: build ## the end-to-end tests on this host; E2E_BACKEND forces the hooks
+e2e: build ## the end-to-end tests on this host; E2E_BACKEND forces the hooks, and leaves out what is behind them
 ifeq ($(AS_ROOT),)
-	@PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_BACKEND=$(E2E_BACKEND) $(GOTEST) -timeout 8m ./test/e2e
+	@PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_BACKEND=$(E2E_BACKEND) \
+		$(GOTEST) -timeout 10m -parallel $(E2E_PARALLEL) $(if $(E2E_BACKEND),-skip '$(BEHIND_HOOKS)') ./test/e2e
 else
 	@$(GO) test -c -o bin/e2e.test ./test/e2e
 	@cd test/e2e && $(AS_ROOT) PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_BACKEND=$(E2E_BACKEND) \
-		$(CURDIR)/bin/e2e.test -test.v -test.timeout 8m
+		$(CURDIR)/bin/e2e.test -test.v -test.timeout 10m -test.parallel $(E2E_PARALLEL) $(if $(E2E_BACKEND),-test.skip '$(BEHIND_HOOKS)')
 endif
 
 .PHONY: accuracy

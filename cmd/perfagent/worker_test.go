@@ -165,7 +165,8 @@ func TestWorkerBounded(t *testing.T) {
 		})
 	}
 	before := heapInUse()
-	for i := range boundedExchanges {
+	const exchanges = 1_000_000
+	for i := range exchanges {
 		role, status := wire.RoleServer, 200
 		if i%4 == 3 {
 			role = wire.RoleClient
@@ -198,7 +199,7 @@ func TestWorkerBounded(t *testing.T) {
 			}
 		}
 	}
-	if want := uint64(boundedExchanges*3/4 + 5000); counted != want || len(s.Endpoints) > analytics.EndpointsDefault+1 {
+	if want := uint64(exchanges*3/4 + 5000); counted != want || len(s.Endpoints) > analytics.EndpointsDefault+1 {
 		t.Errorf("counted %d of %d, %d endpoints", counted, want, len(s.Endpoints))
 	}
 	if account < 5000 {

@@ -411,6 +411,9 @@ func workload(n int) []*wire.Exchange {
 
 // The memory of 2,000 endpoints after a million exchanges, with a snapshot of all of it, stays below 12 KiB each.
 func TestEngineMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million exchanges")
+	}
 	all := workload(2000)
 	var before, after, idle runtime.MemStats
 	runtime.GC()

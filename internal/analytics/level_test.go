@@ -291,16 +291,13 @@ func (s *simulated) latest(i int) *period {
 	return newPeriod(&s.five.sum, &s.five.cells, 10*float64(min(i+1, ticksPerFive)))
 }
 
-// underRace: the race detector makes simulations fifteen times as slow; make test runs them whole without it.
-var underRace bool
-
 // Levels of stationary traffic are stable: of 2,000 endpoints that are simulated for a day each none has a level that
 // changes more than once, and there is one change in ten days. A level that simply followed the value changes over a hundred
 // times a day. The seeds are not those with which the rule was chosen.
 func TestLevelStability(t *testing.T) {
 	days := 2000
-	if testing.Short() || underRace {
-		days = 200
+	if testing.Short() {
+		days = 20
 	}
 	type result struct {
 		changes, naive [Aspects]int
@@ -369,6 +366,9 @@ func TestLevelStability(t *testing.T) {
 // minutes. With one request a second half of them take a quarter of an hour, and the others up to an hour. Six requests a
 // minute show in ten minutes that it takes eight times as long, and in an hour to four that it does not any more.
 func TestLevelReaction(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates 150 endpoints for hours")
+	}
 	const minute = ticksPerMinute
 	for _, c := range []struct {
 		rate, octaves float64

@@ -166,6 +166,9 @@ func chiSquare(counts []int) (x float64) {
 // reservoir shrinks on the way because other endpoints need room, and where others of another kind come between. With 19
 // degrees of freedom the statistic is beyond 43.8 once in a thousand seeds; this one is fixed.
 func TestRequestsSampleIsUniform(t *testing.T) {
+	if testing.Short() {
+		t.Skip("two million exchanges")
+	}
 	const n, bins, limit = 1000, 20, 43.8
 	for name, between := range map[string]func(k *keeper, i int){
 		"alone": func(*keeper, int) {},
@@ -240,6 +243,9 @@ func TestRequestsRareEndpoints(t *testing.T) {
 // Where there are more endpoints than places, each is as likely to be shown as any other, whether it comes early or late,
 // often or once; no place is empty. With 19 degrees of freedom, as above.
 func TestRequestsManyEndpoints(t *testing.T) {
+	if testing.Short() {
+		t.Skip("as many endpoints as there may be")
+	}
 	const endpoints, bins, runs, limit = 2000, 20, 20, 43.8
 	counts := make([]int, bins)
 	for run := range runs {
@@ -343,6 +349,9 @@ func longest(role wire.Role, status uint16, i int) *wire.Exchange {
 // Full of exchanges with the longest texts, in all places of both roles, everything is within the budget; and the figure
 // that the constants rest on is right.
 func TestRequestsMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("as many requests as there may be")
+	}
 	if size := unsafe.Sizeof(request{}); size > 576 {
 		t.Errorf("a place takes %d bytes", size)
 	}

@@ -280,6 +280,9 @@ func TestWindowsEqualRawData(t *testing.T) {
 // However wide its durations, an endpoint's sub-windows stay within their share of the memory, and what they say within the
 // error that the window tells.
 func TestWindowMemoryBound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("two and a half million exchanges")
+	}
 	const endpoints = 100
 	c := newClock()
 	e := NewEngine(Options{Now: c.now, Limits: Limits{Endpoints: endpoints}})
@@ -321,6 +324,9 @@ func TestWindowMemoryBound(t *testing.T) {
 // What 2,000 endpoints need for windows after a million exchanges that took two minutes: it is what is left free when the
 // windows are taken away.
 func TestWindowMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million exchanges")
+	}
 	all := workload(2000)
 	r := rand.New(rand.NewPCG(5, 6))
 	c := newClock()

@@ -222,15 +222,19 @@ func keyOfPoint(t *testing.T, p otlpPoint) string {
 func TestOTLPEqualsNative(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		engine *analytics.Engine
+		engine func() *analytics.Engine
 	}{
-		{"a bit of everything", filledEngine(newClock())},
-		{"random", randomEngine(newClock(), 1, 20_000)},
-		{"other random", randomEngine(newClock(), 2, 300)},
-		{"several requests", largeEngine(newClock())},
+		{"a bit of everything", func() *analytics.Engine { return filledEngine(newClock()) }},
+		{"random", func() *analytics.Engine { return randomEngine(newClock(), 1, 20_000) }},
+		{"other random", func() *analytics.Engine { return randomEngine(newClock(), 2, 300) }},
+		{"several requests", func() *analytics.Engine { return largeEngine(newClock()) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := collectorOptions(c.engine)
+			if c.name == "several requests" && testing.Short() {
+				t.Skip("as many series as there may be")
+			}
+			engine := c.engine()
+			o := collectorOptions(engine)
 			points := map[string]otlpPoint{}
 			bodies := encodeAll(t, newExporter(t, OTLPOptions{CollectorOptions: o, Host: "h1"}))
 			for _, body := range bodies {
@@ -255,7 +259,7 @@ func TestOTLPEqualsNative(t *testing.T) {
 				t.Errorf("%d requests", len(bodies))
 			}
 			series := 0
-			for name, family := range decode(t, scrape(t, metricsHandlerOf(t, c.engine, true), protoAccept)) {
+			for name, family := range decode(t, scrape(t, metricsHandlerOf(t, engine, true), protoAccept)) {
 				if family.GetType() != dto.MetricType_HISTOGRAM {
 					continue
 				}
@@ -716,6 +720,9 @@ func FuzzOTLPEncoder(f *testing.F) {
 
 // An export that failed in its middle leaves nothing behind for the next one.
 func TestOTLPAfterFailure(t *testing.T) {
+	if testing.Short() {
+		t.Skip("as many series as there may be")
+	}
 	r := &receiver{answers: []answer{{status: 200}, {status: 400}, {status: 200}}}
 	e := newExporter(t, OTLPOptions{CollectorOptions: collectorOptions(largeEngine(newClock())), Transport: r})
 	e.export(t.Context(), 1)
@@ -740,6 +747,9 @@ func TestOTLPAfterFailure(t *testing.T) {
 
 // A snapshot of 2,000 endpoints takes the memory of one request.
 func TestOTLPMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("as many series as there may be")
+	}
 	r := &receiver{answers: []answer{{status: 200}}}
 	e := newExporter(t, OTLPOptions{CollectorOptions: collectorOptions(largeEngine(newClock())), Transport: r})
 	e.export(t.Context(), 1)

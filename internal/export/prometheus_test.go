@@ -315,6 +315,9 @@ func (d *discard) WriteHeader(int)             {}
 
 // Scraping 2,000 endpoints needs the memory of few.
 func TestScrapeMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("as many series as there may be")
+	}
 	h := metricsHandlerOf(t, largeEngine(newClock()), true)
 	for _, accept := range []string{"", protoAccept} {
 		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)

@@ -224,6 +224,9 @@ func TestRouterServices(t *testing.T) {
 
 // TestRouterShrinks shows that all services together know only so much, and that what is requested often stays known.
 func TestRouterShrinks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("as many routes as there may be")
+	}
 	r := NewRouter()
 	words := strings.Fields("user order invoice setting role report export token session webhook plan quota account")
 	for i := range servicesMax {
@@ -254,6 +257,9 @@ func TestRouterShrinks(t *testing.T) {
 
 // TestRouterMemory routes a million distinct identifiers, then many distinct words: memory stays bounded.
 func TestRouterMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million requests")
+	}
 	r := NewRouter()
 	before := heap()
 	var path []byte

@@ -48,7 +48,8 @@ func (r *report) text(line string) {
 	m := result.FindStringSubmatch(line)
 	switch {
 	case m == nil:
-		if !strings.HasPrefix(line, "=== RUN") && !strings.HasPrefix(line, "=== PAUSE") && !strings.HasPrefix(line, "=== CONT") {
+		if !strings.HasPrefix(line, "=== RUN") && !strings.HasPrefix(line, "=== PAUSE") && !strings.HasPrefix(line, "=== CONT") &&
+			!strings.HasPrefix(line, "=== NAME") {
 			fmt.Fprintln(r.w, line)
 		}
 	case m[1] == "PASS":

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests in virtual machines: on each kernel, once with each backend that it offers.
 #
-#   e2e.sh [KERNEL...]      default: 5.10 6.1 6.12
+#   e2e.sh [KERNEL[:BACKEND]...]      default: 5.10 6.1 6.12, with all backends
 #
+# For instance "e2e.sh 6.1 6.12:syscall": all of 6.1, and one machine more.
 # What runs is the part of the suite that depends on how the kernel shows bytes and connections, on one server of each
 # sort; the host runs all of it. Every kernel and backend has a machine of its own, and as many run at a time as the host
-# has processors (package vm).
+# has processors (package vm). A machine has one processor, so tests that may run at the same time run in turn there.
 # E2E_RUN takes the place of that choice (a pattern of go test), E2E_BACKENDS that of the kernel's own backends.
 # Prints what go test -v prints, of one machine after the other, and a summary. Exits with 1 where a test failed or a
 # machine could not be run.
 set -euo pipefail
 
-readonly core='^TestE2E(Traffic|OlderConnections|SilentConnection|NotHTTP|UnixSocket|UnixServerOnly|UnixReused|CheckAndVersion)$'
+readonly core='^TestE2E(Traffic|OlderConnections|SilentConnection|NotHTTP|UnixSocket|UnixServerOnly|UnixReused|Sweeps|CheckAndVersion)$'
 
 cd "$(dirname "$0")/../.."
 (($#)) || set -- 5.10 6.1 6.12
@@ -38,16 +39,19 @@ go build -o "$dir/run" ./test/vm/run
 # One processor: with two, emulated kernels crashed where they patch their own code, as attaching hooks makes them do.
 machine() {
 	# shellcheck disable=SC2016 # the guest's shell, not this one, fills in these
-	exec "$dir/run" -kernel "$1" -smp 1 -mem 3072 -timeout 12m -dir "$PWD/test/e2e" -env PERFAGENT_BACKEND="$2" \
+	exec "$dir/run" -kernel "$1" -smp 1 -mem 3072 -timeout 22m -dir "$PWD/test/e2e" -env PERFAGENT_BACKEND="$2" \
 		-env PERFAGENT_BINARY="$dir/bin/perfagent" -env PERFAGENT_TEST_BIN="$dir/bin" \
 		-env PERFAGENT_TEST_PARTIAL=1 -env PERFAGENT_TEST_SLOW=4 \
 		-- bash -c '"$@" || status=$?; echo "=== took $SECONDS"; exit "${status:-0}"' e2e \
-		"$dir/bin/e2e.test" -test.v -test.timeout 10m "${choice[@]}"
+		"$dir/bin/e2e.test" -test.v -test.timeout 20m "${choice[@]}"
 }
 
 logs=()
-for kernel in "$@"; do
-	for backend in "${backends[@]}"; do
+for cell in "$@"; do
+	kernel=${cell%%:*}
+	of_cell=("${backends[@]}")
+	[[ $cell != *:* ]] || of_cell=("${cell#*:}")
+	for backend in "${of_cell[@]}"; do
 		log=$dir/log-$((${#logs[@]} + 10))
 		echo "=== Linux $kernel $backend" >"$log"
 		machine "$kernel" "$backend" >>"$log" 2>&1 &

@@ -1,5 +1,0 @@
-//go:build race
-
-package analytics
-
-func init() { underRace = true }
