@@ -211,7 +211,10 @@ func aborted(r *runner) error {
 			return err
 		}
 		c.results = append(c.results, client.Result{Request: request})
-		time.Sleep(time.Duration(10+i) * time.Millisecond) // the server has begun to work
+		if err := r.server.AwaitRead(c.LocalAddr(), servers.Slow(10*time.Second)); err != nil {
+			return err
+		}
+		time.Sleep(time.Duration(10+i) * time.Millisecond) // how long the client waits is the workload
 		if err := c.end(true); err != nil {
 			return err
 		}

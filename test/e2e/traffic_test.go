@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -352,24 +351,11 @@ func serverAborts(b *book, s *servers.Server) {
 	ours.status, ours.anyError = result.Status, true // 0 where the reset was faster than the reader: it takes the head away
 }
 
-// awaitRead returns when the server has read all that conn sent: a reset takes away what is unread.
+// awaitRead returns when the server has read all that conn sent.
 func awaitRead(t *testing.T, conn *client.Conn, s *servers.Server) {
 	t.Helper()
-	ours := conn.LocalAddr().(*net.TCPAddr).Port
-	ends := fmt.Sprintf("0100007F:%04X 0100007F:%04X ", s.Port, ours)
-	var line string
-	read := until(visibleTimeout, func() bool {
-		table, err := os.ReadFile("/proc/net/tcp")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, after, _ := strings.Cut(string(table), ends)
-		line, _, _ = strings.Cut(after, "\n")
-		// State, and bytes to send and to read.
-		return strings.HasPrefix(line, "01 00000000:00000000 ")
-	})
-	if !read {
-		t.Fatalf("the server has not read the request: %s", line)
+	if err := s.AwaitRead(conn.LocalAddr(), visibleTimeout); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -4,10 +4,12 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/perfagent/perfagent/test/clock"
@@ -198,6 +200,26 @@ func (s *Server) script(name, program string, args ...string) (*exec.Cmd, error)
 
 // Stop ends the server and removes its files.
 func (s *Server) Stop() error { return errors.Join(s.Process.Stop(), os.RemoveAll(s.Dir)) }
+
+// AwaitRead returns when the server has read all that the IPv4 client at that address sent: a reset takes away what is unread.
+func (s *Server) AwaitRead(client net.Addr, timeout time.Duration) error {
+	ends := fmt.Sprintf("0100007F:%04X 0100007F:%04X ", s.Port, client.(*net.TCPAddr).Port)
+	for deadline := time.Now().Add(timeout); ; time.Sleep(pollInterval) {
+		table, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			return err
+		}
+		_, after, _ := strings.Cut(string(table), ends)
+		line, _, _ := strings.Cut(after, "\n")
+		// State, and bytes to send and to read.
+		if strings.HasPrefix(line, "01 00000000:00000000 ") {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s has not read the request: %s", s.Kind, line)
+		}
+	}
+}
 
 // Ops returns the server's log of the connection with that client address. It waits until the connection has closed.
 func (s *Server) Ops(clientAddress string) (clock.Ops, error) {
