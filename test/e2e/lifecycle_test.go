@@ -59,6 +59,9 @@ func TestE2EOlderConnections(t *testing.T) {
 			for i := range 7 {
 				for _, conn := range []*client.Conn{old, fresh} {
 					b.do(conn, s, client.Request{})
+					// Nobody has watched the connection before: its first arrival is TCP's own stamp, which counts for 30 ms.
+					first := &b.want[len(b.want)-2]
+					first.mayLackStart = i == 0 && first.maxNS > int64(30*time.Millisecond)
 					if i == 0 && waitsInside(a, kind) {
 						b.want = slices.DeleteFunc(b.want, func(e expectation) bool { return e.id == b.lastID() && e.role == "server" })
 					}
