@@ -31,6 +31,8 @@ enum record_flags {
 	F_UNREADABLE = 1 << 9,
 	F_FRAMED = 1 << 11, /* the response is complete by its framing: of its head only the status line is carried */
 	F_HEAD_ALL = 1 << 10, /* with F_HEAD_CUT: the request is a head and nothing else */
+	F_CUT = 1 << 12,      /* with F_CLOSED: the response's framing says that more was to come */
+	F_CHUNKS = 1 << 13,   /* of a fragment: `responded` tells where in a chunked body its end is */
 };
 
 /*

@@ -87,10 +87,12 @@ static __always_inline __u64 body_length(const struct slot *s, __u32 at)
 	return UNKNOWN;
 }
 
+#define METHOD_MAX 64
+
 /* Whether data[0..len) can be the start of a request: token characters up to a space or the end of what is there. */
 static __always_inline bool starts_request(const struct slot *s, __u32 len)
 {
-	for (__u32 i = 0; i < 24; i++) {
+	for (__u32 i = 0; i <= METHOD_MAX; i++) {
 		if (i >= len)
 			return len > 0;
 		__u8 c = s->data[i];

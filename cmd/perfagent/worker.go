@@ -159,7 +159,7 @@ const routedMax = 256
 // report completes an exchange and hands it on, also to who traces and to what keeps some for later. k is what was known of
 // the same request before; entry has its addresses, or is nil where ex has them itself.
 func (w *worker) report(ex *wire.Exchange, k *known, entry *http.Known[known]) {
-	identity := w.processes.Identify(ex.PID, &ex.Comm, ex.Finished)
+	identity := w.processes.Identify(ex.PID, &ex.Comm, max(ex.Finished, ex.Responded, ex.Read)) // the end may be unknown
 	if !identity.Chosen {
 		return
 	}

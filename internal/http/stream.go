@@ -124,8 +124,29 @@ func (s *Streams) Fragment(f *wire.Fragment, emit func(*wire.Exchange)) {
 	default:
 		s.responseFragment(st, f)
 	}
+	if f.Flags&wire.FlagChunks != 0 && st.state == streamFollowed {
+		s.place(st, f)
+	}
 	if f.Flags&wire.FlagClosed != 0 {
 		s.close(st, f.At)
+	}
+}
+
+// place takes over the kernel side's place in a chunked body, of whose bytes so far only the first were captured.
+func (s *Streams) place(st *stream, f *wire.Fragment) {
+	d := &st.responses
+	if f.Flags&wire.FlagRequestDirection != 0 {
+		d = &st.requests
+	}
+	at, ok := chunkedAt(f.Chunks)
+	if !ok || d.state != dirChunked && !(d.state == dirLost && d.coded) {
+		return
+	}
+	d.state, d.chunks, d.coded = dirChunked, at, false
+	if d == &st.responses {
+		st.unsure = false
+	} else {
+		st.blind = false
 	}
 }
 

@@ -34,7 +34,7 @@ const (
 	headDefault    = 1024
 	ringDefault    = 8 << 20
 	connsDefault   = 32768
-	headsDefault   = 6144
+	headsDefault   = 5632
 	timeoutDefault = 5 * time.Minute
 	// The calls that a return hook keeps track of at a time: the kernel accepts no more, and `calls` holds as many.
 	returnsMax = 4096

@@ -30,37 +30,40 @@ type trafficConfig struct {
 }
 
 type trafficConn struct {
-	_            structs.HostLayout
-	Rec          trafficRecord
-	Arrival      uint64
-	RequestLeft  uint64
-	ResponseWant uint64
-	First8       uint64
-	Active       uint64
-	Generation   uint64
-	HintDigits   uint64
-	HintWant     uint64
-	Tail         uint64
-	Number       uint64
-	TxTotal      uint64
-	RxTotal      uint64
-	Rseq         uint32
-	Wseq         uint32
-	Wact         uint32
-	HintRequest  uint16
-	HintResponse uint16
-	HintLength   uint16
-	State        uint8
-	Bodyless     uint8
-	Chunked      uint8
-	ChunkEnd     uint8
-	Swept        uint8
-	HeadOpen     uint8
-	Misses       uint8
-	Older        uint8
-	Closing      uint8
-	Witnessed    uint8
-	Slot         uint32
+	_              structs.HostLayout
+	Rec            trafficRecord
+	Arrival        uint64
+	RequestLeft    uint64
+	ResponseWant   uint64
+	First8         uint64
+	Active         uint64
+	Generation     uint64
+	HintDigits     uint64
+	HintWant       uint64
+	Tail           uint64
+	Chunks         uint64
+	RequestChunks  uint64
+	Ended          uint64
+	Number         uint64
+	TxTotal        uint64
+	RxTotal        uint64
+	Rseq           uint32
+	Wseq           uint32
+	Wact           uint32
+	HintRequest    uint16
+	HintResponse   uint16
+	HintLength     uint16
+	State          uint8
+	Bodyless       uint8
+	Chunked        uint8
+	ChunkEnd       uint8
+	Swept          uint8
+	HeadOpen       uint8
+	Misses         uint8
+	Older          uint8
+	RequestChunked uint8
+	Witnessed      uint8
+	Slot           uint32
 }
 
 type trafficCounter uint32
@@ -127,6 +130,7 @@ const (
 	trafficProgFentryUnixStreamSendmsg    = "fentry_unix_stream_sendmsg"
 	trafficProgFexitTcpRecvmsg            = "fexit_tcp_recvmsg"
 	trafficProgFexitTcpRecvmsgNonblock    = "fexit_tcp_recvmsg_nonblock"
+	trafficProgFexitTcpRecvmsgShort       = "fexit_tcp_recvmsg_short"
 	trafficProgFexitTcpSendmsg            = "fexit_tcp_sendmsg"
 	trafficProgFexitUnixStreamRecvmsg     = "fexit_unix_stream_recvmsg"
 	trafficProgFexitUnixStreamSendmsg     = "fexit_unix_stream_sendmsg"
@@ -152,6 +156,7 @@ const (
 	trafficProgTpSockRecvLength           = "tp_sock_recv_length"
 	trafficProgTpSockSendLength           = "tp_sock_send_length"
 	trafficProgTpSysExit                  = "tp_sys_exit"
+	trafficProgTpTcpDestroySock           = "tp_tcp_destroy_sock"
 	trafficProgTpTcpProbe                 = "tp_tcp_probe"
 	trafficProgTpTcpSendmsgLocked         = "tp_tcp_sendmsg_locked"
 	trafficVarCFG                         = "CFG"
@@ -208,6 +213,7 @@ type trafficProgramSpecs struct {
 	FentryUnixStreamSendmsg    *ebpf.ProgramSpec `ebpf:"fentry_unix_stream_sendmsg"`
 	FexitTcpRecvmsg            *ebpf.ProgramSpec `ebpf:"fexit_tcp_recvmsg"`
 	FexitTcpRecvmsgNonblock    *ebpf.ProgramSpec `ebpf:"fexit_tcp_recvmsg_nonblock"`
+	FexitTcpRecvmsgShort       *ebpf.ProgramSpec `ebpf:"fexit_tcp_recvmsg_short"`
 	FexitTcpSendmsg            *ebpf.ProgramSpec `ebpf:"fexit_tcp_sendmsg"`
 	FexitUnixStreamRecvmsg     *ebpf.ProgramSpec `ebpf:"fexit_unix_stream_recvmsg"`
 	FexitUnixStreamSendmsg     *ebpf.ProgramSpec `ebpf:"fexit_unix_stream_sendmsg"`
@@ -233,6 +239,7 @@ type trafficProgramSpecs struct {
 	TpSockRecvLength           *ebpf.ProgramSpec `ebpf:"tp_sock_recv_length"`
 	TpSockSendLength           *ebpf.ProgramSpec `ebpf:"tp_sock_send_length"`
 	TpSysExit                  *ebpf.ProgramSpec `ebpf:"tp_sys_exit"`
+	TpTcpDestroySock           *ebpf.ProgramSpec `ebpf:"tp_tcp_destroy_sock"`
 	TpTcpProbe                 *ebpf.ProgramSpec `ebpf:"tp_tcp_probe"`
 	TpTcpSendmsgLocked         *ebpf.ProgramSpec `ebpf:"tp_tcp_sendmsg_locked"`
 }
@@ -328,6 +335,7 @@ type trafficPrograms struct {
 	FentryUnixStreamSendmsg    *ebpf.Program `ebpf:"fentry_unix_stream_sendmsg"`
 	FexitTcpRecvmsg            *ebpf.Program `ebpf:"fexit_tcp_recvmsg"`
 	FexitTcpRecvmsgNonblock    *ebpf.Program `ebpf:"fexit_tcp_recvmsg_nonblock"`
+	FexitTcpRecvmsgShort       *ebpf.Program `ebpf:"fexit_tcp_recvmsg_short"`
 	FexitTcpSendmsg            *ebpf.Program `ebpf:"fexit_tcp_sendmsg"`
 	FexitUnixStreamRecvmsg     *ebpf.Program `ebpf:"fexit_unix_stream_recvmsg"`
 	FexitUnixStreamSendmsg     *ebpf.Program `ebpf:"fexit_unix_stream_sendmsg"`
@@ -353,6 +361,7 @@ type trafficPrograms struct {
 	TpSockRecvLength           *ebpf.Program `ebpf:"tp_sock_recv_length"`
 	TpSockSendLength           *ebpf.Program `ebpf:"tp_sock_send_length"`
 	TpSysExit                  *ebpf.Program `ebpf:"tp_sys_exit"`
+	TpTcpDestroySock           *ebpf.Program `ebpf:"tp_tcp_destroy_sock"`
 	TpTcpProbe                 *ebpf.Program `ebpf:"tp_tcp_probe"`
 	TpTcpSendmsgLocked         *ebpf.Program `ebpf:"tp_tcp_sendmsg_locked"`
 }
@@ -367,6 +376,7 @@ func (p *trafficPrograms) Close() error {
 		p.FentryUnixStreamSendmsg,
 		p.FexitTcpRecvmsg,
 		p.FexitTcpRecvmsgNonblock,
+		p.FexitTcpRecvmsgShort,
 		p.FexitTcpSendmsg,
 		p.FexitUnixStreamRecvmsg,
 		p.FexitUnixStreamSendmsg,
@@ -392,6 +402,7 @@ func (p *trafficPrograms) Close() error {
 		p.TpSockRecvLength,
 		p.TpSockSendLength,
 		p.TpSysExit,
+		p.TpTcpDestroySock,
 		p.TpTcpProbe,
 		p.TpTcpSendmsgLocked,
 	)
