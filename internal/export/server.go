@@ -30,6 +30,10 @@ const (
 	// writeTimeout bounds a scrape by a client that does not read; Prometheus gives up after 10 s by default.
 	writeTimeout   = time.Minute
 	headerBytesMax = 16 << 10
+	// bodyTimeout is for a request's body, which no route reads: net/http waits for it before the connection's next request.
+	bodyTimeout = time.Second
+	// streamsMax bounds the requests at once of an HTTP/2 connection (with TLS only).
+	streamsMax = 8
 	// shutdownTimeout is how long requests under way may take when the server ends.
 	shutdownTimeout = 3 * time.Second
 )
@@ -52,6 +56,8 @@ type ServerOptions struct {
 	Routes []Route
 	// Reload applies the configuration anew; nil: /-/reload is disabled.
 	Reload func() error
+	// Gate bounds the connections, together with those of other servers; nil: one of its own.
+	Gate *Gate
 	// Version is shown on the landing page.
 	Version string
 	// Log receives what the server has to say; nil: silent.
@@ -74,6 +80,9 @@ func NewServer(o ServerOptions) *Server {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Gate == nil {
+		o.Gate = NewGate()
 	}
 	s := &Server{options: o}
 	mux := http.NewServeMux()
@@ -189,13 +198,15 @@ func (s *Server) Close() error {
 func (s *Server) Serve(ctx context.Context) error {
 	var servers []served
 	for _, l := range s.listeners {
-		servers = append(servers, served{l, newHTTPServer(guardHost(l.Addr(), s.handler), s.options.Log)})
+		server := newHTTPServer(guardHost(l.Addr(), s.handler), s.options.Log)
+		servers = append(servers, served{s.options.Gate.guard(l, server, false), server})
 	}
 	return serveAll(ctx, servers, s.options.WebConfigFile, s.options.Log)
 }
 
-// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket) until the context ends, and closes it.
-func ServeTrace(ctx context.Context, l net.Listener, hub *TraceHub, log *slog.Logger) error {
+// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), behind the gate, until the context ends, and
+// closes it.
+func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *TraceHub, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -205,13 +216,14 @@ func ServeTrace(ctx context.Context, l net.Listener, hub *TraceHub, log *slog.Lo
 	// Streams have no end, and a read deadline would cancel them, too. The hub bounds their number, and drops exchanges
 	// for who does not read.
 	server.ReadTimeout, server.WriteTimeout = 0, 0
-	return serveAll(ctx, []served{{l, server}}, "", log)
+	return serveAll(ctx, []served{{gate.guard(l, server, true), server}}, "", log)
 }
 
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: secureHeaders(h), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		Handler: secureHeaders(boundBody(h)), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: streamsMax, MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 16 << 10},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that hang up
 	}
 }
@@ -285,6 +297,16 @@ func secureHeaders(next http.Handler) http.Handler {
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// boundBody bounds how long a client may take for a body.
+func boundBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // a connection of net/http has deadlines
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -158,13 +158,13 @@ func TestServerBasicAuth(t *testing.T) {
 	}
 }
 
-// With a certificate in the web configuration the server speaks TLS, and nothing else.
-func TestServerTLS(t *testing.T) {
-	example := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate and a client that trusts it
-	client := example.Client()
+// tlsConfig writes a web configuration with a certificate, and returns a client that trusts it.
+func tlsConfig(t *testing.T) (config string, client *http.Client) {
+	t.Helper()
+	example := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate and its client
 	certificate := example.TLS.Certificates[0]
+	client = example.Client()
 	example.Close()
-	defer client.CloseIdleConnections()
 	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +179,14 @@ func TestServerTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, WebConfigFile: filepath.Join(dir, "web.yml")})
+	return filepath.Join(dir, "web.yml"), client
+}
+
+// With a certificate in the web configuration the server speaks TLS, and nothing else.
+func TestServerTLS(t *testing.T) {
+	config, client := tlsConfig(t)
+	defer client.CloseIdleConnections()
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, WebConfigFile: config})
 	address := s.Addresses()[0].String()
 	if status, body, _ := ask(t, client, "GET", "https://"+address+"/-/healthy", nil); status != 200 {
 		t.Errorf("%d %s", status, body)
