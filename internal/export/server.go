@@ -221,7 +221,7 @@ func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *TraceHub, 
 
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: secureHeaders(boundBody(h)), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		Handler: secureHeaders(boundBody(ownPagesOnly(h))), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: streamsMax, MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 16 << 10},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that hang up
@@ -309,6 +309,16 @@ func boundBody(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// ownPagesOnly refuses what a page of another site lets a browser send (cross-site request forgery), by Sec-Fetch-Site or
+// Origin: everything but GET, HEAD and OPTIONS. Programs send neither header.
+func ownPagesOnly(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		problem(w, http.StatusForbidden, r.Method+" is not taken from a page of another site")
+	}))
+	return protection.Handler(next)
 }
 
 // guardHost refuses requests to a loopback address that name another host: a web page whose domain an attacker points at

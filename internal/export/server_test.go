@@ -196,6 +196,40 @@ func TestServerTLS(t *testing.T) {
 	}
 }
 
+// What changes something is not taken from another site's page, on any path; programs and the server's own pages may.
+func TestServerCrossOrigin(t *testing.T) {
+	reloads := 0
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() error { reloads++; return nil }})
+	base := "http://" + s.Addresses()[0].String()
+	for _, c := range []struct {
+		method, path, header, value string
+		status                      int
+	}{
+		{"POST", "/-/reload", "", "", 200},
+		{"POST", "/-/reload", "Sec-Fetch-Site", "same-origin", 200},
+		{"POST", "/-/reload", "Origin", base, 200},
+		{"POST", "/-/reload", "Sec-Fetch-Site", "cross-site", 403},
+		{"PUT", "/-/reload", "Sec-Fetch-Site", "same-site", 403},
+		{"POST", "/-/reload", "Origin", "http://attacker.example", 403},
+		{"POST", "/-/reload", "Origin", "null", 403},
+		{"POST", "/metrics", "Sec-Fetch-Site", "cross-site", 403},
+		{"DELETE", "/nothing", "Origin", "http://attacker.example", 403},
+		{"GET", "/-/healthy", "Sec-Fetch-Site", "cross-site", 200},
+	} {
+		status, body, header := ask(t, http.DefaultClient, c.method, base+c.path, func(r *http.Request) {
+			if c.header != "" {
+				r.Header.Set(c.header, c.value)
+			}
+		})
+		if status != c.status || status == 403 && header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s with %s: %s: %d %s", c.method, c.path, c.header, c.value, status, body)
+		}
+	}
+	if reloads != 3 {
+		t.Errorf("reloaded %d times", reloads)
+	}
+}
+
 // What keeps the server from starting is one line with cause and remedy, and nothing stays open.
 func TestServerListenErrors(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
