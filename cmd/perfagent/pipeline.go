@@ -112,7 +112,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	options := export.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
-		Gate:    a.gate,
+		AllowUnprotected: config.Web.AllowUnprotected || protects(config.Web.ConfigFile), Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	options.Performance = export.PerformanceOptions{Engine: a.engine, System: systemNow(a.worker.sampler.Latest), Resources: resourcesNow(a.worker.sampler.Latest)}
 	options.Agent = a.ownHealth(hooks)

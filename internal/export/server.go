@@ -56,6 +56,8 @@ type ServerOptions struct {
 	Routes []Route
 	// Reload applies the configuration anew; nil: /-/reload is disabled.
 	Reload func() error
+	// AllowUnprotected lets it listen beyond loopback: the web configuration asks for TLS or a password, or the user said so.
+	AllowUnprotected bool
 	// Gate bounds the connections, together with those of other servers; nil: one of its own.
 	Gate *Gate
 	// Version is shown on the landing page.
@@ -141,7 +143,7 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("web configuration %s: %w", s.options.WebConfigFile, err)
 	}
 	for _, a := range s.options.Addresses {
-		l, err := listen(a)
+		l, err := listen(a, s.options.AllowUnprotected)
 		if err != nil {
 			return errors.Join(err, s.Close())
 		}
@@ -150,7 +152,7 @@ func (s *Server) Listen() error {
 	return nil
 }
 
-func listen(address string) (net.Listener, error) {
+func listen(address string, anywhere bool) (net.Listener, error) {
 	if name, ok := strings.CutPrefix(address, "unix:"); ok {
 		l, err := ListenSocket(name)
 		if errors.Is(err, ErrSocketBusy) {
@@ -158,7 +160,17 @@ func listen(address string) (net.Listener, error) {
 		}
 		return l, err
 	}
-	l, err := net.Listen("tcp", address)
+	// Resolved once: what is checked is what is listened on.
+	resolved, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w; correct --web.listen-address", address, err)
+	}
+	if !anywhere && !resolved.IP.IsLoopback() {
+		return nil, fmt.Errorf("listening on %s: everybody who reaches this address could read what this host serves; "+
+			"set up TLS or basic auth with --web.config.file, listen on 127.0.0.1 or a unix: socket, or accept it with "+
+			"--web.allow-unprotected", address)
+	}
+	l, err := net.ListenTCP("tcp", resolved)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("listening on %s: the port is in use by another process; "+

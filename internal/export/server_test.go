@@ -196,6 +196,27 @@ func TestServerTLS(t *testing.T) {
 	}
 }
 
+// Beyond loopback nothing is served without protection unless that is allowed, whatever the address is called.
+func TestServerUnprotected(t *testing.T) {
+	for address, loopback := range map[string]bool{
+		"127.0.0.1:0": true, "127.8.9.10:0": true, "[::1]:0": true, "[::ffff:127.0.0.1]:0": true, "localhost:0": true,
+		"unix:" + filepath.Join(t.TempDir(), "s"): true,
+		":0": false, "0.0.0.0:0": false, "[::]:0": false, "192.0.2.1:0": false, "[::ffff:192.0.2.1]:0": false,
+	} {
+		for _, allowed := range []bool{false, true} {
+			s := NewServer(ServerOptions{Addresses: []string{address}, AllowUnprotected: allowed})
+			err := s.Listen()
+			refused := err != nil && strings.Contains(err.Error(), "--web.allow-unprotected") && strings.Contains(err.Error(), "--web.config.file")
+			if refused != (!loopback && !allowed) {
+				t.Errorf("%s, allowed %t: %v", address, allowed, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // What changes something is not taken from another site's page, on any path; programs and the server's own pages may.
 func TestServerCrossOrigin(t *testing.T) {
 	reloads := 0
@@ -247,7 +268,7 @@ func TestServerListenErrors(t *testing.T) {
 		contains string
 	}{
 		{ServerOptions{Addresses: []string{free, busy.Addr().String()}}, "the port is in use by another process; stop that process or choose another port"},
-		{ServerOptions{Addresses: []string{"192.0.2.1:0"}}, "does not have the address"},
+		{ServerOptions{Addresses: []string{"192.0.2.1:0"}, AllowUnprotected: true}, "does not have the address"},
 		{ServerOptions{Addresses: []string{"127.0.0.1:http2000"}}, "--web.listen-address"},
 		{ServerOptions{Addresses: []string{free}, WebConfigFile: bad}, "web configuration"},
 		{ServerOptions{Addresses: []string{free}, WebConfigFile: bad + ".missing"}, "no such file"},
