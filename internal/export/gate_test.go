@@ -68,7 +68,7 @@ func TestGateCrowd(t *testing.T) {
 			t.Errorf("%d connections are open, at most %d should be", n, want)
 		}
 	}
-	const silent, halting = 2003, 1009
+	const silent, halting = 1511, 503
 	crowd(t, silent, "tcp", first, "")
 	answers()
 	most(connectionsEachMax + 2)
