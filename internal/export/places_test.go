@@ -22,9 +22,11 @@ func fill(s *places) {
 	}
 }
 
+const bigBytes = 6 << 20
+
 // bigRoute answers with more than a connection's buffers hold, and than HTTP/2 sends unasked.
 func bigRoute() Route {
-	text := strings.Repeat("x", 16<<20)
+	text := strings.Repeat("x", bigBytes)
 	return Route{Path: "/big", Summary: "Much."}.serveJSON(func(map[string]string) (any, error) { return text, nil })
 }
 
@@ -52,9 +54,9 @@ func stall(t *testing.T, address, path string) {
 func TestStalledReaders(t *testing.T) {
 	gate := NewGate()
 	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Gate: gate, Routes: []Route{bigRoute()},
-		Metrics: metricsHandlerOf(t, manyEndpoints(500), true)})
+		Metrics: metricsHandlerOf(t, manyEndpoints(250), true)})
 	address := s.Addresses()[0].String()
-	for path, least := range map[string]int{"/metrics": 4 << 20, "/big": 16 << 20} {
+	for path, least := range map[string]int{"/metrics": 2 << 20, "/big": bigBytes} {
 		before := gate.Stats().Closed[closedSlow]
 		for range answersMax {
 			stall(t, address, path)
@@ -88,7 +90,7 @@ func TestStalledStreams(t *testing.T) {
 		}
 		defer w.Body.Close()
 	}
-	if status, body, _ := ask(t, newClient(), "GET", url, nil); status != 200 || len(body) < 16<<20 {
+	if status, body, _ := ask(t, newClient(), "GET", url, nil); status != 200 || len(body) < bigBytes {
 		t.Errorf("behind stalled streams: %d, %d bytes", status, len(body))
 	}
 }
