@@ -31,7 +31,9 @@ type WebConfig struct {
 	ListenAddresses []string // host:port or unix:/path
 	ConfigFile      string   // TLS and basic auth, exporter-toolkit format; "" for none
 	EnableLifecycle bool     // POST /-/reload
-	Socket          string   // Unix socket that `trace` reads from; "" for none
+	// AllowUnprotected lets it listen beyond loopback without TLS and password.
+	AllowUnprotected bool
+	Socket           string // Unix socket that `trace` reads from; "" for none
 }
 
 // CaptureConfig is what the kernel side looks at.

@@ -32,6 +32,7 @@ type agent struct {
 	worker *worker
 	engine *analytics.Engine
 	hub    *export.TraceHub
+	gate   *export.Gate            // before everything that is served
 	host   atomic.Pointer[witness] // nil where nothing of the host is watched
 	server *export.Server          // nil without listen addresses
 	otlp   *export.OTLPExporter    // nil without an endpoint
@@ -54,7 +55,7 @@ type agent struct {
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ pipeline, err error) {
-	a := &agent{log: log, failed: make(chan error, 1), hub: new(export.TraceHub)}
+	a := &agent{log: log, failed: make(chan error, 1), hub: new(export.TraceHub), gate: export.NewGate()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.release())
@@ -94,6 +95,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Reload:  hooks.ReloadState,
 		Host:    a.worker.sampler.Latest,
 		Witness: a.hostStats,
+		Web:     a.gate.Stats,
 	}
 	var err error
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
@@ -110,6 +112,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	options := export.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
+		AllowUnprotected: config.Web.AllowUnprotected || protects(config.Web.ConfigFile), Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	options.Performance = export.PerformanceOptions{Engine: a.engine, System: systemNow(a.worker.sampler.Latest), Resources: resourcesNow(a.worker.sampler.Latest)}
 	options.Agent = a.ownHealth(hooks)
@@ -257,7 +260,7 @@ func (a *agent) start(config *Config) error {
 	}
 	if socket != nil {
 		a.socket = config.Web.Socket
-		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.hub, a.log)) })
+		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.gate, a.hub, a.log)) })
 	}
 	if a.otlp != nil {
 		a.serves.Go(func() { a.otlp.Run(exporting) })

@@ -114,7 +114,7 @@ func filledEngine(c *clock) *analytics.Engine {
 func collectorOptions(s Source) CollectorOptions {
 	reload := func() (bool, time.Time) { return true, time.Unix(1_700_000_000, 500_000_000) }
 	return CollectorOptions{
-		Source: s, Build: BuildInfo{"1.2.3", "abcdef", "go1.26"}, Reload: reload,
+		Source: s, Build: BuildInfo{"1.2.3", "abcdef", "go1.26"}, Reload: reload, Web: NewGate().Stats,
 		Probes: ProbeStatus{
 			Backend: func() string { return "tracepoint" },
 			Probes: func() []ProbeState {

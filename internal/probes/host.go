@@ -222,6 +222,11 @@ func (h *Host) loadMaps() error {
 	if h.maps, err = ebpf.NewCollectionWithOptions(only, options); err != nil {
 		return privilegeError(fmt.Errorf("create BPF maps: %w", err))
 	}
+	if h.conns != nil {
+		// Without the duplicate. The other probe's own is never closed here: it is in no collection of the host's.
+		_ = h.maps.Maps[hostMapConns].Close()
+		delete(h.maps.Maps, hostMapConns)
+	}
 	if err := h.maps.Maps[hostMapProcesses].Put(uint32(0), hostTcpHealth{}); err != nil {
 		return fmt.Errorf("make room for what cannot be attributed: %w", err)
 	}
@@ -235,10 +240,11 @@ func (h *Host) attach(program string) error {
 	}
 	part := h.spec.Copy()
 	part.Programs = map[string]*ebpf.ProgramSpec{program: h.spec.Programs[program].Copy()}
-	coll, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: h.maps.Maps})
+	coll, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: h.shared()})
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
+	closeMaps(coll)
 	h.colls = append(h.colls, coll)
 	var l io.Closer
 	switch prog := coll.Programs[program]; program {
@@ -246,7 +252,7 @@ func (h *Host) attach(program string) error {
 		h.connections, err = walkBy(prog)
 		l = h.connections
 	case hostProgIterConnections:
-		h.connections, err = walkOver(h.maps.Maps[hostMapConns], prog)
+		h.connections, err = walkOver(h.conns, prog)
 		l = h.connections
 	case hostProgIterListeners:
 		h.listeners, err = link.AttachIter(link.IterOptions{Program: prog})
@@ -262,6 +268,15 @@ func (h *Host) attach(program string) error {
 	}
 	h.links = append(h.links, l)
 	return nil
+}
+
+// shared are the maps of all programs.
+func (h *Host) shared() map[string]*ebpf.Map {
+	all := maps.Clone(h.maps.Maps)
+	if h.conns != nil {
+		all[hostMapConns] = h.conns
+	}
+	return all
 }
 
 // Observation is something that a Host may see.
@@ -642,9 +657,6 @@ func (h *Host) Maps() []MapUse {
 	}
 	var uses []MapUse
 	for name, m := range h.maps.Maps {
-		if name == hostMapConns && h.conns != nil {
-			continue
-		}
 		uses = append(uses, MapUse{Name: "host_" + name, MaxEntries: uint64(m.MaxEntries()), Bytes: mapBytes(m)})
 	}
 	return uses

@@ -359,6 +359,7 @@ func (p *Probe) load(spec *ebpf.CollectionSpec, c choice) (*ebpf.Collection, err
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
+	closeMaps(coll)
 	return coll, nil
 }
 
