@@ -14,7 +14,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,8 +81,7 @@ type HostOptions struct {
 // Host is the kernel side that counts what the host and its TCP connections suffer from. Its methods must not be called
 // at the same time. Close detaches everything.
 type Host struct {
-	Hooks   []Hook
-	Missing []string // what cannot be seen, in a user's words
+	Hooks []Hook
 
 	log    *slog.Logger
 	ports  []uint16
@@ -110,7 +108,7 @@ type processCounts struct {
 	idle int // readings without a change
 }
 
-// OpenHost loads and attaches what this kernel has; what it lacks is listed in Hooks and Missing. An error means that
+// OpenHost loads and attaches what this kernel has; what it lacks is listed in Hooks. An error means that
 // nothing can be loaded at all.
 func OpenHost(o HostOptions) (*Host, error) {
 	h := &Host{log: o.Log, ports: o.Ports, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
@@ -132,8 +130,8 @@ func (h *Host) open() error {
 	if err != nil {
 		return err
 	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return fmt.Errorf("raise the locked-memory limit (needed before Linux 5.11; run as root): %w", err)
+	if err := kernel.liftMemlock(); err != nil {
+		return err
 	}
 	if err := h.loadMaps(); err != nil {
 		return err
@@ -146,7 +144,6 @@ func (h *Host) open() error {
 		hook := Hook{Program: d.program, Duty: string(d.duty), Backend: BackendTracepoint, Attached: err == nil}
 		if err != nil {
 			hook.Reason, hook.Loss = reason(err), d.missing
-			h.Missing = append(h.Missing, d.missing)
 			h.log.Debug("host hook is missing", "program", d.program, "err", err)
 		}
 		h.Hooks = append(h.Hooks, hook)
@@ -198,7 +195,7 @@ func (h *Host) loadMaps() error {
 	only := spec.Copy()
 	only.Programs = nil
 	if h.maps, err = ebpf.NewCollectionWithOptions(only, options); err != nil {
-		return privilegeError(fmt.Errorf("create BPF maps: %w", err))
+		return privilegeError("create BPF maps", err)
 	}
 	if err := h.maps.Maps[hostMapProcesses].Put(uint32(0), hostTcpHealth{}); err != nil {
 		return fmt.Errorf("make room for what cannot be attributed: %w", err)
@@ -654,6 +651,6 @@ func CheckHost() (BackendReport, error) {
 	if err != nil {
 		return BackendReport{}, errors.Join(err, p.Close())
 	}
-	r := BackendReport{Name: "host", Hooks: h.Hooks, Missing: h.Missing}
+	r := BackendReport{Name: "host", Hooks: h.Hooks}
 	return r, errors.Join(h.Close(), p.Close())
 }
