@@ -390,6 +390,8 @@ func (r *checkReport) write(w io.Writer, output string) error {
 		writeWrapped(&b, "  "+mark+" ", spot.What+": "+spot.Why+map[bool]string{true: "; " + spot.Remedy}[spot.Remedy != ""])
 	}
 	b.WriteString("\n")
+	writeWrapped(&b, "", "A running agent counts the connections that it does not decode, by service and reason: "+
+		"perfagent_undecoded_connections.")
 	fmt.Fprintf(&b, "%s\n", r.Summary)
 	_, err := io.WriteString(w, b.String())
 	return err

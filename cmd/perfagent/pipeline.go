@@ -360,7 +360,15 @@ func (a *agent) release() error {
 }
 
 func (a *agent) probeStatus() export.ProbeStatus {
-	return export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates}
+	return export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates, Undecoded: a.undecoded}
+}
+
+// undecoded is what connections carry that is not decoded, as last counted.
+func (a *agent) undecoded() []export.Undecoded {
+	if u := a.worker.undecoded.Load(); u != nil {
+		return *u
+	}
+	return nil
 }
 
 func (a *agent) backend() string {

@@ -36,26 +36,3 @@ func Check(ctx context.Context, pids []uint32) ([]BackendReport, error) {
 	}
 	return reports, nil
 }
-
-// Active counts the requests under way by process: read or sent, and not answered to the end. It visits every tracked
-// connection.
-func (p *Probe) Active() (map[uint32]int64, error) {
-	counts := make(map[uint32]int64)
-	var key uint64
-	var c trafficConn
-	it := p.maps.Maps[trafficMapConns].Iterate()
-	for it.Next(&key, &c) {
-		if c.Rec.Role == roleServer && c.State >= stateRequestHead && c.State <= stateResponse &&
-			(c.State != stateResponse || c.Rec.ResponseBytes < c.ResponseWant && c.ResponseWant != ^uint64(0)) {
-			counts[c.Rec.Pid]++
-		}
-	}
-	return counts, it.Err()
-}
-
-// As in bpf/maps.h and bpf/events.h.
-const (
-	roleServer       = 1
-	stateRequestHead = 1
-	stateResponse    = 4
-)

@@ -111,6 +111,7 @@ type Probe struct {
 	ring  *ring
 	queue atomic.Pointer[chan *batch] // of Run
 	opts  Options
+	walk  walk // of Connections
 
 	lostQueue, lostParse atomic.Uint64
 	dropped              []dropped // owned by the reader, like dropLogged
