@@ -511,21 +511,33 @@ int BPF_PROG(tp_tcp_receive_reset, struct sock *sk)
 
 /* ---- walks ---- */
 
+/* Behind a connection's last segment for that long no hook counts at the same time. */
+#define QUIET_NS 10000000ULL
+
+/* Segments that were sent again without the hook being called, of a connection that is quiet. */
+static __always_inline void count_unseen(__u64 key, const struct tcp_sock___host *tp, __u64 last_segment_ns, struct tcp_health *h)
+{
+	__u32 *last = bpf_map_lookup_elem(&resent, &key);
+	__u32 total = BPF_CORE_READ(tp, total_retrans);
+
+	if (!last || *last == total || bpf_ktime_get_ns() - last_segment_ns < QUIET_NS)
+		return;
+	__sync_fetch_and_add(&h->retransmits, total - *last);
+	*last = total;
+}
+
 /*
  * Every TCP connection that the traffic programs follow, in all network namespaces: its round trip time if it carried
  * something since the walk before, and whether the peer keeps it from sending. The socket is known by its address only and
  * may be gone or another one: its ports must be the connection's.
  */
-SEC("iter/bpf_map_elem")
-int iter_connections(struct bpf_iter__bpf_map_elem *ctx)
+static __always_inline int handle_connection(__u64 key, const struct record *r)
 {
-	__u64 *k = ctx->key;
-	const struct record *r = ctx->value;
 	__u32 zero = 0;
 
-	if (!k || !r || (r->flags & F_UNIX))
+	if (r->flags & F_UNIX)
 		return 0;
-	const struct sock *sk = (const struct sock *)*k;
+	const struct sock *sk = (const struct sock *)key;
 	const struct tcp_sock___host *tp = (const struct tcp_sock___host *)sk;
 
 	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP ||
@@ -535,11 +547,14 @@ int iter_connections(struct bpf_iter__bpf_map_elem *ctx)
 	const __u64 *walked_at = bpf_map_lookup_elem(&walked, &zero);
 	__u32 netns = BPF_CORE_READ((const struct sock___host *)sk, __sk_common.skc_net.net, ns.inum);
 	__u32 srtt_us = BPF_CORE_READ(tp, srtt_us);
-	struct tcp_health *h = health_of(owner_of(*k, netns, r->local_port));
+	struct tcp_health *h = health_of(owner_of(key, netns, r->local_port));
 
 	if (!h || !walked_at)
 		return 0;
-	if (srtt_us && BPF_CORE_READ(tp, tcp_mstamp) * 1000 >= *walked_at)
+	__u64 last_segment_ns = BPF_CORE_READ(tp, tcp_mstamp) * 1000;
+
+	count_unseen(key, tp, last_segment_ns, h);
+	if (srtt_us && last_segment_ns >= *walked_at)
 		latency_add(&h->rtt, (__u64)(srtt_us >> 3) * 1000);
 	if (h->walk != (__u32)*walked_at) {
 		h->walk = *walked_at;
@@ -548,6 +563,28 @@ int iter_connections(struct bpf_iter__bpf_map_elem *ctx)
 	if (!BPF_CORE_READ(tp, snd_wnd) && BPF_CORE_READ((const struct sock___host *)sk, sk_wmem_queued))
 		h->stalled++;
 	return 0;
+}
+
+/* As the sweep of the traffic programs, there are two ways to visit them. */
+static long walk_each(struct bpf_map *map, const void *key, void *value, void *ctx)
+{
+	return handle_connection(*(const __u64 *)key, value);
+}
+
+SEC("raw_tp")
+int run_connections(void *ctx)
+{
+	bpf_for_each_map_elem(&conns, walk_each, NULL, 0);
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int iter_connections(struct bpf_iter__bpf_map_elem *ctx)
+{
+	const __u64 *key = ctx->key;
+	const struct record *r = ctx->value;
+
+	return key && r ? handle_connection(*key, r) : 0;
 }
 
 /* Who holds sockets that listen: those that did so before the agent started, and those that were handed on since. */

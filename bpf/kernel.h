@@ -126,6 +126,8 @@ struct msghdr {
 
 struct page;
 
+struct bpf_map;
+
 struct inode {
 	unsigned short i_mode;
 	unsigned long i_ino;

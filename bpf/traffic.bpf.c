@@ -670,17 +670,11 @@ int BPF_PROG(tp_sched_process_fork, struct task_struct *parent, struct task_stru
 }
 
 /* Connections that fell silent, requests past their deadline, and entries whose socket is gone. */
-SEC("iter/bpf_map_elem")
-int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
+static __always_inline int handle_silent(__u64 key, struct conn *c)
 {
-	__u64 *k = ctx->key;
-	struct conn *c = ctx->value;
+	__u64 now = bpf_ktime_get_ns(), active = c->active;
 
-	if (!k || !c || CFG.empty)
-		return 0;
-	__u64 key = *k, now = bpf_ktime_get_ns(), active = c->active;
-
-	if (now < active || now - active < CFG.sweep_idle_ns)
+	if (CFG.empty || now < active || now - active < CFG.sweep_idle_ns)
 		return 0;
 	bool is_unix = c->rec.flags & F_UNIX;
 	const struct sock *sk = (const struct sock *)(is_unix ? c->number : key);
@@ -732,6 +726,31 @@ int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		}
 	}
 	return 0;
+}
+
+/*
+ * Two ways to visit every connection. Hardened kernels refuse iterators over maps; the helper came with 5.13
+ * (69c087ba6225).
+ */
+static long sweep_each(struct bpf_map *map, const void *key, void *value, void *ctx)
+{
+	return handle_silent(*(const __u64 *)key, value);
+}
+
+SEC("raw_tp")
+int run_sweep(void *ctx)
+{
+	bpf_for_each_map_elem(&conns, sweep_each, NULL, 0);
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int iter_sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u64 *key = ctx->key;
+	struct conn *c = ctx->value;
+
+	return key && c ? handle_silent(*key, c) : 0;
 }
 
 /* ---- tracepoint ---- */

@@ -160,6 +160,7 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 		Connections: int(config.Limits.Connections),
 		Heads:       int(config.Limits.Heads),
 		Empty:       os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1",
+		Refuse:      refusedPrograms(),
 		Log:         log,
 	}
 	var err error
@@ -177,12 +178,18 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 	return a.probe.AddPIDs(again)
 }
 
+// refusedPrograms are BPF programs that tests have treated as if the kernel refused them (PERFAGENT_REFUSE_PROGRAMS), so that
+// what takes their place is tested on every kernel.
+func refusedPrograms() []string {
+	return strings.FieldsFunc(os.Getenv("PERFAGENT_REFUSE_PROGRAMS"), func(r rune) bool { return r == ',' })
+}
+
 // watchHost opens the kernel side's other half. The agent does without where that fails.
 func (a *agent) watchHost(config *Config, filter host.Filter) {
 	if config.Capture.Host == "off" || !a.exports() || os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1" {
 		return
 	}
-	h, err := probes.OpenHost(probes.HostOptions{Connections: a.probe, Ports: config.Capture.Ports, Log: a.log})
+	h, err := probes.OpenHost(probes.HostOptions{Connections: a.probe, Ports: config.Capture.Ports, Refuse: refusedPrograms(), Log: a.log})
 	if err != nil {
 		a.hostGaps = []probes.Gap{{What: hostLoss, Why: err.Error()}}
 		a.warn(a.hostGaps)

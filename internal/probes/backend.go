@@ -91,7 +91,8 @@ var traffic = []choice{
 // The other duties, each with its choices in the order of preference; the backend's own comes first at load.
 var duties = []choice{
 	{duty: dutyState, backend: BackendTracepoint, hooks: tracing(trafficProgTpInetSockSetState)},
-	{duty: dutySweep, backend: BackendTracepoint, hooks: tracing(trafficProgIterSweep)},
+	{duty: dutySweep, backend: backendAny, hooks: tracing(trafficProgRunSweep)},
+	{duty: dutySweep, backend: backendAny, hooks: tracing(trafficProgIterSweep)},
 
 	{duty: dutySplice, backend: BackendFentry, hooks: tracing(trafficProgFentryTcpSendpage)},
 	{duty: dutySplice, backend: BackendKprobe, hooks: []hook{{program: trafficProgKprobeTcpSendpage, symbol: "tcp_sendpage"}}},

@@ -42,8 +42,8 @@ type Connections struct {
 	Undecoded [UndecodedMax]uint64 // connections that are not decoded
 }
 
-// walk is the memory in which connections are visited.
-type walk struct {
+// visit is the memory into which connections are copied to be looked at.
+type visit struct {
 	keys  []uint64
 	conns []trafficConn
 }
@@ -80,18 +80,18 @@ func (p *Probe) Connections(reported func(conn uint64, seq uint32) bool) (map[ui
 }
 
 // eachConnection visits all tracked connections. Some that come or go meanwhile may be missed.
-func (p *Probe) eachConnection(visit func(*trafficConn)) error {
-	if p.walk.keys == nil {
-		p.walk = walk{make([]uint64, walkBatch), make([]trafficConn, walkBatch)}
+func (p *Probe) eachConnection(look func(*trafficConn)) error {
+	if p.visit.keys == nil {
+		p.visit = visit{make([]uint64, walkBatch), make([]trafficConn, walkBatch)}
 	}
 	var cursor ebpf.MapBatchCursor
 	for {
-		n, err := p.maps.Maps[trafficMapConns].BatchLookup(&cursor, p.walk.keys, p.walk.conns, nil)
+		n, err := p.maps.Maps[trafficMapConns].BatchLookup(&cursor, p.visit.keys, p.visit.conns, nil)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("walk the connections: %w", err)
 		}
 		for i := range n {
-			visit(&p.walk.conns[i])
+			look(&p.visit.conns[i])
 		}
 		if err != nil {
 			return nil

@@ -52,21 +52,25 @@ const (
 	dutyListeners   duty = "listeners"   // sockets that listened before the start
 )
 
-// hostDuties are the programs of bpf/host.bpf.c, and what a user does not see without each.
+// hostDuties are the programs of bpf/host.bpf.c, the ways to fulfil a duty in the order of preference, and what a user does
+// not see without any.
 var hostDuties = []struct {
-	duty    duty
-	program string
-	missing string
+	duty     duty
+	programs []string
+	missing  string
 }{
-	{dutyRunQueue, hostProgTpSchedSwitch, "how long tasks wait for a processor"},
-	{dutyBlock, hostProgTpBlockRqComplete, "how long disks take"},
-	{dutyTCPState, hostProgTpTcpState, "connect times, round trip times of connections that end, and whose connections are reset"},
-	{dutyRetransmit, hostProgTpTcpRetransmitSkb, "TCP retransmits"},
-	{dutyHandshake, hostProgTpTcpRetransmitSynack, "TCP retransmits of handshakes"},
-	{dutyResetSent, hostProgTpTcpSendReset, "TCP resets sent"},
-	{dutyResetGot, hostProgTpTcpReceiveReset, "TCP resets received"},
-	{dutyConnections, hostProgIterConnections, "round trip times of connections while they last, and connections that the peer stalls"},
-	{dutyListeners, hostProgIterListeners, "whose TCP connections are reset or lossy, of servers started before the agent that do not speak HTTP/1 in clear"},
+	{dutyRunQueue, []string{hostProgTpSchedSwitch}, "how long tasks wait for a processor"},
+	{dutyBlock, []string{hostProgTpBlockRqComplete}, "how long disks take"},
+	{dutyTCPState, []string{hostProgTpTcpState},
+		"connect times, round trip times of connections that end, and whose connections are reset"},
+	{dutyRetransmit, []string{hostProgTpTcpRetransmitSkb}, "TCP retransmits"},
+	{dutyHandshake, []string{hostProgTpTcpRetransmitSynack}, "TCP retransmits of handshakes"},
+	{dutyResetSent, []string{hostProgTpTcpSendReset}, "TCP resets sent"},
+	{dutyResetGot, []string{hostProgTpTcpReceiveReset}, "TCP resets received"},
+	{dutyConnections, []string{hostProgRunConnections, hostProgIterConnections},
+		"round trip times of connections while they last, and connections that the peer stalls"},
+	{dutyListeners, []string{hostProgIterListeners},
+		"whose TCP connections are reset or lossy, of servers started before the agent that do not speak HTTP/1 in clear"},
 }
 
 // HostOptions configure a Host.
@@ -75,6 +79,7 @@ type HostOptions struct {
 	// the Host. Nil: connections are seen when they begin and end.
 	Connections *Probe
 	Ports       []uint16     // TCP is counted of connections to and from these, at most 32; empty: all
+	Refuse      []string     // programs to treat as if the kernel refused them, for tests
 	Log         *slog.Logger // nil: silent
 }
 
@@ -85,15 +90,17 @@ type Host struct {
 
 	log    *slog.Logger
 	ports  []uint16
+	refuse []string
 	spec   *ebpf.CollectionSpec
 	maps   *ebpf.Collection
 	colls  []*ebpf.Collection
-	links  []link.Link
+	links  []io.Closer
 	conns  *ebpf.Map // the other probe's; nil without one
 	shards int
 
-	connections, listeners *link.Iter
-	walked, searched       int64 // when, monotonic ns
+	connections      *walk
+	listeners        *link.Iter
+	walked, searched int64 // when, monotonic ns
 
 	watched   [watchSlots]uint64
 	groups    map[uint32]hostLatency // what was read of each last, and so on
@@ -111,7 +118,7 @@ type processCounts struct {
 // OpenHost loads and attaches what this kernel has; what it lacks is listed in Hooks. An error means that
 // nothing can be loaded at all.
 func OpenHost(o HostOptions) (*Host, error) {
-	h := &Host{log: o.Log, ports: o.Ports, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
+	h := &Host{log: o.Log, ports: o.Ports, refuse: o.Refuse, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
 		processes: make(map[uint32]*processCounts)}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -137,20 +144,37 @@ func (h *Host) open() error {
 		return err
 	}
 	for _, d := range hostDuties {
-		err := h.misfit(kernel, d.duty)
-		if err == nil {
-			err = h.attach(d.program)
-		}
-		hook := Hook{Program: d.program, Duty: string(d.duty), Backend: BackendTracepoint, Attached: err == nil}
-		if err != nil {
-			hook.Reason, hook.Loss = reason(err), d.missing
-			h.log.Debug("host hook is missing", "program", d.program, "err", err)
-		}
-		h.Hooks = append(h.Hooks, hook)
+		h.fulfil(kernel, d.duty, d.programs, d.missing)
 	}
 	h.walked = monotonic()
 	debug.FreeOSMemory() // as after the other probe's start
 	return h.searchListeners()
+}
+
+// fulfil attaches the first of a duty's programs that this kernel takes, and notes what became of each.
+func (h *Host) fulfil(kernel *kernel, d duty, programs []string, missing string) {
+	for _, program := range programs {
+		err := h.misfit(kernel, d)
+		if err == nil {
+			err = kernel.lacks(program)
+		}
+		if err == nil {
+			err = h.attach(program)
+		}
+		hook := Hook{Program: program, Duty: string(d), Backend: BackendTracepoint, Attached: err == nil}
+		if err == nil {
+			h.Hooks = append(h.Hooks, hook)
+			return
+		}
+		h.log.Debug("host hook is missing", "program", program, "err", err)
+		hook.Reason = reason(err)
+		h.Hooks = append(h.Hooks, hook)
+	}
+	for i := range h.Hooks {
+		if h.Hooks[i].Duty == string(d) {
+			h.Hooks[i].Loss = missing
+		}
+	}
 }
 
 // misfit returns why a duty cannot be fulfilled on this kernel, or nil where it may.
@@ -205,6 +229,9 @@ func (h *Host) loadMaps() error {
 
 // attach loads one program and attaches it.
 func (h *Host) attach(program string) error {
+	if slices.Contains(h.refuse, program) {
+		return errRefused
+	}
 	part := h.spec.Copy()
 	part.Programs = map[string]*ebpf.ProgramSpec{program: h.spec.Programs[program].Copy()}
 	coll, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: h.maps.Maps})
@@ -212,10 +239,13 @@ func (h *Host) attach(program string) error {
 		return fmt.Errorf("load: %w", err)
 	}
 	h.colls = append(h.colls, coll)
-	var l link.Link
+	var l io.Closer
 	switch prog := coll.Programs[program]; program {
+	case hostProgRunConnections:
+		h.connections, err = walkBy(prog)
+		l = h.connections
 	case hostProgIterConnections:
-		h.connections, err = link.AttachIter(link.IterOptions{Program: prog, Map: h.maps.Maps[hostMapConns]})
+		h.connections, err = walkOver(h.maps.Maps[hostMapConns], prog)
 		l = h.connections
 	case hostProgIterListeners:
 		h.listeners, err = link.AttachIter(link.IterOptions{Program: prog})
@@ -224,6 +254,9 @@ func (h *Host) attach(program string) error {
 		l, err = link.AttachTracing(link.TracingOptions{Program: prog})
 	}
 	if err != nil {
+		if program == hostProgRunConnections || program == hostProgIterConnections {
+			h.connections = nil
+		}
 		return fmt.Errorf("attach: %w", err)
 	}
 	h.links = append(h.links, l)
@@ -409,7 +442,7 @@ func (h *Host) walk() error {
 		return fmt.Errorf("walk the connections: %w", err)
 	}
 	h.walked = now
-	if err := runIterator(h.connections); err != nil {
+	if err := h.connections.run(); err != nil {
 		return fmt.Errorf("walk the connections: %w", err)
 	}
 	return nil
@@ -459,15 +492,6 @@ func (h *Host) searchListeners() error {
 		return fmt.Errorf("search listeners: %w", err)
 	}
 	return nil
-}
-
-func runIterator(it *link.Iter) error {
-	r, err := it.Open()
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, r)
-	return errors.Join(err, r.Close())
 }
 
 func (h *Host) readRunQueue(r *HostReading) error {

@@ -73,6 +73,7 @@ const (
 	hostMapWatched                = "watched"
 	hostProgIterConnections       = "iter_connections"
 	hostProgIterListeners         = "iter_listeners"
+	hostProgRunConnections        = "run_connections"
 	hostProgTpBlockRqComplete     = "tp_block_rq_complete"
 	hostProgTpSchedSwitch         = "tp_sched_switch"
 	hostProgTpTcpReceiveReset     = "tp_tcp_receive_reset"
@@ -127,6 +128,7 @@ type hostSpecs struct {
 type hostProgramSpecs struct {
 	IterConnections       *ebpf.ProgramSpec `ebpf:"iter_connections"`
 	IterListeners         *ebpf.ProgramSpec `ebpf:"iter_listeners"`
+	RunConnections        *ebpf.ProgramSpec `ebpf:"run_connections"`
 	TpBlockRqComplete     *ebpf.ProgramSpec `ebpf:"tp_block_rq_complete"`
 	TpSchedSwitch         *ebpf.ProgramSpec `ebpf:"tp_sched_switch"`
 	TpTcpReceiveReset     *ebpf.ProgramSpec `ebpf:"tp_tcp_receive_reset"`
@@ -228,6 +230,7 @@ type hostVariables struct {
 type hostPrograms struct {
 	IterConnections       *ebpf.Program `ebpf:"iter_connections"`
 	IterListeners         *ebpf.Program `ebpf:"iter_listeners"`
+	RunConnections        *ebpf.Program `ebpf:"run_connections"`
 	TpBlockRqComplete     *ebpf.Program `ebpf:"tp_block_rq_complete"`
 	TpSchedSwitch         *ebpf.Program `ebpf:"tp_sched_switch"`
 	TpTcpReceiveReset     *ebpf.Program `ebpf:"tp_tcp_receive_reset"`
@@ -241,6 +244,7 @@ func (p *hostPrograms) Close() error {
 	return _HostClose(
 		p.IterConnections,
 		p.IterListeners,
+		p.RunConnections,
 		p.TpBlockRqComplete,
 		p.TpSchedSwitch,
 		p.TpTcpReceiveReset,

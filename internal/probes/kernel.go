@@ -100,6 +100,25 @@ func (k *kernel) hasTracepoint(name string) bool {
 	return k.types.TypeByName("btf_trace_"+name, &t) == nil
 }
 
+// hasHelper tells whether programs may call the helper of that name, such as "for_each_map_elem".
+func (k *kernel) hasHelper(name string) bool {
+	var ids *btf.Enum
+	if err := k.types.TypeByName("bpf_func_id", &ids); err != nil {
+		return false
+	}
+	return slices.ContainsFunc(ids.Values, func(v btf.EnumValue) bool { return v.Name == "BPF_FUNC_"+name })
+}
+
+// lacks returns why a program cannot be loaded on this kernel, or nil where it may. The verifier would say no more than that
+// it does not know a number.
+func (k *kernel) lacks(program string) error {
+	walks := program == trafficProgRunSweep || program == hostProgRunConnections
+	if walks && !k.hasHelper("for_each_map_elem") {
+		return errors.New("this kernel's programs cannot walk a map by themselves (since 5.13)")
+	}
+	return nil
+}
+
 // keepsTrampolines tells whether a trampoline lives on while threads sleep in the function that it calls: since 5.12
 // (e21aa341785c) and in updates of 5.10. Before, whoever came back after hooks had changed returned into freed memory.
 func (k *kernel) keepsTrampolines() bool {
@@ -118,6 +137,11 @@ func (k *kernel) misfit(c *choice) error {
 		return fmt.Errorf("this kernel's %s has an unknown number of parameters", c.function)
 	case c.tracepoint != "" && !k.hasTracepoint(c.tracepoint):
 		return fmt.Errorf("this kernel does not have the tracepoint %s", c.tracepoint)
+	}
+	for _, h := range c.hooks {
+		if err := k.lacks(h.program); err != nil {
+			return err
+		}
 	}
 	return nil
 }

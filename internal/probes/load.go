@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,7 @@ type Options struct {
 	Connections int           // most connections with state; 0: 32768
 	Heads       int           // most captured heads of exchanges under way; 0: 6144
 	Empty       bool          // attach programs that do nothing, to measure the floor
+	Refuse      []string      // programs to treat as if the kernel refused them, for tests
 	Log         *slog.Logger  // nil: silent
 }
 
@@ -106,12 +108,12 @@ type Probe struct {
 	log   *slog.Logger
 	maps  *ebpf.Collection
 	colls []*ebpf.Collection
-	links []link.Link
-	sweep *link.Iter
+	links []io.Closer
+	sweep *walk
 	ring  *ring
 	queue atomic.Pointer[chan *batch] // of Run
 	opts  Options
-	walk  walk // of Connections
+	visit visit // of Connections
 
 	lostQueue, lostParse atomic.Uint64
 	dropped              []dropped // owned by the reader, like dropLogged
@@ -333,7 +335,7 @@ func (p *Probe) attach(spec *ebpf.CollectionSpec, c choice) error {
 		p.note(c, err)
 		return err
 	}
-	var links []link.Link
+	var links []io.Closer
 	for _, h := range c.hooks {
 		l, err := p.attachHook(coll.Programs[h.program], h)
 		if err != nil {
@@ -356,6 +358,9 @@ func (p *Probe) load(spec *ebpf.CollectionSpec, c choice) (*ebpf.Collection, err
 	part := spec.Copy()
 	part.Programs = make(map[string]*ebpf.ProgramSpec)
 	for _, h := range c.hooks {
+		if slices.Contains(p.opts.Refuse, h.program) {
+			return nil, errRefused
+		}
 		part.Programs[h.program] = spec.Programs[h.program].Copy()
 	}
 	coll, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: p.maps.Maps})
@@ -365,21 +370,30 @@ func (p *Probe) load(spec *ebpf.CollectionSpec, c choice) (*ebpf.Collection, err
 	return coll, nil
 }
 
-func (p *Probe) attachHook(prog *ebpf.Program, h hook) (link.Link, error) {
+func (p *Probe) attachHook(prog *ebpf.Program, h hook) (io.Closer, error) {
 	switch {
 	case h.symbol != "" && h.ret:
 		return attachReturn(prog, h.symbol)
 	case h.symbol != "":
 		return link.Kprobe(h.symbol, prog, nil)
+	case h.program == trafficProgRunSweep:
+		w, err := walkBy(prog)
+		return p.sweepWith(w, err)
 	case h.program == trafficProgIterSweep:
-		it, err := link.AttachIter(link.IterOptions{Program: prog, Map: p.maps.Maps[trafficMapConns]})
-		if err == nil {
-			p.sweep = it
-		}
-		return it, err
+		w, err := walkOver(p.maps.Maps[trafficMapConns], prog)
+		return p.sweepWith(w, err)
 	default:
 		return link.AttachTracing(link.TracingOptions{Program: prog})
 	}
+}
+
+// sweepWith takes a walk for the sweep.
+func (p *Probe) sweepWith(w *walk, err error) (io.Closer, error) {
+	if err != nil {
+		return nil, err
+	}
+	p.sweep = w
+	return w, nil
 }
 
 // attachReturn hooks the return of a function that threads sleep in. A call that finds none of the hook's entries free
@@ -434,12 +448,10 @@ func (p *Probe) Sweep() error {
 	if p.sweep == nil {
 		return nil
 	}
-	r, err := p.sweep.Open()
-	if err != nil {
+	if err := p.sweep.run(); err != nil {
 		return fmt.Errorf("sweep connections: %w", err)
 	}
-	_, err = io.Copy(io.Discard, r)
-	return errors.Join(err, r.Close())
+	return nil
 }
 
 // unsupported tells whether err means that the kernel lacks something, after the state hook has shown that privileges

@@ -162,7 +162,7 @@ func TestFreedTrampolines(t *testing.T) {
 			k.types = typesNamed(t, "sock")
 		}
 		for _, c := range duties {
-			c.function, c.tracepoint = "", ""
+			c.function, c.tracepoint, c.hooks = "", "", nil
 			if fits := k.misfit(&c) == nil; fits != (keeps || c.backend != BackendFentry) {
 				t.Errorf("trampolines kept: %v; %s by %s fits: %v", keeps, c.duty, c.backend, fits)
 			}

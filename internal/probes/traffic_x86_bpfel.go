@@ -174,6 +174,7 @@ const (
 	trafficProgKretprobeTcpSendmsg        = "kretprobe_tcp_sendmsg"
 	trafficProgKretprobeUnixStreamRecvmsg = "kretprobe_unix_stream_recvmsg"
 	trafficProgKretprobeUnixStreamSendmsg = "kretprobe_unix_stream_sendmsg"
+	trafficProgRunSweep                   = "run_sweep"
 	trafficProgTpInetSockSetState         = "tp_inet_sock_set_state"
 	trafficProgTpSchedProcessFork         = "tp_sched_process_fork"
 	trafficProgTpSkDataReady              = "tp_sk_data_ready"
@@ -257,6 +258,7 @@ type trafficProgramSpecs struct {
 	KretprobeTcpSendmsg        *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_sendmsg"`
 	KretprobeUnixStreamRecvmsg *ebpf.ProgramSpec `ebpf:"kretprobe_unix_stream_recvmsg"`
 	KretprobeUnixStreamSendmsg *ebpf.ProgramSpec `ebpf:"kretprobe_unix_stream_sendmsg"`
+	RunSweep                   *ebpf.ProgramSpec `ebpf:"run_sweep"`
 	TpInetSockSetState         *ebpf.ProgramSpec `ebpf:"tp_inet_sock_set_state"`
 	TpSchedProcessFork         *ebpf.ProgramSpec `ebpf:"tp_sched_process_fork"`
 	TpSkDataReady              *ebpf.ProgramSpec `ebpf:"tp_sk_data_ready"`
@@ -382,6 +384,7 @@ type trafficPrograms struct {
 	KretprobeTcpSendmsg        *ebpf.Program `ebpf:"kretprobe_tcp_sendmsg"`
 	KretprobeUnixStreamRecvmsg *ebpf.Program `ebpf:"kretprobe_unix_stream_recvmsg"`
 	KretprobeUnixStreamSendmsg *ebpf.Program `ebpf:"kretprobe_unix_stream_sendmsg"`
+	RunSweep                   *ebpf.Program `ebpf:"run_sweep"`
 	TpInetSockSetState         *ebpf.Program `ebpf:"tp_inet_sock_set_state"`
 	TpSchedProcessFork         *ebpf.Program `ebpf:"tp_sched_process_fork"`
 	TpSkDataReady              *ebpf.Program `ebpf:"tp_sk_data_ready"`
@@ -420,6 +423,7 @@ func (p *trafficPrograms) Close() error {
 		p.KretprobeTcpSendmsg,
 		p.KretprobeUnixStreamRecvmsg,
 		p.KretprobeUnixStreamSendmsg,
+		p.RunSweep,
 		p.TpInetSockSetState,
 		p.TpSchedProcessFork,
 		p.TpSkDataReady,
