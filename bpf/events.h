@@ -17,6 +17,15 @@ enum record_role {
 	ROLE_CLIENT,
 };
 
+/* What a connection carries that is not decoded, by its first bytes. */
+enum other {
+	OTHER_NONE, /* it is decoded, or nobody asked for it: upgraded, tunnelled, ignored */
+	OTHER_UNKNOWN,
+	OTHER_TLS,
+	OTHER_HTTP2,
+	OTHER_MAX,
+};
+
 /* The bits of internal/wire.Flags. */
 enum record_flags {
 	F_CLOSED = 1 << 0,
@@ -63,7 +72,7 @@ struct record {
 	__u8 kind;
 	__u8 role;
 	__u8 family;
-	__u8 pad;
+	__u8 other; /* of a connection that is not decoded: what it carries (enum other) */
 	__u16 response_head; /* with F_FRAMED: the length of the response's head */
 };
 

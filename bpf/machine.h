@@ -386,14 +386,34 @@ __noinline int stream_begin(__u64 key)
 	return 0;
 }
 
-static __always_inline void not_http(struct conn *c)
+/*
+ * An operation, of which these are the first n bytes, is no HTTP/1. A global function: what it finds would otherwise multiply
+ * the paths behind it.
+ */
+__noinline int not_http(__u64 key, __u64 first8, __u64 n)
 {
-	if (c->rec.seq || (c->older && ++c->misses < MISSES_MAX)) {
-		c->state = S_IDLE;
-		return;
-	}
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (!c)
+		return 0;
+	c->state = S_IDLE;
+	if (c->rec.seq)
+		return 0;
+	/* Of an older connection any operation may tell: the others begin in the middle of a message. */
+	__u8 other = look_at(first8, n);
+
+	if (other != OTHER_UNKNOWN)
+		c->rec.other = other;
+	if (c->older && ++c->misses < MISSES_MAX)
+		return 0;
+	identify(c);
+	if (c->rec.pid == CFG.self_pid)
+		c->rec.other = OTHER_NONE;
+	else if (!c->rec.other)
+		c->rec.other = OTHER_UNKNOWN;
 	c->state = S_OTHER;
 	count(C_NOT_HTTP);
+	return 0;
 }
 
 /* The word of a chunked body that begins behind so many bytes of the operation in which its head ended. */
@@ -518,7 +538,7 @@ __noinline int request_parse(__u64 key, __u32 n)
 		return 0;
 	}
 	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
-		not_http(c);
+		not_http(key, first8, n);
 		return 0;
 	}
 	exchange_begin(c, w);
@@ -545,7 +565,7 @@ __noinline int request_parse_more(__u64 key, __u32 n, __u32 before)
 	if (before < 8)
 		remember_start(c, load8(s, 0));
 	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
-		not_http(c);
+		not_http(key, load8(s, 0), n);
 		return 0;
 	}
 	c->rec.request_bytes += w->total;
@@ -700,7 +720,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 	if ((load8(s, at) & W_7) != W_HTTP1) {
 		/* Not an answer in HTTP/1. On a first exchange the request only looked like one. */
 		if (!c->rec.seq && (c->rec.flags & F_HEAD_CUT || c->rec.request_len < 16))
-			not_http(c);
+			not_http(key, load8(s, 0), at);
 		return 0;
 	}
 	__u64 r = scan_head(c->slot, at, have);
@@ -729,6 +749,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 		finish(c, s, 0);
 		s->busy = 0;
 		c->state = S_OTHER;
+		c->rec.other = OTHER_NONE;
 	}
 	return c->head_open ? PARSED_OPEN : PARSED;
 }
@@ -831,7 +852,7 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 	if (c->state == S_IDLE) {
 		/* Who was asked nothing and speaks first does not speak HTTP. */
 		if (!c->rec.seq && !c->older)
-			not_http(c);
+			not_http(w->si.key, source_first8(src, kind), src->len);
 		return;
 	}
 	w->saved = *src;

@@ -235,8 +235,11 @@ struct {
 	__type(value, __u64);
 } sends SEC(".maps");
 
-/* Names the enumeration in the object's type information, for the Go side. */
+/* Name the enumerations in the object's type information, for the Go side. */
 const enum counter counter_type __attribute__((unused)) = C_LOST_RING_FULL;
+const enum conn_state conn_state_type __attribute__((unused)) = S_IDLE;
+const enum record_role record_role_type __attribute__((unused)) = ROLE_UNKNOWN;
+const enum other other_type __attribute__((unused)) = OTHER_NONE;
 
 static __always_inline struct work *work(void)
 {

@@ -31,7 +31,7 @@ type ProbeStatus struct {
 	Backend   func() string
 	Probes    func() []ProbeState
 	Maps      func() []MapState
-	Undecoded func() []Undecoded
+	Undecoded func() []Undecoded // the largest first
 }
 
 // ProbeState is one row of perfagent_probe_attached.

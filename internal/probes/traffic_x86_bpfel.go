@@ -66,6 +66,18 @@ type trafficConn struct {
 	Slot           uint32
 }
 
+type trafficConnState uint32
+
+const (
+	trafficConnStateS_IDLE          trafficConnState = 0
+	trafficConnStateS_REQUEST_HEAD  trafficConnState = 1
+	trafficConnStateS_REQUEST       trafficConnState = 2
+	trafficConnStateS_RESPONSE_HEAD trafficConnState = 3
+	trafficConnStateS_RESPONSE      trafficConnState = 4
+	trafficConnStateS_STREAM        trafficConnState = 5
+	trafficConnStateS_OTHER         trafficConnState = 6
+)
+
 type trafficCounter uint32
 
 const (
@@ -80,6 +92,16 @@ const (
 	trafficCounterC_STREAMS             trafficCounter = 8
 	trafficCounterC_FRAGMENTS_LOST      trafficCounter = 9
 	trafficCounterC_MAX                 trafficCounter = 10
+)
+
+type trafficOther uint32
+
+const (
+	trafficOtherOTHER_NONE    trafficOther = 0
+	trafficOtherOTHER_UNKNOWN trafficOther = 1
+	trafficOtherOTHER_TLS     trafficOther = 2
+	trafficOtherOTHER_HTTP2   trafficOther = 3
+	trafficOtherOTHER_MAX     trafficOther = 4
 )
 
 type trafficRecord struct {
@@ -104,9 +126,17 @@ type trafficRecord struct {
 	Kind          uint8
 	Role          uint8
 	Family        uint8
-	Pad           uint8
+	Other         uint8
 	ResponseHead  uint16
 }
+
+type trafficRecordRole uint32
+
+const (
+	trafficRecordRoleROLE_UNKNOWN trafficRecordRole = 0
+	trafficRecordRoleROLE_SERVER  trafficRecordRole = 1
+	trafficRecordRoleROLE_CLIENT  trafficRecordRole = 2
+)
 
 // Names of all BPF objects in the ELF.
 //
@@ -160,7 +190,10 @@ const (
 	trafficProgTpTcpProbe                 = "tp_tcp_probe"
 	trafficProgTpTcpSendmsgLocked         = "tp_tcp_sendmsg_locked"
 	trafficVarCFG                         = "CFG"
+	trafficVarConnStateType               = "conn_state_type"
 	trafficVarCounterType                 = "counter_type"
+	trafficVarOtherType                   = "other_type"
+	trafficVarRecordRoleType              = "record_role_type"
 )
 
 // loadTraffic returns the embedded CollectionSpec for traffic.
@@ -264,8 +297,11 @@ type trafficMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficVariableSpecs struct {
-	CFG         *ebpf.VariableSpec `ebpf:"CFG"`
-	CounterType *ebpf.VariableSpec `ebpf:"counter_type"`
+	CFG            *ebpf.VariableSpec `ebpf:"CFG"`
+	ConnStateType  *ebpf.VariableSpec `ebpf:"conn_state_type"`
+	CounterType    *ebpf.VariableSpec `ebpf:"counter_type"`
+	OtherType      *ebpf.VariableSpec `ebpf:"other_type"`
+	RecordRoleType *ebpf.VariableSpec `ebpf:"record_role_type"`
 }
 
 // trafficObjects contains all objects after they have been loaded into the kernel.
@@ -319,8 +355,11 @@ func (m *trafficMaps) Close() error {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficVariables struct {
-	CFG         *ebpf.Variable `ebpf:"CFG"`
-	CounterType *ebpf.Variable `ebpf:"counter_type"`
+	CFG            *ebpf.Variable `ebpf:"CFG"`
+	ConnStateType  *ebpf.Variable `ebpf:"conn_state_type"`
+	CounterType    *ebpf.Variable `ebpf:"counter_type"`
+	OtherType      *ebpf.Variable `ebpf:"other_type"`
+	RecordRoleType *ebpf.Variable `ebpf:"record_role_type"`
 }
 
 // trafficPrograms contains all programs after they have been loaded into the kernel.
