@@ -17,6 +17,15 @@ enum record_role {
 	ROLE_CLIENT,
 };
 
+/* What a connection carries that is not decoded, by its first bytes. */
+enum other {
+	OTHER_NONE, /* it is decoded, or nobody asked for it: upgraded, tunnelled, ignored */
+	OTHER_UNKNOWN,
+	OTHER_TLS,
+	OTHER_HTTP2,
+	OTHER_MAX,
+};
+
 /* The bits of internal/wire.Flags. */
 enum record_flags {
 	F_CLOSED = 1 << 0,
@@ -31,6 +40,8 @@ enum record_flags {
 	F_UNREADABLE = 1 << 9,
 	F_FRAMED = 1 << 11, /* the response is complete by its framing: of its head only the status line is carried */
 	F_HEAD_ALL = 1 << 10, /* with F_HEAD_CUT: the request is a head and nothing else */
+	F_CUT = 1 << 12,      /* with F_CLOSED: the response's framing says that more was to come */
+	F_CHUNKS = 1 << 13,   /* of a fragment: `responded` tells where in a chunked body its end is */
 };
 
 /*
@@ -61,7 +72,7 @@ struct record {
 	__u8 kind;
 	__u8 role;
 	__u8 family;
-	__u8 pad;
+	__u8 other; /* of a connection that is not decoded: what it carries (enum other) */
 	__u16 response_head; /* with F_FRAMED: the length of the response's head */
 };
 

@@ -17,6 +17,9 @@
 #define W_HTTP1 0x2e312f50545448ULL      /* "HTTP/1." */
 #define W_CONNECT 0x205443454e4e4f43ULL /* "CONNECT " */
 #define W_7 0x00ffffffffffffffULL
+#define W_PREFACE 0x5448202a20495250ULL /* "PRI * HT" */
+#define TLS_HANDSHAKE 0x16
+#define TLS_RECORD 0x0314 /* and the next three types */
 
 /* Scan results, packed into one word so that they pass through a subprogram's return value. */
 #define SCAN_END(r) ((__u32)((r) & 0xffff))            /* first byte behind the blank line; 0: not found */
@@ -34,6 +37,28 @@ static __always_inline bool is_token_char(__u8 c)
 	if (c < 128)
 		return (0x57ffffffc7fffffeULL >> (c - 64)) & 1;
 	return false;
+}
+
+/*
+ * What the first n bytes of an operation look like that is no HTTP/1. A TLS record: its type, then version 3.x; the type alone
+ * is what a server sees that peeks at one byte. HTTP/2: the client's preface, or a frame that an operation often begins with:
+ * SETTINGS, with which some servers speak first, PING, WINDOW_UPDATE.
+ */
+static __always_inline enum other look_at(__u64 first8, __u64 n)
+{
+	if (n < 8)
+		first8 &= (1ULL << (n & 7) * 8) - 1;
+	__u64 third = first8 >> 16 & 0xff, fourth = first8 >> 24 & 0xff;
+
+	if (first8 == TLS_HANDSHAKE || ((first8 & 0xfffc) == TLS_RECORD && third <= 4))
+		return OTHER_TLS;
+	if (first8 == W_PREFACE)
+		return OTHER_HTTP2;
+	/* A frame: length 0 to 255, type, flags 0 or 1, no stream. */
+	if (n >= 8 && !(first8 & 0xfffffffe0000ffffULL) &&
+	    ((fourth == 4 && third % 6 == 0) || (fourth == 6 && third == 8) || (fourth == 8 && third == 4)))
+		return OTHER_HTTP2;
+	return OTHER_UNKNOWN;
 }
 
 /* Offsets are 64 bits wide here: before 6.2 the verifier does not see that a 32-bit comparison cannot hold. */
@@ -87,10 +112,12 @@ static __always_inline __u64 body_length(const struct slot *s, __u32 at)
 	return UNKNOWN;
 }
 
+#define METHOD_MAX 64
+
 /* Whether data[0..len) can be the start of a request: token characters up to a space or the end of what is there. */
 static __always_inline bool starts_request(const struct slot *s, __u32 len)
 {
-	for (__u32 i = 0; i < 24; i++) {
+	for (__u32 i = 0; i <= METHOD_MAX; i++) {
 		if (i >= len)
 			return len > 0;
 		__u8 c = s->data[i];

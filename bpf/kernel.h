@@ -77,6 +77,8 @@ struct sock {
 	__u16 sk_type;
 	__u16 sk_protocol;
 	__u8 sk_shutdown;
+	int sk_sndbuf;
+	int sk_wmem_queued;
 	struct socket *sk_socket;
 };
 

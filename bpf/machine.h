@@ -12,8 +12,8 @@
  */
 #pragma once
 
+#include "chunks.h"
 #include "http1.h"
-#include "source.h"
 
 #define MISSES_MAX 16
 #define SEGMENT_GAP_MAX (1 << 30)
@@ -157,6 +157,22 @@ static __always_inline bool response_complete(const struct conn *c, __u32 oversh
 	return c->response_want != UNKNOWN && c->rec.response_bytes - overshoot >= c->response_want;
 }
 
+/* Its framing says that more is to come. */
+static __always_inline bool response_incomplete(const struct conn *c)
+{
+	if (c->state == S_RESPONSE_HEAD || c->head_open)
+		return true;
+	if (c->chunked)
+		return c->chunked == CHUNKED_FOLLOWED && !c->chunk_end;
+	return c->response_want != UNKNOWN && c->rec.response_bytes < c->response_want;
+}
+
+/* Only the next request or the connection's end tells where it ends. */
+static __always_inline bool response_unframed(const struct conn *c)
+{
+	return c->chunked ? c->chunked == CHUNKED_LOST : c->response_want == UNKNOWN;
+}
+
 /* Sends the exchange under way, as it is. The caller moves the state on. */
 static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bool complete)
 {
@@ -201,19 +217,39 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 	}
 }
 
-/* emit, and ready for the next exchange. A prediction of what a send would take that did not come true is taken back. */
-static __always_inline void finish(struct conn *c, struct slot *s, __u32 overshoot, __u16 flags)
+/* A prediction of what a send would take that did not come true is taken back. */
+static __always_inline void take_back(struct conn *c, __u32 overshoot)
 {
 	if (c->rec.role == ROLE_CLIENT)
 		c->rec.request_bytes -= overshoot < c->rec.request_bytes ? overshoot : c->rec.request_bytes;
 	else
 		c->rec.response_bytes -= overshoot < c->rec.response_bytes ? overshoot : c->rec.response_bytes;
+}
+
+/* emit, and ready for the next exchange. */
+static __always_inline void finish(struct conn *c, struct slot *s, __u16 flags)
+{
 	bool complete = response_complete(c, 0);
 
 	c->state = S_IDLE;
 	emit(c, s, flags, complete);
 	c->rec.seq++;
 	c->older = 0;
+}
+
+/* The response is complete by its framing, and nothing of the request is still to come: the exchange ends there and then. */
+static __always_inline bool is_over(const struct conn *c)
+{
+	return c->state == S_RESPONSE && !c->head_open && !c->request_left && response_complete(c, 0);
+}
+
+static __always_inline void end_complete(struct conn *c)
+{
+	struct slot *s = slot_of(c);
+
+	finish(c, s, 0);
+	if (s)
+		s->busy = 0;
 }
 
 static __always_inline void identify(struct conn *c)
@@ -228,7 +264,7 @@ static __always_inline void identify(struct conn *c)
 
 /* Stream mode: one fragment, whose captured bytes are already in f->data. */
 static __always_inline void send_fragment(struct conn *c, struct fragment *f, bool request, __u64 now, __u64 arrived,
-					  __u64 length, __u32 captured, __u16 flags)
+					  __u64 length, __u32 captured, __u16 flags, __u64 chunks)
 {
 	__u64 *total = request ? &c->rx_total : &c->tx_total;
 
@@ -237,7 +273,7 @@ static __always_inline void send_fragment(struct conn *c, struct fragment *f, bo
 	f->rec.flags = (c->rec.flags & F_UNIX) | flags | (request ? F_REQUEST_DIRECTION : 0);
 	f->rec.arrived = arrived;
 	f->rec.read = now;
-	f->rec.responded = 0;
+	f->rec.responded = chunks;
 	f->rec.finished = now;
 	f->rec.request_bytes = length;
 	f->rec.response_bytes = *total;
@@ -260,7 +296,7 @@ __noinline int stream_piece(__u64 key, __u32 request, __u64 length, __u32 captur
 	struct work *w = work();
 
 	if (c && f && w)
-		send_fragment(c, f, request != 0, w->now, w->arrived, length, captured, 0);
+		send_fragment(c, f, request != 0, w->now, w->arrived, length, captured, 0, 0);
 	return 0;
 }
 
@@ -302,11 +338,18 @@ static __always_inline void stream_data(__u64 key, bool request, struct source *
 		stream_source(key, request, src, kind, STREAM_WHOLE / FRAGMENT_MAX);
 }
 
-/* From a captured head: what of the exchange under way user space has not seen yet. */
+/*
+ * What of the exchange under way user space has not seen yet: the captured bytes, and of what followed how much that was, when
+ * the last of it passed, and where in a chunked body it ended.
+ */
 static __always_inline void stream_captured(struct conn *c, struct slot *s, bool request)
 {
 	__u32 zero = 0, from = request ? 0 : c->rec.request_len;
 	__u32 n = request ? c->rec.request_len : c->rec.response_len;
+	__u64 length = request ? c->rec.request_bytes : c->rec.response_bytes;
+	__u64 chunks = request ? c->request_chunks : c->chunks;
+	__u64 at = !request ? c->rec.responded : c->rec.read ? c->rec.read : c->rec.arrived;
+	bool followed = (request ? c->request_chunked : c->chunked) == CHUNKED_FOLLOWED;
 	struct fragment *f = bpf_map_lookup_elem(&fragments, &zero);
 
 	if (!f)
@@ -316,12 +359,11 @@ static __always_inline void stream_captured(struct conn *c, struct slot *s, bool
 		n = FRAGMENT_MAX;
 	if (!s || from > CFG.head_max || n == 0 || bpf_probe_read_kernel(f->data, n, s->data + from))
 		n = 0;
-	if (request)
-		send_fragment(c, f, true, c->rec.read ? c->rec.read : c->rec.arrived, c->rec.arrived,
-			      c->rec.request_bytes, n, c->older ? F_OLDER : 0);
-	else
-		send_fragment(c, f, false, c->rec.responded, c->rec.responded, c->rec.response_bytes, n,
-			      c->chunk_end ? F_CHUNKED_END : 0);
+	__u32 head = n < length ? n : length;
+
+	send_fragment(c, f, request, at, request ? c->rec.arrived : at, head, n, request && c->older ? F_OLDER : 0, 0);
+	if (length > head || followed)
+		send_fragment(c, f, request, request ? at : c->rec.finished, 0, length - head, 0, followed ? F_CHUNKS : 0, chunks);
 }
 
 /* Switches to stream mode; what was captured of the exchange under way goes first. */
@@ -344,18 +386,47 @@ __noinline int stream_begin(__u64 key)
 	return 0;
 }
 
-static __always_inline void not_http(struct conn *c)
+/*
+ * An operation, of which these are the first n bytes, is no HTTP/1. A global function: what it finds would otherwise multiply
+ * the paths behind it.
+ */
+__noinline int not_http(__u64 key, __u64 first8, __u64 n)
 {
-	if (c->rec.seq || (c->older && ++c->misses < MISSES_MAX)) {
-		c->state = S_IDLE;
-		return;
-	}
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (!c)
+		return 0;
+	c->state = S_IDLE;
+	if (c->rec.seq)
+		return 0;
+	/* Of an older connection any operation may tell: the others begin in the middle of a message. */
+	__u8 other = look_at(first8, n);
+
+	if (other != OTHER_UNKNOWN)
+		c->rec.other = other;
+	if (c->older && ++c->misses < MISSES_MAX)
+		return 0;
+	identify(c);
+	if (c->rec.pid == CFG.self_pid)
+		c->rec.other = OTHER_NONE;
+	else if (!c->rec.other)
+		c->rec.other = OTHER_UNKNOWN;
 	c->state = S_OTHER;
 	count(C_NOT_HTTP);
+	return 0;
 }
 
-/* What the scanned head says of the request under way; false: there is more than one request in these bytes. */
-static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, __u64 length)
+/* The word of a chunked body that begins behind so many bytes of the operation in which its head ended. */
+static __always_inline __u64 chunks_begin(__u64 before)
+{
+	return before ? CHUNKS(CHUNK_BEFORE, 0, before & CHUNK_SIZE_MASK) : CHUNKS(CHUNK_SIZE, 0, 0);
+}
+
+/*
+ * What the scanned head says of the request under way, of which `total` bytes are the operation's; false: there is more than
+ * one request in these bytes.
+ */
+static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, __u64 length, __u64 total)
 {
 	__u32 end = SCAN_END(r);
 
@@ -375,6 +446,8 @@ static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, _
 	c->state = S_REQUEST;
 	if (r & SCAN_CHUNKED) {
 		c->request_left = UNKNOWN;
+		c->request_chunked = CHUNKED_FOLLOWED;
+		c->request_chunks = chunks_begin(end - (c->rec.request_bytes - total));
 		return true;
 	}
 	if (!SCAN_LENGTH_AT(r)) {
@@ -401,6 +474,7 @@ static __always_inline void exchange_reset(struct conn *c, const bool receive, _
 	c->rec.response_bytes = 0;
 	c->rec.response_len = 0;
 	*(__u32 *)&c->chunked = 0;
+	c->request_chunked = NOT_CHUNKED;
 	c->tail = 0;
 	c->response_want = UNKNOWN;
 	if (!receive) {
@@ -458,25 +532,20 @@ __noinline int request_parse(__u64 key, __u32 n)
 		return 0;
 	__u64 first8 = load8(s, 0), r = scan_head(c->slot, 0, n);
 
-	if ((first8 & 0xffff) == 0x0a0d) {
-		/* An empty line in front, which a server ignores. With more behind it user space finds the request. */
-		c->state = S_IDLE;
-		return c->rec.seq && n > 2;
-	}
 	if ((first8 & W_7) == W_HTTP1 && n >= 7 && c->rec.role == ROLE_UNKNOWN) {
 		/* The middle of an older connection: a response tells the role. */
 		c->rec.role = w->receive ? ROLE_CLIENT : ROLE_SERVER;
 		return 0;
 	}
 	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
-		not_http(c);
+		not_http(key, first8, n);
 		return 0;
 	}
 	exchange_begin(c, w);
 	if (c->state == S_OTHER)
 		return 0;
 	remember_start(c, first8);
-	if (frame_request(c, r, n, w->body))
+	if (frame_request(c, r, n, w->body, w->total))
 		return 0;
 	c->state = S_IDLE;
 	return 1;
@@ -496,11 +565,11 @@ __noinline int request_parse_more(__u64 key, __u32 n, __u32 before)
 	if (before < 8)
 		remember_start(c, load8(s, 0));
 	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
-		not_http(c);
+		not_http(key, load8(s, 0), n);
 		return 0;
 	}
 	c->rec.request_bytes += w->total;
-	if (frame_request(c, r, n, w->body))
+	if (frame_request(c, r, n, w->body, w->total))
 		return 0;
 	c->rec.request_bytes -= w->total;
 	c->rec.request_len = before;
@@ -522,6 +591,29 @@ static __always_inline void end_long_head(struct conn *c, struct source *src, co
 	c->request_left = 0;
 }
 
+/* Follows a chunked request's body through the operation; true: another request is behind it. */
+static __always_inline bool on_request_chunks(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
+{
+	c->request_chunks = chunks_follow(c->request_chunks, w, src, kind);
+	if (c->request_chunks >> 56 == CHUNK_LOST)
+		c->request_chunked = CHUNKED_LOST;
+	if (c->request_chunks >> 56 != CHUNK_DONE)
+		return false;
+	c->request_left = 0;
+	return src->len != 0;
+}
+
+/* Line ends at the start of a slot, of eight bytes at most. */
+static __always_inline __u32 line_ends(const struct slot *s, __u32 n)
+{
+	__u64 first8 = load8(s, 0);
+	__u32 i = 0;
+
+	for (; i < 8 && i < n && ((first8 & 0xff) == '\r' || (first8 & 0xff) == '\n'); i++)
+		first8 >>= 8;
+	return i;
+}
+
 /* The start of a request, or what may be one; true: the operation belongs to stream mode. */
 static __always_inline bool on_request(struct conn *c, struct work *w, struct slot *s, struct source *src,
 				       const enum source_kind kind)
@@ -540,6 +632,20 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 			count(C_LOST_UNREADABLE);
 		return false;
 	}
+	__u32 empty = line_ends(s, n);
+
+	if (empty) {
+		/* Empty lines in front, which a server passes over. */
+		source_restore(src, w);
+		source_forward(src, empty, kind);
+		w->saved = *src;
+		w->total = total = src->len;
+		n = total ? source_read(s->data, CFG.head_max, src, kind) : 0;
+		if (!n) {
+			s->busy = 0;
+			return false;
+		}
+	}
 	s->busy = c->rec.conn;
 	if (n == total && n == c->hint_request && n >= 16 && load8(s, 0) == c->first8 && load4(s, n - 4) == CRLFCRLF) {
 		/* Like the last one of this connection: one head and nothing else. */
@@ -555,6 +661,13 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 	s->busy = c->rec.conn;
 	bool stream = request_parse(w->si.key, n);
 
+	if (!stream && c->state == S_REQUEST && c->request_chunked) {
+		source_restore(src, w);
+		stream = on_request_chunks(c, w, src, kind);
+		if (stream)
+			c->state = S_IDLE;
+		return stream;
+	}
 	if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST) {
 		source_restore(src, w);
 		end_long_head(c, src, kind);
@@ -563,7 +676,7 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 }
 
 /* What the response's head says of its length. */
-static __always_inline void frame_response(struct conn *c, __u32 have, __u32 status, __u64 r, __u64 body)
+static __always_inline void frame_response(struct conn *c, __u32 have, __u32 status, __u64 r, const struct work *w)
 {
 	__u32 end = SCAN_END(r);
 
@@ -574,18 +687,22 @@ static __always_inline void frame_response(struct conn *c, __u32 have, __u32 sta
 	if (c->bodyless || status == 204 || status == 304) {
 		c->response_want = end;
 	} else if (r & SCAN_CHUNKED) {
-		c->chunked = 1;
-	} else if (body != UNKNOWN) {
-		c->response_want = end + body;
+		c->chunked = CHUNKED_FOLLOWED;
+		c->chunks = chunks_begin(end - (c->rec.response_bytes - w->total));
+	} else if (w->body != UNKNOWN) {
+		c->response_want = end + w->body;
 		c->hint_response = end;
 		c->hint_length = SCAN_LENGTH_AT(r);
 	}
 }
 
-/*
- * What `have` captured bytes of a response say, once it is known that they are more than a few. Returns 1 when the head
- * is incomplete: more bytes of the operation help.
- */
+enum parsed {
+	PARSED,
+	PARSED_OPEN,    /* the head is incomplete: more bytes of the operation help */
+	PARSED_INTERIM, /* an interim head, with more behind it */
+};
+
+/* What `have` captured bytes of a response say, once it is known that they are more than a few. */
 __noinline int response_parse(__u64 key, __u32 have)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
@@ -603,7 +720,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 	if ((load8(s, at) & W_7) != W_HTTP1) {
 		/* Not an answer in HTTP/1. On a first exchange the request only looked like one. */
 		if (!c->rec.seq && (c->rec.flags & F_HEAD_CUT || c->rec.request_len < 16))
-			not_http(c);
+			not_http(key, load8(s, 0), at);
 		return 0;
 	}
 	__u64 r = scan_head(c->slot, at, have);
@@ -614,20 +731,27 @@ __noinline int response_parse(__u64 key, __u32 have)
 			c->rec.response_bytes = c->rec.response_len = 0;
 			c->rec.responded = c->rec.finished = 0;
 			c->state = S_REQUEST;
+			return PARSED;
 		}
-		return 0; /* otherwise the final head is behind it: user space looks there */
+		if (SCAN_END(r) && SCAN_END(r) < c->rec.response_bytes && c->rec.response_bytes - SCAN_END(r) < w->total) {
+			c->rec.response_bytes -= SCAN_END(r);
+			return PARSED_INTERIM;
+		}
+		c->head_open = !SCAN_END(r) && have < RESPONSE_MAX;
+		return c->head_open ? PARSED_OPEN : PARSED;
 	}
-	frame_response(c, have, status, r, w->body);
+	frame_response(c, have, status, r, w);
 	if (c->response_want != UNKNOWN && SCAN_LENGTH_AT(r)) {
 		c->hint_digits = load8(s, at + SCAN_LENGTH_AT(r) + 16);
 		c->hint_want = c->response_want;
 	}
 	if (status == 101 || (status / 100 == 2 && load8(s, 0) == W_CONNECT)) {
-		finish(c, s, 0, 0);
+		finish(c, s, 0);
 		s->busy = 0;
 		c->state = S_OTHER;
+		c->rec.other = OTHER_NONE;
 	}
-	return c->head_open;
+	return c->head_open ? PARSED_OPEN : PARSED;
 }
 
 /* The bytes that a hint tells of in a response's head are where and what they were in the last one. */
@@ -640,13 +764,49 @@ static __always_inline bool like_last_response(const struct conn *c, const struc
 	       load8(s, at + c->hint_length + 16) == c->hint_digits && c->first8 != W_CONNECT;
 }
 
+/* Captures and parses bytes of the response's head, its first ones or more of it; PARSED_INTERIM: another head is behind it. */
+static __always_inline enum parsed take_response_head(struct conn *c, struct slot *s, struct work *w, struct source *src,
+						      const enum source_kind kind, bool first)
+{
+	__u32 at = c->rec.request_len, had = c->rec.response_len, hint = c->hint_response;
+	__u32 n = append_step(s, at + had, at + RESPONSE_MAX, src, kind), have = had + n;
+
+	if (!n) {
+		c->state = S_RESPONSE;
+		c->head_open = 0;
+		if (first)
+			c->rec.flags |= F_UNREADABLE;
+		return PARSED;
+	}
+	if (have < 12) {
+		c->rec.response_len = have;
+		c->state = S_RESPONSE_HEAD;
+		return PARSED;
+	}
+	if (!had && hint >= 24 && hint <= have && !c->bodyless && like_last_response(c, s, at)) {
+		/* Framed like the last one of this connection. */
+		c->rec.response_len = hint;
+		c->response_want = c->hint_want;
+		c->state = S_RESPONSE;
+		return PARSED;
+	}
+	__u64 key = w->si.key;
+	enum parsed p = response_parse(key, have);
+
+	if (p == PARSED_OPEN && src->len) {
+		have = source_append(s, c->slot, at + have, at + RESPONSE_MAX, src, kind) - at;
+		p = response_parse(key, have);
+	}
+	return p;
+}
+
+#define INTERIM_MAX 3 /* heads in front of the final one in one operation */
+
 /* Bytes of the response's head: its first ones, or more of a head that came in pieces. */
 static __always_inline void on_response_head(struct conn *c, struct work *w, struct source *src,
 					     const enum source_kind kind)
 {
-	__u64 key = w->si.key;
 	struct slot *s = slot_of(c);
-	__u32 at = c->rec.request_len, had = c->rec.response_len, n;
 	bool first = c->state == S_REQUEST || c->state == S_REQUEST_HEAD;
 
 	if (first) {
@@ -660,36 +820,29 @@ static __always_inline void on_response_head(struct conn *c, struct work *w, str
 		c->state = S_RESPONSE; /* evicted: counted when the exchange ends */
 		return;
 	}
-	n = append_step(s, at + had, at + RESPONSE_MAX, src, kind);
-	if (!n) {
-		c->state = S_RESPONSE;
-		c->head_open = 0;
-		if (first)
-			c->rec.flags |= F_UNREADABLE;
-		return;
-	}
-	__u32 have = had + n, hint = c->hint_response;
-
-	if (have < 12) {
-		c->rec.response_len = have;
-		c->state = S_RESPONSE_HEAD;
-		return;
-	}
-	if (!had && hint >= 24 && hint <= have && !c->bodyless && like_last_response(c, s, at)) {
-		/* Framed like the last one of this connection. */
-		c->rec.response_len = hint;
-		c->response_want = c->hint_want;
-		c->state = S_RESPONSE;
-		return;
-	}
-	if (response_parse(key, have) && src->len) {
-		have = source_append(s, c->slot, at + have, at + RESPONSE_MAX, src, kind) - at;
-		response_parse(key, have);
+	for (int i = 0; i < INTERIM_MAX; i++) {
+		if (take_response_head(c, s, w, src, kind, first) != PARSED_INTERIM)
+			break;
+		/* As if it had not been. */
+		source_restore(src, w);
+		source_forward(src, w->total - c->rec.response_bytes, kind);
+		w->saved = *src;
+		w->total = src->len;
+		c->rec.response_len = 0;
 	}
 }
 
-static __always_inline void note_tail(struct conn *c, struct source *src, const enum source_kind kind)
+/* Follows a chunked response's body through the operation; what cannot be followed is judged by its last bytes. */
+static __always_inline void on_response_chunks(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
 {
+	if (c->chunked == CHUNKED_FOLLOWED) {
+		c->chunks = chunks_follow(c->chunks, w, src, kind);
+		c->chunk_end = c->chunks >> 56 == CHUNK_DONE;
+		if (c->chunks >> 56 != CHUNK_LOST)
+			return;
+		c->chunked = CHUNKED_LOST;
+		source_restore(src, w);
+	}
 	c->tail = source_tail(c->tail, src, kind);
 	c->chunk_end = (c->tail & W_7) == CHUNKED_END;
 }
@@ -699,15 +852,15 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 	if (c->state == S_IDLE) {
 		/* Who was asked nothing and speaks first does not speak HTTP. */
 		if (!c->rec.seq && !c->older)
-			not_http(c);
+			not_http(w->si.key, source_first8(src, kind), src->len);
 		return;
 	}
+	w->saved = *src;
 	if (c->state != S_RESPONSE || c->head_open) {
-		w->saved = *src;
 		on_response_head(c, w, src, kind);
 		if (c->chunked) {
 			source_restore(src, w);
-			note_tail(c, src, kind);
+			on_response_chunks(c, w, src, kind);
 		}
 		return;
 	}
@@ -720,7 +873,7 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 	c->rec.finished = w->now;
 	c->swept = 0;
 	if (c->chunked)
-		note_tail(c, src, kind);
+		on_response_chunks(c, w, src, kind);
 }
 
 /* More bytes in the direction of requests while an exchange is under way; true: they belong to stream mode. */
@@ -736,7 +889,18 @@ static __always_inline bool on_request_more(struct conn *c, struct work *w, stru
 			c->rec.request_bytes += n;
 			return false;
 		}
-		return request_parse_more(key, source_append(s, c->slot, before, CFG.head_max, src, kind), before);
+		if (request_parse_more(key, source_append(s, c->slot, before, CFG.head_max, src, kind), before))
+			return true;
+		if (c->state != S_REQUEST || !c->request_chunked)
+			return false;
+		c->rec.request_bytes -= n; /* until it is known that they belong to this request alone */
+		source_restore(src, w);
+	}
+	if (c->request_chunked == CHUNKED_FOLLOWED && c->request_left) {
+		if (on_request_chunks(c, w, src, kind))
+			return true;
+		c->rec.request_bytes += n;
+		return false;
 	}
 	if (c->request_left == UNKNOWN || n <= c->request_left) {
 		c->rec.request_bytes += n;
@@ -754,31 +918,68 @@ static __always_inline bool next_request(const struct conn *c, __u32 overshoot)
 {
 	if (c->state != S_RESPONSE || (c->request_left != 0 && c->request_left != UNKNOWN))
 		return false;
-	return (!c->chunked && c->response_want == UNKNOWN && c->request_left == 0) || response_complete(c, overshoot);
+	return (response_unframed(c) && c->request_left == 0) || response_complete(c, overshoot);
 }
 
-/* The connection ended: so does the exchange under way, if there is one. */
-static __always_inline void end_exchange(struct conn *c, __u64 key, __u32 overshoot, __u64 at)
+/*
+ * The instant at which the exchange under way was cut off: when this end closes, which is now, or when it could know that the
+ * other had, unless it went on to read.
+ */
+static __always_inline __u64 cut_at(const struct conn *c, __u64 now)
 {
+	__u64 begun = c->rec.read ? c->rec.read : c->rec.arrived;
+
+	if (!c->ended || c->ended < begun)
+		return now;
+	return c->ended > c->active ? c->ended : c->active;
+}
+
+/* The connection ended: so does the exchange under way, if there is one; at: when, should it have been cut off. */
+static __always_inline void end_exchange(struct conn *c, __u32 overshoot, __u64 at)
+{
+	__u16 flags = F_CLOSED;
+
 	switch (c->state) {
 	case S_REQUEST_HEAD:
 		if (c->rec.request_len < 16)
 			return;
 		/* fall through */
 	case S_REQUEST:
+		take_back(c, overshoot);
 		c->rec.finished = at;
 		break;
 	case S_RESPONSE:
 	case S_RESPONSE_HEAD:
+		take_back(c, overshoot);
+		if (response_incomplete(c)) {
+			c->rec.finished = at;
+			flags |= F_CUT;
+		}
 		break;
 	default:
 		return;
 	}
 	struct slot *s = slot_of(c);
 
-	finish(c, s, overshoot, F_CLOSED);
+	finish(c, s, flags);
 	if (s)
 		s->busy = 0;
+}
+
+/* The same where user space follows the connection. */
+static __always_inline void end_connection(struct conn *c, __u32 overshoot, __u64 at, enum context context)
+{
+	__u32 index = context;
+	struct fragment *f;
+
+	if (c->state != S_STREAM) {
+		end_exchange(c, overshoot, at);
+		return;
+	}
+	f = bpf_map_lookup_elem(&fragments, &index);
+	if (f)
+		send_fragment(c, f, false, at, 0, 0, 0, F_CLOSED, 0);
+	c->state = S_OTHER;
 }
 
 /* The connection's state, made when a data hook is the first to see it. */
@@ -790,7 +991,7 @@ static __always_inline struct conn *conn_of(const struct sockinfo *si, __u32 sta
 	if (c && c->generation == si->generation)
 		return c;
 	if (c) {
-		end_exchange(c, key, 0, c->active);
+		end_connection(c, 0, cut_at(c, c->active), IN_PROCESS);
 		conn_remove(c, key);
 	}
 	c = si->local_port || si->family == AF_UNIX ? conn_add(si, ROLE_UNKNOWN, true, IN_PROCESS) : NULL;
@@ -820,6 +1021,8 @@ static __always_inline void count_untracked(struct source *src, const enum sourc
 		}
 		if (!is_token_char(b))
 			return;
+		if (i == 7 && b >= 'A' && b <= 'Z')
+			count(C_LOST_MAP_FULL); /* a method of eight or more letters */
 	}
 }
 
@@ -836,14 +1039,6 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 
 	if (n != c->hint_request)
 		return false;
-	if (c->state == S_RESPONSE) {
-		__s32 over = receive ? c->wseq - STEP_READ(o, write_seq) : 0;
-		__u32 overshoot = over > 0 ? over : 0;
-
-		if (!next_request(c, overshoot))
-			return false;
-		finish(c, s, overshoot, 0);
-	}
 	if (c->state != S_IDLE || !s)
 		return false;
 	if (n < 16 || n > CFG.head_max || n > o->piece)
@@ -909,7 +1104,7 @@ static __always_inline bool usual(struct conn *c, const struct step *o, const bo
 	__u32 *end = receive ? &c->rseq : &c->wseq;
 	__u8 role = c->rec.role;
 
-	if (*end != o->start || !o->n)
+	if (*end != o->start || !o->n || c->ended)
 		return false;
 	if (role == (receive ? ROLE_SERVER : ROLE_CLIENT)) {
 		if (!usual_request(c, o, receive, kind, typed))
@@ -921,6 +1116,8 @@ static __always_inline bool usual(struct conn *c, const struct step *o, const bo
 	c->active = o->now;
 	if (receive && *end == STEP_READ(o, rcv_nxt))
 		c->arrival = 0;
+	if (is_over(c) && (receive || o->sure || STEP_ROOM(o) > o->n))
+		end_complete(c);
 	return true;
 }
 
@@ -939,7 +1136,7 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		count_untracked(src, kind);
 		return 0;
 	}
-	if (c->state == S_OTHER)
+	if (c->state == S_OTHER || (!receive && w->si.shut))
 		return 0;
 
 	__u32 n = src->len, *end = receive ? &c->rseq : &c->wseq;
@@ -949,10 +1146,15 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 	bool request = c->rec.role == ROLE_UNKNOWN || (c->rec.role == ROLE_SERVER) == receive;
 	bool drained = receive && start + n == w->si.rcv_nxt;
 
+	bool sure = receive || w->sure || w->si.room > n;
+
 	if (fresh <= 0) {
 		/* Seen before: a peek, or the next step of a send. */
-		if (!receive && !request && c->state == S_RESPONSE)
+		if (!receive && !request && c->state == S_RESPONSE) {
 			c->rec.finished = w->now;
+			if (sure && is_over(c))
+				end_complete(c);
+		}
 		return 0;
 	}
 	*end = start + n;
@@ -986,8 +1188,10 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		w->saved = *src;
 		struct slot *s = slot_of(c);
 
-		if (next_request(c, overshoot))
-			finish(c, s, overshoot, 0);
+		if (next_request(c, overshoot)) {
+			take_back(c, overshoot);
+			finish(c, s, 0);
+		}
 		stream = c->state == S_IDLE ? on_request(c, w, s, src, kind) : on_request_more(c, w, s, src, kind);
 		if (stream) {
 			source_restore(src, w);
@@ -997,6 +1201,10 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 	}
 	if (drained)
 		c->arrival = 0;
+	if (sure && is_over(c))
+		end_complete(c);
+	else if (receive && c->ended && w->si.rcv_nxt - (start + n) <= 1)
+		end_connection(c, overshoot, cut_at(c, w->now), IN_PROCESS); /* nothing is left to read, but for the peer's FIN */
 	return 0;
 }
 
@@ -1008,15 +1216,17 @@ __noinline int user_data(__u32 start)
 	return w ? on_data(w, start, &w->src, SRC_USER) : 0;
 }
 
-/* A send returned: what was handed over last went out now, or at a known instant. */
-static __always_inline void on_sent(__u64 key, __u64 at)
+/* A send returned: what was handed over last, up to write_seq, went out now, or at a known instant. */
+static __always_inline void on_sent(__u64 key, __u64 at, __u32 write_seq)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
-	if (c && c->rec.role == ROLE_SERVER && c->state == S_RESPONSE) {
-		c->rec.finished = at ?: bpf_ktime_get_ns();
-		c->active = c->rec.finished;
-	}
+	if (!c || c->rec.role != ROLE_SERVER || c->state != S_RESPONSE)
+		return;
+	c->rec.finished = at ?: bpf_ktime_get_ns();
+	c->active = c->rec.finished;
+	if (c->wseq == write_seq && is_over(c))
+		end_complete(c);
 }
 
 /* The connection, where bytes that arrive now are its first that are unread. */
@@ -1044,54 +1254,58 @@ static __always_inline void on_established(const struct sockinfo *si, __u8 role)
 	if (!port_wanted(si->local_port, si->remote_port))
 		return;
 	if (c) {
-		end_exchange(c, key, 0, c->active);
+		end_connection(c, 0, cut_at(c, c->active), IN_SOFTIRQ);
 		conn_remove(c, key);
 	}
 	conn_add(si, role, false, IN_SOFTIRQ);
 }
 
-/*
- * The application closed its end, or the connection is gone (gone). `open` tells that it was reset and the application
- * still has it: it may yet take bytes that were unread, or is about to see the end of a read.
- */
-static __always_inline void on_close(const struct sockinfo *si, bool gone, bool open)
+/* How far what was seen of a send is ahead of what was taken. */
+static __always_inline __u32 overshoot_of(const struct conn *c, const struct sockinfo *si)
+{
+	__s32 over = c->wseq - si->write_seq;
+
+	return over > 0 ? over : 0;
+}
+
+/* The application closed its end: it neither reads nor hands over any more. */
+static __always_inline void on_shutdown(const struct sockinfo *si)
 {
 	__u64 key = si->key;
-	__u32 one = 1;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (c)
+		end_connection(c, overshoot_of(c, si), cut_at(c, bpf_ktime_get_ns()), IN_SOFTIRQ);
+}
+
+/*
+ * The other end closed, or the connection is over: nothing more arrives. The application may yet take what is unread, and a
+ * call that took or gave bytes may not have returned, which is when most hooks see it: then the exchange goes on until that
+ * is done, or this end is closed. `fin` and `sent_fin`: a number of either stream is the FIN's.
+ */
+static __always_inline void on_ended(const struct sockinfo *si, bool fin, bool sent_fin)
+{
+	__u64 key = si->key, now = bpf_ktime_get_ns();
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
 	if (!c)
 		return;
-	__s32 over = c->wseq - si->write_seq;
-	__u32 overshoot = over > 0 ? over : 0;
-	__u64 now = bpf_ktime_get_ns();
-
-	__s32 unseen = si->copied_seq - c->rseq;
-
-	open = open && c->state != S_OTHER && c->state != S_STREAM;
-	if (open && (si->rcv_nxt != si->copied_seq || ((over < 0 || unseen > 0) && !(c->rec.flags & F_UNIX)))) {
-		/*
-		 * Bytes are there to be read, or a call that took or gave bytes has not returned yet, and it is its return
-		 * that most hooks see. The sweep ends what is then left.
-		 */
-		c->closing = 1;
-		c->active = now;
+	if (!c->ended)
+		c->ended = now;
+	if (si->rcv_nxt - si->copied_seq > fin || (__s32)(si->copied_seq - c->rseq) > fin ||
+	    (__s32)(si->write_seq - c->wseq) > sent_fin)
 		return;
-	}
-	if (gone || c->state == S_RESPONSE || c->state == S_RESPONSE_HEAD)
-		end_exchange(c, key, overshoot, now);
-	if (open) {
-		c->closing = 1;
-		c->active = now;
-		return;
-	}
-	if (!gone)
-		return;
-	if (c->state == S_STREAM) {
-		struct fragment *f = bpf_map_lookup_elem(&fragments, &one);
+	end_connection(c, overshoot_of(c, si), cut_at(c, now), IN_SOFTIRQ);
+}
 
-		if (f)
-			send_fragment(c, f, false, now, 0, 0, 0, F_CLOSED);
-	}
+/* The socket is closed and gone. */
+static __always_inline void on_gone(const struct sockinfo *si)
+{
+	__u64 key = si->key;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (!c)
+		return;
+	end_connection(c, overshoot_of(c, si), cut_at(c, bpf_ktime_get_ns()), AT_END);
 	conn_remove(c, key);
 }

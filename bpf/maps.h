@@ -29,7 +29,10 @@ struct conn {
 	__u64 generation;    /* Unix sockets: which one it is, to notice a reused address */
 	__u64 hint_digits;   /* the last response's Content-Length, its first digits */
 	__u64 hint_want;     /* and the response_want that followed */
-	__u64 tail;          /* last bytes of a chunked response */
+	__u64 tail;          /* last bytes of a chunked response whose chunks are not followed */
+	__u64 chunks;        /* where in a chunked response the next byte falls; see CHUNKS */
+	__u64 request_chunks; /* the same of a chunked request */
+	__u64 ended;         /* when this end could know that the other has closed or was reset; 0: it has not */
 	__u64 number;        /* TCP: a pointer on its way to become one: what is read from here has no type for the verifier.
 				Unix: the address of its struct sock */
 	__u64 tx_total, rx_total; /* stream mode: bytes of each direction so far */
@@ -40,16 +43,43 @@ struct conn {
 	__u16 hint_length;   /* where in it Content-Length stood */
 	__u8 state;
 	__u8 bodyless;     /* the request under way is HEAD */
-	__u8 chunked;      /* the response under way is chunked; this and the next three are reset as one word */
+	__u8 chunked;      /* enum chunked, of the response; this and the next three are reset as one word */
 	__u8 chunk_end;    /* its final chunk was seen */
 	__u8 swept;
 	__u8 head_open; /* the response's head is incomplete */
 	__u8 misses; /* starts of an older connection that were no request */
 	__u8 older;  /* joined in the middle */
-	__u8 closing;   /* reset by the peer while bytes were unread: they may still be read */
+	__u8 request_chunked; /* enum chunked, of the request */
 	__u8 witnessed; /* Unix: from here on every arrival is noted when it happens */
 	__u32 slot;     /* where its heads are, unless that was taken by another connection */
 };
+
+enum chunked {
+	NOT_CHUNKED,
+	CHUNKED_FOLLOWED, /* chunk by chunk */
+	CHUNKED_LOST,     /* its end is guessed from the last bytes */
+};
+
+/*
+ * Where in a chunked body the next byte falls, in one word: a state, whether the current size has digits, and the size so
+ * far or what is left of it. internal/http.chunked has the same states.
+ */
+enum chunk_state {
+	CHUNK_SIZE,    /* the first or a further digit of a size */
+	CHUNK_LINE,    /* the rest of a size's line */
+	CHUNK_DATA,
+	CHUNK_END,     /* the line end behind data */
+	CHUNK_TRAILER, /* the start of a trailer's line, or of the last, empty one */
+	CHUNK_CR,      /* behind a CR at such a start */
+	CHUNK_FIELD,   /* inside a trailer's line */
+	CHUNK_BEFORE,  /* in front of the body: as many bytes of the head as the size says */
+	CHUNK_DONE,
+	CHUNK_LOST,
+};
+
+#define CHUNKS(state, digits, size) ((__u64)(state) << 56 | (__u64)(digits) << 48 | (size))
+#define CHUNK_SIZE_MASK ((1ULL << 48) - 1)
+#define CHUNK_READ 32       /* bytes of framing that are looked at at a time */
 
 _Static_assert(offsetof(struct conn, chunked) % 4 == 0 && offsetof(struct conn, head_open) == offsetof(struct conn, chunked) + 3,
 	       "four marks in one word");
@@ -86,9 +116,10 @@ struct sockinfo {
 	__u64 mstamp_ns;  /* when the newest bytes may have come, if no hook has noted it; 0: no telling */
 	__u64 generation; /* Unix: which one it is */
 	__u32 write_seq, copied_seq, rcv_nxt;
+	__u32 room; /* TCP: bytes that a send takes without waiting */
 	__u16 local_port, remote_port;
 	__u16 family;
-	__u16 pad;
+	__u16 shut; /* TCP: nothing can be handed over any more */
 };
 
 /*
@@ -107,6 +138,12 @@ struct work {
 	__u32 receive;   /* read by the application, or handed over by it */
 	__u32 total;     /* its bytes */
 	__u64 slots;     /* taken so far: where this processor looks next */
+	__u64 chunk_size;  /* a body's chunks: as in the connection's word */
+	__u32 chunk_state;
+	__u32 chunk_digits; /* the size has some */
+	__u32 sure; /* what is handed over will be taken: it was, or there is room */
+	__u32 pad;
+	__u8 bytes[CHUNK_READ];
 };
 
 struct {
@@ -139,10 +176,12 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-/* Index 0 for process context, 1 for softirq, which may interrupt it. */
+/* Places of their own for programs that may interrupt each other. */
 enum context {
 	IN_PROCESS,
-	IN_SOFTIRQ,
+	IN_SOFTIRQ, /* connections' states */
+	AT_END,     /* and their sockets' end */
+	CONTEXTS,
 };
 
 /* New elements start as copies of it, complete: another processor may find them at once. */
@@ -155,7 +194,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, CONTEXTS);
 	__type(key, __u32);
 	__type(value, struct fragment);
 } fragments SEC(".maps");
@@ -196,8 +235,11 @@ struct {
 	__type(value, __u64);
 } sends SEC(".maps");
 
-/* Names the enumeration in the object's type information, for the Go side. */
+/* Name the enumerations in the object's type information, for the Go side. */
 const enum counter counter_type __attribute__((unused)) = C_LOST_RING_FULL;
+const enum conn_state conn_state_type __attribute__((unused)) = S_IDLE;
+const enum record_role record_role_type __attribute__((unused)) = ROLE_UNKNOWN;
+const enum other other_type __attribute__((unused)) = OTHER_NONE;
 
 static __always_inline struct work *work(void)
 {

@@ -25,6 +25,8 @@ struct step {
 	__u64 piece; /* bytes at ptr, at most n */
 	__u64 now;
 	const struct tcp_sock *tp; /* read with STEP_READ */
+	const struct sock *sk;     /* the same */
+	bool sure; /* it has been taken */
 };
 
 /* A field of the operation's socket: directly where the verifier knows the pointer's type (`typed`, a constant). */
@@ -32,6 +34,23 @@ struct step {
 	({                                                             \
 		const struct tcp_sock *tp_ = (o)->tp;                  \
 		typed ? tp_->field : BPF_CORE_READ(tp_, field);        \
+	})
+
+/*
+ * Bytes that a send takes without waiting for room. What the memory of socket buffers takes beside their bytes is allowed for:
+ * a sixteenth, and a page.
+ */
+#define SEND_ROOM(buffer, queued)                                                      \
+	({                                                                             \
+		__s32 room_ = (buffer) - (queued);                                     \
+		room_ > 4096 ? (__u32)room_ - 4096 - ((__u32)room_ >> 4) : (__u32)0;   \
+	})
+
+#define STEP_ROOM(o)                                                                                                  \
+	({                                                                                                            \
+		const struct sock *sk_ = (o)->sk;                                                                     \
+		typed ? SEND_ROOM(sk_->sk_sndbuf, sk_->sk_wmem_queued)                                                \
+		      : SEND_ROOM(BPF_CORE_READ(sk_, sk_sndbuf), BPF_CORE_READ(sk_, sk_wmem_queued));                 \
 	})
 
 /* Copies its first n bytes, which the caller has bounded. */
@@ -100,6 +119,36 @@ static __always_inline void source_skip(struct source *src, __u32 seen)
 	if (seen > src->piece)
 		source_none(src); /* further into a vector than is worth following */
 	source_advance(src, seen);
+}
+
+/* Passes over n bytes of user memory, whose source is the work area's. */
+__noinline int forward_user(__u32 n)
+{
+	struct work *w = work();
+
+	if (!w)
+		return 0;
+	for (int i = 0; i < SEGMENTS_MAX; i++) {
+		__u64 piece = source_piece(&w->src);
+
+		if (piece > n)
+			piece = n;
+		source_advance(&w->src, piece);
+		n -= piece;
+		if (!n)
+			return 0;
+	}
+	source_none(&w->src);
+	w->src.len -= n < w->src.len ? n : w->src.len;
+	return 0;
+}
+
+static __always_inline void source_forward(struct source *src, __u32 n, const enum source_kind kind)
+{
+	if (kind == SRC_USER)
+		forward_user(n);
+	else
+		source_advance(src, n);
 }
 
 static __always_inline void source_restore(struct source *src, const struct work *w)

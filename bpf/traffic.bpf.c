@@ -51,6 +51,15 @@ static __always_inline bool tcp_info(struct sock *sk, struct sockinfo *si)
 	return true;
 }
 
+/* What of a socket that is known by its address only is shut down. */
+static __always_inline __u8 shut_of(const struct sock *sk)
+{
+	__u8 shut = 0;
+
+	bpf_core_read(&shut, sizeof(shut), &sk->sk_shutdown);
+	return shut;
+}
+
 /* A socket known by its address only. */
 static __always_inline bool probe_info(const struct sock *sk, struct sockinfo *si)
 {
@@ -69,6 +78,8 @@ static __always_inline bool probe_info(const struct sock *sk, struct sockinfo *s
 	si->copied_seq = BPF_CORE_READ(tp, copied_seq);
 	si->rcv_nxt = BPF_CORE_READ(tp, rcv_nxt);
 	si->mstamp_ns = BPF_CORE_READ(tp, tcp_mstamp) * 1000;
+	si->room = SEND_ROOM(BPF_CORE_READ(sk, sk_sndbuf), BPF_CORE_READ(sk, sk_wmem_queued));
+	si->shut = shut_of(sk) & SEND_SHUTDOWN;
 	return true;
 }
 
@@ -348,6 +359,8 @@ static __always_inline void step_positions(struct step *o, const struct tcp_sock
 	o->n = n;
 	o->start = receive ? tp->copied_seq - n : tp->write_seq;
 	o->tp = tp;
+	o->sk = NULL;
+	o->sure = false;
 	o->now = bpf_ktime_get_ns();
 }
 
@@ -365,6 +378,7 @@ static __always_inline bool usual_send(struct sock *sk, const struct msghdr *msg
 	if (!tp)
 		return false;
 	step_positions(&o, tp, false, n);
+	o.sk = sk;
 	return next_buffer(&msg->msg_iter, &o, c) && usual(c, &o, false, SRC_USER, true);
 }
 
@@ -388,7 +402,7 @@ static __always_inline bool usual_receive(struct sock *sk, const struct msghdr *
 static __always_inline bool usual_probed(const struct sock *sk, const struct msghdr *msg, __u32 n, const bool receive)
 {
 	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
-	struct step o = { .n = n, .tp = tp };
+	struct step o = { .n = n, .tp = tp, .sk = sk };
 	bool done;
 	struct conn *c = known(sk, &done);
 
@@ -408,6 +422,7 @@ static __always_inline struct work *begin(const void *sk, bool receive, __u64 n)
 		return NULL;
 	set_key(w, sk);
 	w->si.mstamp_ns = w->si.generation = 0;
+	w->si.room = w->si.shut = w->sure = 0;
 	w->src = (struct source){ .len = n };
 	w->now = bpf_ktime_get_ns();
 	w->receive = receive;
@@ -427,8 +442,11 @@ static __always_inline struct work *begin_tcp(struct sock *sk, bool receive, __u
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
 	w = tp ? begin(sk, receive, n) : NULL;
-	if (w)
+	if (w) {
 		tcp_positions(tp, &w->si);
+		w->si.room = SEND_ROOM(sk->sk_sndbuf, sk->sk_wmem_queued);
+		w->si.shut = sk->sk_shutdown & SEND_SHUTDOWN;
+	}
 	return w;
 }
 
@@ -582,7 +600,7 @@ static __always_inline int handle_unix_sent(const struct sock *sk, __s64 ret)
 
 		*unix_sent_at(c) = 0;
 		c->wact += ret;
-		on_sent(key, at);
+		on_sent(key, at, c->wact);
 	}
 	return 0;
 }
@@ -596,7 +614,7 @@ static __always_inline int handle_unix_release(const struct sock *sk)
 	if (!c)
 		return 0;
 	si.write_seq = c->wact;
-	on_close(&si, true, false);
+	on_gone(&si);
 	return 0;
 }
 
@@ -621,26 +639,31 @@ static __always_inline int handle_state(struct sock *sk, int old, int new)
 			on_established(&si, old == TCP_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER);
 		return 0;
 	}
-	if (new != TCP_FIN_WAIT1 && new != TCP_LAST_ACK && new != TCP_CLOSE)
+	if (new != TCP_FIN_WAIT1 && new != TCP_LAST_ACK && new != TCP_CLOSE && new != TCP_CLOSE_WAIT)
 		return 0;
 	si.key = (__u64)sk;
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
+	__u8 shut = sk->sk_shutdown;
 
-	if (!tp)
+	if (!tp || !c)
 		return 0;
 	tcp_positions(tp, &si);
-	if (new == TCP_CLOSE) {
-		if (old == TCP_CLOSE_WAIT)
-			si.rcv_nxt--; /* the peer's FIN */
-		/* Both directions are shut down first where the application closes. */
-		on_close(&si, true, (sk->sk_shutdown & (RCV_SHUTDOWN | SEND_SHUTDOWN)) != (RCV_SHUTDOWN | SEND_SHUTDOWN));
+	switch (new) {
+	case TCP_CLOSE_WAIT:
+		/* A client that only says it has no more to send still waits for its response; a server that does has sent it. */
+		if (c->rec.role == ROLE_CLIENT)
+			on_ended(&si, true, false);
+		return 0;
+	case TCP_CLOSE:
+		/* The FIN of the other end has been numbered where this end knows of it; of its own where it has sent one. */
+		on_ended(&si, old == TCP_CLOSE_WAIT || old == TCP_LAST_ACK || old == TCP_CLOSING ||
+			 ((old == TCP_FIN_WAIT1 || old == TCP_FIN_WAIT2) && (shut & RCV_SHUTDOWN)), shut & SEND_SHUTDOWN);
 		return 0;
 	}
-	/* A client that only says it has no more to send still waits for its response. */
-	struct conn *c = bpf_map_lookup_elem(&conns, &si.key);
-
-	if (c && (c->rec.role == ROLE_SERVER || (sk->sk_shutdown & RCV_SHUTDOWN)))
-		on_close(&si, false, false);
+	/* Behind the other end's FIN nothing tells a close from a half of it; then what is unread decides, and the socket's end. */
+	if (c->rec.role == ROLE_SERVER || ((shut & RCV_SHUTDOWN) && !c->ended))
+		on_shutdown(&si);
 	return 0;
 }
 
@@ -658,6 +681,20 @@ int BPF_PROG(tp_inet_sock_set_state, struct sock *sk, int old, int new)
 	return handle_state(sk, old, new);
 }
 
+/* The end of every TCP socket, also of one that the application closed long after its connection was over. */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tp_tcp_destroy_sock, struct sock *sk)
+{
+	struct sockinfo si = { .key = (__u64)sk };
+	struct tcp_sock *tp = CFG.empty ? NULL : bpf_skc_to_tcp_sock(sk);
+
+	if (tp) {
+		tcp_positions(tp, &si);
+		on_gone(&si);
+	}
+	return 0;
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(tp_sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -670,6 +707,8 @@ int BPF_PROG(tp_sched_process_fork, struct task_struct *parent, struct task_stru
 }
 
 /* Connections that fell silent, requests past their deadline, and entries whose socket is gone. */
+#define UNREAD_WAIT_NS 60000000000ULL /* for an application to read what came before the connection ended */
+
 static __always_inline int handle_silent(__u64 key, struct conn *c)
 {
 	__u64 now = bpf_ktime_get_ns(), active = c->active;
@@ -679,17 +718,24 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 	bool is_unix = c->rec.flags & F_UNIX;
 	const struct sock *sk = (const struct sock *)(is_unix ? c->number : key);
 
-	if (c->closing && c->state == S_IDLE && BPF_CORE_READ(sk, sk_socket) && now - active < 60000000000ULL)
-		return 0; /* reset with bytes unread, and the application still has it open */
 	if (c->generation & UNACCEPTED) {
 		if (now - active > CFG.deadline_ns)
 			conn_remove(c, key); /* not accepted for so long: who knows what it is by now */
 		return 0;
 	}
-	if (c->closing || (is_unix && unix_generation(sk) != c->generation)) {
-		end_exchange(c, key, 0, active);
+	if (is_unix && unix_generation(sk) != c->generation) {
+		end_connection(c, 0, cut_at(c, 0), IN_PROCESS); /* closed at an instant that no hook saw */
 		conn_remove(c, key);
 		return 0;
+	}
+	if (c->ended && !is_unix) {
+		/* What has been read or handed over has been seen by now; what is unread the application may still read. */
+		const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+
+		if (now - active < UNREAD_WAIT_NS && BPF_CORE_READ(sk, sk_socket) &&
+		    BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq) > 1)
+			return 0;
+		end_connection(c, 0, cut_at(c, active), IN_PROCESS);
 	}
 	if (c->state == S_RESPONSE && !c->swept) {
 		__u32 write_seq = is_unix ? c->wact : BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
@@ -709,7 +755,7 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 			c->rec.finished = now;
 			struct slot *s = slot_of(c);
 
-			finish(c, s, 0, F_TIMEOUT);
+			finish(c, s, F_TIMEOUT);
 			if (s)
 				s->busy = 0;
 			return 0;
@@ -721,7 +767,7 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 		__u16 port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 
 		if (state == TCP_CLOSE || state > TCP_CLOSING || port != c->rec.remote_port) {
-			end_exchange(c, key, 0, active);
+			end_connection(c, 0, cut_at(c, active), IN_PROCESS);
 			conn_remove(c, key);
 		}
 	}
@@ -886,14 +932,30 @@ static __always_inline bool from_syscall(struct pt_regs *regs, __u64 n, struct s
 	return false;
 }
 
+/* A read found that the other end of a Unix socket has closed. */
+static __always_inline void unix_ended(const struct sock *sk)
+{
+	struct sockinfo si = { .key = unix_wanted(sk) ? unix_key_of(sk) : 0 };
+	struct conn *c = si.key ? bpf_map_lookup_elem(&conns, &si.key) : NULL;
+
+	if (!c || c->rec.role != ROLE_CLIENT)
+		return;
+	si.write_seq = c->wact;
+	si.copied_seq = si.rcv_nxt = c->rseq;
+	on_ended(&si, false, false);
+}
+
 static __always_inline int handle_unix_length(struct sock *sk, int ret, bool receive)
 {
 	bool direction;
 	struct work *w;
 	__u64 fd;
 
-	if (ret <= 0)
+	if (ret <= 0) {
+		if (receive && !ret)
+			unix_ended(sk);
 		return 0;
+	}
 	if (!receive)
 		unix_sends(sk, bpf_ktime_get_ns(), AFTER_SEND);
 	w = begin(sk, receive, ret);
@@ -945,8 +1007,10 @@ int BPF_PROG(fentry_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t siz
 SEC("fexit/tcp_sendmsg")
 int BPF_PROG(fexit_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
-	if (!CFG.empty && size >= LONG_SEND)
-		on_sent((__u64)sk, 0);
+	struct tcp_sock *tp = CFG.empty || size < LONG_SEND ? NULL : bpf_skc_to_tcp_sock(sk);
+
+	if (tp)
+		on_sent((__u64)sk, 0, tp->write_seq);
 	return 0;
 }
 
@@ -962,6 +1026,13 @@ static __always_inline int fexit_received(struct sock *sk, struct msghdr *msg, i
 
 SEC("fexit/tcp_recvmsg")
 int BPF_PROG(fexit_tcp_recvmsg, struct sock *sk, struct msghdr *msg, size_t len, int flags, int *addr_len, int ret)
+{
+	return fexit_received(sk, msg, flags, ret);
+}
+
+/* Later kernels do without addr_len. */
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(fexit_tcp_recvmsg_short, struct sock *sk, struct msghdr *msg, size_t len, int flags, int ret)
 {
 	return fexit_received(sk, msg, flags, ret);
 }
@@ -1008,8 +1079,12 @@ int BPF_PROG(fexit_unix_stream_sendmsg, struct socket *sock, struct msghdr *msg,
 SEC("fexit/unix_stream_recvmsg")
 int BPF_PROG(fexit_unix_stream_recvmsg, struct socket *sock, struct msghdr *msg, size_t size, int flags, int ret)
 {
-	if (CFG.empty || ret <= 0 || (flags & MSG_PEEK))
+	if (CFG.empty || ret < 0 || (flags & MSG_PEEK))
 		return 0;
+	if (!ret) {
+		unix_ended(sock->sk);
+		return 0;
+	}
 	return handle_unix_received(sock->sk, msg, ret, true);
 }
 
@@ -1094,7 +1169,9 @@ int BPF_KRETPROBE(kretprobe_tcp_sendmsg, int ret)
 	if (!sends || !*sends || !call_end(&call))
 		return 0;
 	__sync_fetch_and_add(sends, -1);
-	on_sent(call.sk, 0);
+	const struct tcp_sock *tp = (const struct tcp_sock *)call.sk; /* apart: CO-RE would look for `call` in the kernel, too */
+
+	on_sent(call.sk, 0, BPF_CORE_READ(tp, write_seq));
 	return 0;
 }
 
@@ -1178,8 +1255,12 @@ int BPF_KRETPROBE(kretprobe_unix_stream_recvmsg, int ret)
 {
 	struct call call;
 
-	if (CFG.empty || !call_end(&call) || ret <= 0)
+	if (CFG.empty || !call_end(&call) || ret < 0)
 		return 0;
+	if (!ret) {
+		unix_ended((void *)call.sk);
+		return 0;
+	}
 	return handle_unix_received((void *)call.sk, (void *)call.msg, ret, false);
 }
 
@@ -1249,7 +1330,7 @@ static __always_inline bool syscall_buffer(struct step *o, long nr, __u64 a1)
 static __always_inline bool usual_syscall(const struct sock *sk, __u32 n, long nr, __u64 a1)
 {
 	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
-	struct step o = { .n = n, .tp = tp };
+	struct step o = { .n = n, .tp = tp, .sk = sk, .sure = true };
 	bool done, used;
 	struct conn *c = known(sk, &done);
 
@@ -1276,7 +1357,7 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 	long nr;
 	__u64 fd, a1, a2;
 
-	if (CFG.empty || ret <= 0)
+	if (CFG.empty || ret < 0)
 		return 0;
 	syscall_args(regs, &nr, &fd, &a1, &a2);
 	if (nr != NR_READ && nr != NR_WRITE && nr != NR_READV && nr != NR_WRITEV && nr != NR_SENDTO && nr != NR_RECVFROM &&
@@ -1288,6 +1369,11 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 		return 0;
 	const struct sock *sk = (const struct sock *)socket_of(fd);
 
+	if (!ret) {
+		if (sk && (nr == NR_READ || nr == NR_READV || nr == NR_RECVFROM || nr == NR_RECVMSG))
+			unix_ended(sk);
+		return 0;
+	}
 	if (!sk || usual_syscall(sk, ret, nr, a1) || !is_socket(fd))
 		return 0;
 	is_unix = BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX;
@@ -1297,6 +1383,7 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 	if (!from_syscall(regs, ret, &w->src, &receive, &fd))
 		source_none(&w->src);
 	w->receive = receive;
+	w->sure = !is_unix; /* what a Unix socket took is told of below */
 	if (!is_unix)
 		return user_data((receive ? w->si.copied_seq : w->si.write_seq) - ret);
 	if (!unix_info(sk, w))

@@ -29,6 +29,7 @@ type checkReport struct {
 	Host       backendReport      `json:"host"` // hooks that watch processors, disks and TCP connections
 	TLS        host.LibraryReport `json:"tls"`
 	NotVisible []blindSpot        `json:"not_visible"`
+	Summary    string             `json:"summary"` // one sentence
 }
 
 type kernelReport struct {
@@ -94,8 +95,9 @@ func newCheckCommand(environ []string) *cobra.Command {
 func check(ctx context.Context, root string, config *Config) (*checkReport, error) {
 	report := &checkReport{Kernel: readKernel(root)}
 	report.Privileges = readPrivileges(root, report.Kernel.Release)
-	backends, err := checkBackends(ctx)
-	if err != nil {
+	backends, err := checkBackends(ctx, config)
+	loads := err == nil
+	if !loads {
 		report.blind(blindSpot{What: "anything", Why: err.Error(), Expected: true})
 	}
 	report.Backends = append([]backendReport{}, backends...) // never null in JSON
@@ -103,7 +105,7 @@ func check(ctx context.Context, root string, config *Config) (*checkReport, erro
 		report.Backends[i].Hooks = append([]hookReport{}, report.Backends[i].Hooks...)
 	}
 	report.chooseBackend(config.Capture.Backend)
-	report.explainHost(config.Capture.Host, err == nil)
+	report.explainHost(config.Capture.Host, loads)
 	filter, err := config.processFilter()
 	if err != nil {
 		return nil, err
@@ -111,12 +113,13 @@ func check(ctx context.Context, root string, config *Config) (*checkReport, erro
 	if report.TLS, err = host.FindTLSLibraries(host.LibraryOptions{Root: root, Filter: filter, Except: uint32(os.Getpid())}); err != nil {
 		return nil, err
 	}
-	report.explainKernel()
+	report.explainKernel(loads)
 	report.explainTLS(config.Capture.TLS)
 	report.blind(blindSpot{What: "HTTP/2 and HTTP/3 exchanges", Why: "this version understands HTTP/1 only"})
 	for _, spot := range report.NotVisible {
 		report.Degraded = report.Degraded || spot.Expected
 	}
+	report.Summary = report.summary(loads)
 	return report, nil
 }
 
@@ -137,7 +140,25 @@ func (r *checkReport) hasPrivilege(name string) bool {
 	return slices.ContainsFunc(r.Privileges, func(p privilege) bool { return p.Name == name && p.Present })
 }
 
+// missingPrivileges names what is missing of the privileges for loading programs, or of the others.
+func (r *checkReport) missingPrivileges(load bool) []string {
+	var missing []string
+	for _, p := range r.Privileges {
+		if !p.Present && load == (p.Name != "CAP_SYS_PTRACE") {
+			missing = append(missing, p.Name)
+		}
+	}
+	return missing
+}
+
 func (r *checkReport) blind(spot blindSpot) { r.NotVisible = append(r.NotVisible, spot) }
+
+// blindGaps adds what is not visible with a backend.
+func (r *checkReport) blindGaps(backend *backendReport) {
+	for _, gap := range backend.gaps() {
+		r.blind(blindSpot{What: gap.What, Why: gap.Why, Expected: true})
+	}
+}
 
 // chooseBackend takes the first backend that is available, or the one that was forced.
 func (r *checkReport) chooseBackend(wanted string) {
@@ -151,11 +172,7 @@ func (r *checkReport) chooseBackend(wanted string) {
 			continue
 		}
 		r.Backend = backend.Name
-		for _, hook := range backend.Hooks {
-			if !hook.Available && hook.Loss != "" {
-				r.blind(blindSpot{What: hook.Loss, Why: hook.Name + ": " + hook.Reason, Expected: true})
-			}
-		}
+		r.blindGaps(&backend)
 		return
 	}
 	if len(r.Backends) > 0 {
@@ -168,7 +185,7 @@ func (r *checkReport) explainHost(mode string, loads bool) {
 	r.Host = backendReport{Name: "host", Hooks: []hookReport{}}
 	if mode == "off" {
 		r.Host.Reason = "switched off by --capture.host"
-		r.blind(blindSpot{What: "what the host and its TCP connections suffer from", Why: r.Host.Reason})
+		r.blind(blindSpot{What: hostLoss, Why: r.Host.Reason})
 		return
 	}
 	if !loads {
@@ -178,24 +195,19 @@ func (r *checkReport) explainHost(mode string, loads bool) {
 	found, err := checkHost()
 	if err != nil {
 		r.Host.Reason = err.Error()
-		r.blind(blindSpot{What: "what the host and its TCP connections suffer from", Why: err.Error(), Expected: true})
+		r.blind(blindSpot{What: hostLoss, Why: err.Error(), Expected: true})
 		return
 	}
 	r.Host = found
-	for _, hook := range found.Hooks {
-		if !hook.Available {
-			r.blind(blindSpot{What: hook.Loss, Why: hook.Name + ": " + hook.Reason, Expected: true})
-		}
-	}
+	r.blindGaps(&found)
 }
 
-// explainKernel turns facts of the kernel and missing privileges into blind spots.
-func (r *checkReport) explainKernel() {
-	var missing []string
-	for _, p := range r.Privileges {
-		if !p.Present {
-			missing = append(missing, p.Name)
-		}
+// explainKernel turns facts of the kernel and missing privileges into blind spots. Where nothing loads, its reason has named
+// the privileges for that.
+func (r *checkReport) explainKernel(loads bool) {
+	missing := r.missingPrivileges(false)
+	if loads {
+		missing = append(r.missingPrivileges(true), missing...)
 	}
 	if len(missing) > 0 {
 		r.blind(blindSpot{"what needs " + strings.Join(missing, ", "), "these capabilities are missing", "run as root, or give the service these capabilities", true})
@@ -238,6 +250,44 @@ func (r *checkReport) explainTLS(mode string) {
 		spot.Why, spot.Expected = "switched off by --capture.tls", false
 	}
 	r.blind(spot)
+}
+
+// summary says in a sentence, and within a line, what this host can show.
+func (r *checkReport) summary(loads bool) string {
+	if r.Backend == "" {
+		return "This host shows no exchanges: " + r.noExchanges(loads) + "."
+	}
+	shown := "This host shows HTTP/1 exchanges"
+	if r.Host.Available {
+		shown += " and its resources"
+	}
+	expected := 0
+	for _, spot := range r.NotVisible {
+		if spot.Expected {
+			expected++
+		}
+	}
+	switch expected {
+	case 0:
+		return shown + "."
+	case 1:
+		return shown + ", not what is marked !."
+	}
+	return fmt.Sprintf("%s, not the %d things marked !.", shown, expected)
+}
+
+// noExchanges is the short form of why nothing can be seen.
+func (r *checkReport) noExchanges(loads bool) string {
+	missing := r.missingPrivileges(true)
+	switch {
+	case !loads && len(missing) > 0:
+		return strings.Join(missing, ", ") + map[bool]string{true: " is missing", false: " are missing"}[len(missing) == 1]
+	case !loads && !r.Kernel.BTF:
+		return "its kernel does not describe its types"
+	case !loads:
+		return "BPF programs cannot be loaded"
+	}
+	return "no backend works"
 }
 
 // readKernel reads what the kernel says of itself.
@@ -339,6 +389,10 @@ func (r *checkReport) write(w io.Writer, output string) error {
 		mark := map[bool]string{true: "!", false: "-"}[spot.Expected]
 		writeWrapped(&b, "  "+mark+" ", spot.What+": "+spot.Why+map[bool]string{true: "; " + spot.Remedy}[spot.Remedy != ""])
 	}
+	b.WriteString("\n")
+	writeWrapped(&b, "", "A running agent counts the connections that it does not decode, by service and reason: "+
+		"perfagent_undecoded_connections.")
+	fmt.Fprintf(&b, "%s\n", r.Summary)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,7 +31,7 @@ func fakeRoot(t *testing.T, files map[string]string) string {
 func useBackends(t *testing.T, backends ...backendReport) {
 	t.Helper()
 	original, decoded, hostHooks := checkBackends, tlsDecoded, checkHost
-	checkBackends = func(context.Context) ([]backendReport, error) { return backends, nil }
+	checkBackends = func(context.Context, *Config) ([]backendReport, error) { return backends, nil }
 	tlsDecoded = map[string]bool{"go": true}
 	checkHost = func() (backendReport, error) {
 		return backendReport{Name: "host", Available: true, Hooks: []hookReport{{Name: "tp_sched_switch", Available: true}}}, nil
@@ -126,5 +127,59 @@ func TestCheckHost(t *testing.T) {
 	want := blindSpot{What: "how long tasks wait for a processor", Why: "tp_sched_switch: no CONFIG_SCHED_INFO", Expected: true}
 	if !report.Degraded || !slices.Contains(report.NotVisible, want) {
 		t.Errorf("degraded %v, not visible: %+v", report.Degraded, report.NotVisible)
+	}
+}
+
+// Shows that the last line says in one sentence what the host can show, and that a loss has the hooks that are missing for it by
+// name, wherever they stand, in the words that run uses.
+func TestCheckSummary(t *testing.T) {
+	sweep := hookReport{Name: "sweep", Reason: "permission denied", Loss: "silent connections"}
+	arrival := hookReport{Name: "arrival", Reason: "not there", Loss: "queue times"}
+	fine := hookReport{Name: "states", Available: true}
+	with := func(hooks ...hookReport) backendReport {
+		return backendReport{Name: "tracepoint", Available: true, Hooks: append(hooks, fine)}
+	}
+	none := map[string]string{"proc/self/status": "CapEff:\t0\n", "sys/kernel/btf/vmlinux": ""}
+	root := map[string]string{"proc/self/status": "CapEff:\t000001ffffffffff\n", "sys/kernel/btf/vmlinux": ""}
+	for _, c := range []struct {
+		files    map[string]string
+		backends []backendReport
+		err      error
+		gaps     []string
+		want     string
+	}{
+		{root, []backendReport{with()}, nil, nil, "This host shows HTTP/1 exchanges and its resources."},
+		{root, []backendReport{with(sweep)}, nil, []string{"silent connections: sweep: permission denied"},
+			"This host shows HTTP/1 exchanges and its resources, not what is marked !."},
+		{root, []backendReport{with(sweep, arrival)}, nil,
+			[]string{"silent connections: sweep: permission denied", "queue times: arrival: not there"},
+			"This host shows HTTP/1 exchanges and its resources, not the 2 things marked !."},
+		{root, []backendReport{{Name: "kprobe", Reason: "x"}}, nil, nil, "This host shows no exchanges: no backend works."},
+		{root, nil, errors.New("x"), nil, "This host shows no exchanges: BPF programs cannot be loaded."},
+		{none, nil, errors.New("x"), nil, "This host shows no exchanges: CAP_BPF, CAP_PERFMON are missing."},
+		{map[string]string{"proc/self/status": root["proc/self/status"]}, nil, errors.New("x"), nil,
+			"This host shows no exchanges: its kernel does not describe its types."},
+	} {
+		useBackends(t, c.backends...)
+		if c.err != nil {
+			checkBackends = func(context.Context, *Config) ([]backendReport, error) { return nil, c.err }
+		}
+		report, err := check(context.Background(), fakeRoot(t, c.files), defaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text bytes.Buffer
+		if err := report.write(&text, "text"); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSpace(text.String()), "\n")
+		if last := lines[len(lines)-1]; last != c.want || report.Summary != c.want || len(last) > 80 {
+			t.Errorf("the last line is %q (%q), expected %q", last, report.Summary, c.want)
+		}
+		for _, gap := range c.gaps {
+			if !slices.ContainsFunc(report.NotVisible, func(s blindSpot) bool { return s.What+": "+s.Why == gap && s.Expected }) {
+				t.Errorf("%q is not among %+v", gap, report.NotVisible)
+			}
+		}
 	}
 }

@@ -188,3 +188,24 @@ func FuzzConfigFile(f *testing.F) {
 		}
 	})
 }
+
+// Shows which web configurations protect what is served: those with a certificate or a password. What cannot be read
+// protects nothing.
+func TestProtects(t *testing.T) {
+	for content, want := range map[string]bool{
+		"":                           false,
+		"basic_auth_users:\n":        false,
+		"basic_auth_users: {a: x}\n": true,
+		"tls_server_config: {min_version: TLS13}":                                         false,
+		"tls_server_config: {cert_file: a, key_file: b}":                                  true,
+		"tls_server_config: {cert: a, key: b}\nhttp_server_config: {headers: {X-A: b}}\n": true,
+		"basic_auth_users: [": false,
+	} {
+		if got := protects(writeFile(t, "web.yml", content)); got != want {
+			t.Errorf("%q: %t", content, got)
+		}
+	}
+	if protects("") || protects("/nonexistent/web.yml") {
+		t.Error("no file protects")
+	}
+}

@@ -12,6 +12,27 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// protects tells whether a web configuration asks for TLS or a password. What is wrong with the file is for the server to say,
+// which reads it as well.
+func protects(name string) bool {
+	if name == "" {
+		return false
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return false
+	}
+	var c struct {
+		TLS struct {
+			Certificate     string `yaml:"cert"`
+			CertificateFile string `yaml:"cert_file"`
+		} `yaml:"tls_server_config"`
+		Users map[string]string `yaml:"basic_auth_users"`
+	}
+	err = yaml.Unmarshal(data, &c)
+	return err == nil && (c.TLS.Certificate != "" || c.TLS.CertificateFile != "" || len(c.Users) > 0)
+}
+
 // configBytesMax bounds a configuration file; a larger one is a mistake in the name.
 const configBytesMax = 1 << 20
 

@@ -32,6 +32,7 @@ type agent struct {
 	worker *worker
 	engine *analytics.Engine
 	hub    *export.TraceHub
+	gate   *export.Gate            // before everything that is served
 	host   atomic.Pointer[witness] // nil where nothing of the host is watched
 	server *export.Server          // nil without listen addresses
 	otlp   *export.OTLPExporter    // nil without an endpoint
@@ -39,7 +40,7 @@ type agent struct {
 	socket string // that trace reads from; "" where there is none
 
 	memoryLimit atomic.Int64
-	hostMissing []string // what of the host is not visible; set before the server serves
+	hostGaps    []probes.Gap // what of the host is not visible; set before the server serves
 
 	cancel context.CancelFunc
 	failed chan error
@@ -54,7 +55,7 @@ type agent struct {
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ pipeline, err error) {
-	a := &agent{log: log, failed: make(chan error, 1), hub: new(export.TraceHub)}
+	a := &agent{log: log, failed: make(chan error, 1), hub: new(export.TraceHub), gate: export.NewGate()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.release())
@@ -90,10 +91,11 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	collector := export.CollectorOptions{
 		Source:  a.engine,
 		Build:   export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
-		Probes:  export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
+		Probes:  a.probeStatus(),
 		Reload:  hooks.ReloadState,
 		Host:    a.worker.sampler.Latest,
 		Witness: a.hostStats,
+		Web:     a.gate.Stats,
 	}
 	var err error
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
@@ -110,6 +112,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	options := export.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
+		AllowUnprotected: config.Web.AllowUnprotected || protects(config.Web.ConfigFile), Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	options.Performance = export.PerformanceOptions{Engine: a.engine, System: systemNow(a.worker.sampler.Latest), Resources: resourcesNow(a.worker.sampler.Latest)}
 	options.Agent = a.ownHealth(hooks)
@@ -128,12 +131,12 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 func (a *agent) ownHealth(hooks pipelineHooks) export.AgentOptions {
 	return export.AgentOptions{
 		Source: a.engine,
-		Probes: export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates},
-		Missing: func() []string {
-			if a.probe == nil {
-				return nil
+		Probes: a.probeStatus(),
+		Missing: func() (missing []string) {
+			for _, gap := range a.gaps() {
+				missing = append(missing, gap.String())
 			}
-			return slices.Concat(a.probe.Missing, a.hostMissing)
+			return missing
 		},
 		Queues: func() []export.QueueState {
 			if a.probe == nil {
@@ -174,9 +177,7 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	for _, missing := range a.probe.Missing {
-		log.Warn("not visible: " + missing)
-	}
+	a.warn(probes.Gaps(a.probe.Hooks))
 	return a.probe.AddPIDs(again)
 }
 
@@ -193,16 +194,29 @@ func (a *agent) watchHost(config *Config, filter host.Filter) {
 	}
 	h, err := probes.OpenHost(probes.HostOptions{Connections: a.probe, Ports: config.Capture.Ports, Refuse: refusedPrograms(), Log: a.log})
 	if err != nil {
-		a.log.Warn("not visible: what the host and its TCP connections suffer from", "err", err)
-		a.hostMissing = []string{"what the host and its TCP connections suffer from: " + err.Error()}
+		a.hostGaps = []probes.Gap{{What: hostLoss, Why: err.Error()}}
+		a.warn(a.hostGaps)
 		return
 	}
-	for _, missing := range h.Missing {
-		a.log.Warn("not visible: " + missing)
-	}
-	a.hostMissing = h.Missing
+	a.hostGaps = probes.Gaps(h.Hooks)
+	a.warn(a.hostGaps)
 	filter.PIDs = config.Capture.PIDs
 	a.host.Store(newWitness(h, config.Capture.Ports, filter, a.log))
+}
+
+// warn tells of what is not visible.
+func (a *agent) warn(gaps []probes.Gap) {
+	for _, gap := range gaps {
+		a.log.Warn("not visible: "+gap.What, "why", gap.Why)
+	}
+}
+
+// gaps is what is not visible on this host; nil before the probes are attached.
+func (a *agent) gaps() []probes.Gap {
+	if a.probe == nil {
+		return nil
+	}
+	return slices.Concat(probes.Gaps(a.probe.Hooks), a.hostGaps)
 }
 
 // exports tells whether anybody can ask for more than single exchanges.
@@ -257,7 +271,7 @@ func (a *agent) start(config *Config) error {
 	}
 	if socket != nil {
 		a.socket = config.Web.Socket
-		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.hub, a.log)) })
+		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.gate, a.hub, a.log)) })
 	}
 	if a.otlp != nil {
 		a.serves.Go(func() { a.otlp.Run(exporting) })
@@ -355,6 +369,18 @@ func (a *agent) release() error {
 	return err
 }
 
+func (a *agent) probeStatus() export.ProbeStatus {
+	return export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates, Undecoded: a.undecoded}
+}
+
+// undecoded is what connections carry that is not decoded, as last counted.
+func (a *agent) undecoded() []export.Undecoded {
+	if u := a.worker.undecoded.Load(); u != nil {
+		return *u
+	}
+	return nil
+}
+
 func (a *agent) backend() string {
 	if a.probe == nil {
 		return ""
@@ -399,8 +425,8 @@ func (a *agent) mapStates() []export.MapState {
 }
 
 // checkKernel implements checkBackends.
-func checkKernel(ctx context.Context) ([]backendReport, error) {
-	found, err := probes.Check(ctx)
+func checkKernel(ctx context.Context, config *Config) ([]backendReport, error) {
+	found, err := probes.Check(ctx, config.Capture.PIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -410,14 +436,7 @@ func checkKernel(ctx context.Context) ([]backendReport, error) {
 		if b.Err != nil {
 			r.Reason = b.Err.Error()
 		}
-		for _, h := range b.Hooks {
-			r.Hooks = append(r.Hooks, hookReport{Name: h.Program, Available: h.Attached, Reason: h.Reason})
-		}
-		for i, missing := range b.Missing {
-			if i < len(r.Hooks) {
-				r.Hooks[len(r.Hooks)-1-i].Loss = missing
-			}
-		}
+		r.addHooks(b.Hooks)
 		reports = append(reports, r)
 	}
 	return reports, nil
@@ -430,9 +449,22 @@ func checkHostHooks() (backendReport, error) {
 		return backendReport{}, err
 	}
 	r := backendReport{Name: found.Name}
-	for _, h := range found.Hooks {
-		r.Available = r.Available || h.Attached
+	r.addHooks(found.Hooks)
+	r.Available = slices.ContainsFunc(r.Hooks, func(h hookReport) bool { return h.Available })
+	return r, nil
+}
+
+func (r *backendReport) addHooks(hooks []probes.Hook) {
+	for _, h := range hooks {
 		r.Hooks = append(r.Hooks, hookReport{Name: h.Program, Available: h.Attached, Reason: h.Reason, Loss: h.Loss})
 	}
-	return r, nil
+}
+
+// gaps is what is not visible with a backend, in the words of run.
+func (r *backendReport) gaps() []probes.Gap {
+	var hooks []probes.Hook
+	for _, h := range r.Hooks {
+		hooks = append(hooks, probes.Hook{Program: h.Name, Attached: h.Available, Reason: h.Reason, Loss: h.Loss})
+	}
+	return probes.Gaps(hooks)
 }

@@ -51,8 +51,11 @@ type hookReport struct {
 	Loss      string `json:"loss,omitempty"`   // what cannot be seen without it; empty where another hook sees it
 }
 
+// hostLoss is what cannot be seen where nothing watches the host.
+const hostLoss = "what the host and its TCP connections suffer from"
+
 // checkBackends tries each backend, best first, without leaving anything attached. pipeline.go sets it.
-var checkBackends = func(context.Context) ([]backendReport, error) {
+var checkBackends = func(context.Context, *Config) ([]backendReport, error) {
 	return nil, errors.New("this program was built without its probes")
 }
 

@@ -46,6 +46,8 @@ func newRunCommand(environ []string) *cobra.Command {
 
 // run observes until SIGTERM or SIGINT, or until the pipeline fails.
 func run(ctx context.Context, source *configSource, stderr io.Writer) (err error) {
+	// Who reads the log may end or restart. By default Go takes the process along that writes to a pipe without a reader.
+	signal.Ignore(syscall.SIGPIPE)
 	config, err := source.load()
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func newTraceCommand(environ []string) *cobra.Command {
 	return command
 }
 
-// trace shows exchanges until the limit, SIGINT or SIGTERM.
+// trace shows exchanges until the limit, SIGINT or SIGTERM, or until nobody reads them any more.
 func trace(ctx context.Context, source *configSource, options traceOptions, stdout, stderr io.Writer) error {
 	config, err := source.load()
 	if err != nil {
@@ -74,6 +74,7 @@ func trace(ctx context.Context, source *configSource, options traceOptions, stdo
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // a write tells, and what was made for this command is removed
 	options.query.RawPaths = config.Trace.RawPaths
 	query := options.query.Values()
 	printer := newTracePrinter(stdout, options)
@@ -174,7 +175,7 @@ func streamTrace(ctx context.Context, socket string, query url.Values, printer *
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, traceLineBytesMax)
 	for lines.Scan() {
-		if err := printer.print(lines.Bytes()); errors.Is(err, errTraceDone) {
+		if err := printer.print(lines.Bytes()); errors.Is(err, errTraceDone) || errors.Is(err, syscall.EPIPE) {
 			return nil
 		} else if err != nil {
 			return err

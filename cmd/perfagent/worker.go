@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -17,9 +21,13 @@ import (
 
 const (
 	housekeepingInterval = 250 * time.Millisecond
-	// activeShare bounds what counting the requests under way may cost: after a count that took t, the next waits 200 t.
-	activeShare       = 200
-	activeIntervalMin = time.Second
+	// connectionsShare bounds what counting by connections may cost: after a count that took t of a processor, the next waits
+	// 200 t, but no longer than a gauge may be old that is scraped every few seconds.
+	connectionsShare       = 200
+	connectionsIntervalMin = time.Second
+	connectionsIntervalMax = 5 * time.Second
+	// undecodedMax is how many series say what is not decoded, beside those of _OTHER: a service has three at most.
+	undecodedMax = 300
 	// thinkInterval is how often a service's routes are thought over, one service at a time.
 	thinkInterval = time.Second
 	// watchLately is how long a process's resources are read after its last exchange.
@@ -47,15 +55,17 @@ type worker struct {
 	sampler   *host.Sampler
 	timeout   time.Duration
 
+	undecoded atomic.Pointer[[]export.Undecoded] // connections, as last counted
+
 	// Lost in user space, beside what the kernel side and the reader count under the same names.
 	unreadable, desync, unparsed, dropped uint64
 
-	emit         func(*wire.Exchange)
-	housekeeping time.Time
-	streamsSwept time.Time
-	activeAt     time.Time
-	thought      time.Time
-	watchedAt    time.Time
+	emit          func(*wire.Exchange)
+	housekeeping  time.Time
+	streamsSwept  time.Time
+	connectionsAt time.Time
+	thought       time.Time
+	watchedAt     time.Time
 }
 
 func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub *export.TraceHub) *worker {
@@ -159,7 +169,7 @@ const routedMax = 256
 // report completes an exchange and hands it on, also to who traces and to what keeps some for later. k is what was known of
 // the same request before; entry has its addresses, or is nil where ex has them itself.
 func (w *worker) report(ex *wire.Exchange, k *known, entry *http.Known[known]) {
-	identity := w.processes.Identify(ex.PID, &ex.Comm, ex.Finished)
+	identity := w.processes.Identify(ex.PID, &ex.Comm, max(ex.Finished, ex.Responded, ex.Read)) // the end may be unknown
 	if !identity.Chosen {
 		return
 	}
@@ -252,7 +262,7 @@ func (w *worker) Delivered(all bool) {
 	w.housekeeping = now
 	w.requests.Tick()
 	w.countLosses()
-	w.countActive(now)
+	w.countConnections(now)
 	if now.Sub(w.thought) >= thinkInterval {
 		w.thought = now
 		w.router.Think()
@@ -283,22 +293,86 @@ func (w *worker) countLosses() {
 	w.engine.SetLost(wire.LostQueueFull, c.QueueFull+w.dropped)
 }
 
-// countActive counts the requests under way by service.
-func (w *worker) countActive(now time.Time) {
-	if now.Before(w.activeAt) {
+// countConnections counts by service the requests under way, and the connections that are not decoded.
+func (w *worker) countConnections(now time.Time) {
+	if now.Before(w.connectionsAt) {
 		return
 	}
-	byPID, err := w.probe.Active()
+	runtime.LockOSThread() // whose time is measured
+	defer runtime.UnlockOSThread()
+	before := host.ThreadTime()
+	byPID, err := w.probe.Connections(w.swept.Has)
 	if err == nil {
-		active := make(map[string]int64)
-		for pid, n := range byPID {
-			if identity := w.processes.Identify(pid, new([16]byte), host.Monotonic()); identity.Chosen {
-				active[identity.Service] += n
+		w.addStreams(byPID)
+		active, other := w.byService(byPID)
+		w.engine.SetActive(active)
+		undecoded := undecodedBound(other)
+		w.undecoded.Store(&undecoded)
+	}
+	w.connectionsAt = now.Add(min(max(connectionsIntervalMin, connectionsShare*(host.ThreadTime()-before)), connectionsIntervalMax))
+}
+
+// addStreams adds the requests under way of irregular connections.
+func (w *worker) addStreams(byPID map[uint32]*probes.Connections) {
+	w.streams.EachActive(func(pid uint32, comm *[16]byte) {
+		of := byPID[pid]
+		if of == nil {
+			of = &probes.Connections{Comm: *comm}
+			byPID[pid] = of
+		}
+		of.Active++
+	})
+}
+
+// byService sums up what connections carry of all processes that are chosen.
+func (w *worker) byService(byPID map[uint32]*probes.Connections) (map[string]int64, map[undecodedKey]uint64) {
+	active, other := make(map[string]int64), make(map[undecodedKey]uint64)
+	now := host.Monotonic()
+	for pid, c := range byPID {
+		name := w.processes.Describe
+		if c.Active > 0 {
+			name = w.processes.Identify
+		}
+		identity := name(pid, &c.Comm, now)
+		if !identity.Chosen {
+			continue
+		}
+		if c.Active > 0 {
+			active[identity.Service] += c.Active
+		}
+		for reason, n := range c.Undecoded {
+			if n > 0 {
+				other[undecodedKey{identity.Service, probes.Undecoded(reason).String()}] += n
 			}
 		}
-		w.engine.SetActive(active)
 	}
-	w.activeAt = now.Add(max(activeIntervalMin, activeShare*time.Since(now)))
+	return active, other
+}
+
+// undecodedKey is the label set of perfagent_undecoded_connections.
+type undecodedKey struct{ service, reason string }
+
+// undecodedBound returns the largest counts, in a fixed order. What is beyond the bound is in the service _OTHER.
+func undecodedBound(counts map[undecodedKey]uint64) []export.Undecoded {
+	var all []export.Undecoded
+	for k, n := range counts {
+		all = append(all, export.Undecoded{Service: k.service, Reason: k.reason, Connections: n})
+	}
+	slices.SortFunc(all, func(a, b export.Undecoded) int {
+		return cmp.Or(cmp.Compare(b.Connections, a.Connections), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Reason, b.Reason))
+	})
+	if len(all) <= undecodedMax {
+		return all
+	}
+	rest := make(map[string]uint64)
+	for _, u := range all[undecodedMax:] {
+		rest[u.Reason] += u.Connections
+	}
+	all = all[:undecodedMax:undecodedMax]
+	for _, reason := range slices.Sorted(maps.Keys(rest)) {
+		all = append(all, export.Undecoded{Service: analytics.Other, Reason: reason, Connections: rest[reason]})
+	}
+	return all
 }
 
 // finals remembers the latest final records. A connection that is swept at the very moment at which it moves on may

@@ -80,6 +80,33 @@ func TestKeptRequests(t *testing.T) {
 	}
 }
 
+// Series of connections that are not decoded are bounded: the largest have their service, and what is beyond the bound counts
+// as another's, by reason, so that nothing is missing from the sum.
+func TestUndecodedBound(t *testing.T) {
+	counts := make(map[undecodedKey]uint64)
+	var want uint64
+	for i := range uint64(undecodedMax + 7) {
+		counts[undecodedKey{fmt.Sprint("s", i), "tls"}] = i + 10
+		want += i + 10
+	}
+	counts[undecodedKey{"small", "unknown"}] = 1
+	all := undecodedBound(counts)
+	var sum uint64
+	others := make(map[string]uint64)
+	for _, u := range all {
+		sum += u.Connections
+		if u.Service == analytics.Other {
+			others[u.Reason] = u.Connections
+		}
+	}
+	if len(all) != undecodedMax+2 || sum != want+1 || others["unknown"] != 1 || others["tls"] != 10+11+12+13+14+15+16 {
+		t.Errorf("%d series, sum %d of %d, others %v", len(all), sum, want+1, others)
+	}
+	if few := undecodedBound(map[undecodedKey]uint64{{"a", "tls"}: 1, {"b", "http2"}: 2}); len(few) != 2 || few[0].Service != "b" {
+		t.Errorf("%+v", few)
+	}
+}
+
 // play lets one event of TestCountedOnce happen.
 func play(w *worker, event string) {
 	const request, response = "GET /fast HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"

@@ -141,29 +141,36 @@ type QueueState struct {
 }
 
 type agentHealth struct {
-	Status        string       `json:"status" about:"healthy or degraded"`
-	Reasons       []string     `json:"reasons"`
-	Time          time.Time    `json:"time"`
-	UptimeSeconds *float64     `json:"uptime_seconds,omitempty"`
-	Backend       string       `json:"backend,omitempty" about:"absent before probes are attached"`
-	Hooks         []hookJSON   `json:"hooks"`
-	NotVisible    []string     `json:"not_visible" about:"what this host does not let the agent see"`
-	Exchanges     uint64       `json:"exchanges" about:"reported since the start"`
-	Lost          uint64       `json:"exchanges_lost" about:"known to have happened, and not reported"`
-	LostPercent   *float64     `json:"exchanges_lost_percent" about:"of all that are known; null without any"`
-	Losses        []lossJSON   `json:"losses" about:"by stage and reason, those that happened"`
-	Queues        []QueueState `json:"queues"`
-	Memory        memoryJSON   `json:"memory"`
-	Goroutines    int          `json:"goroutines"`
-	Endpoints     int          `json:"endpoints"`
-	Overflowed    uint64       `json:"endpoints_overflowed" about:"exchanges counted under _OTHER"`
-	Reload        *reloadJSON  `json:"config,omitempty"`
+	Status        string          `json:"status" about:"healthy or degraded"`
+	Reasons       []string        `json:"reasons"`
+	Time          time.Time       `json:"time"`
+	UptimeSeconds *float64        `json:"uptime_seconds,omitempty"`
+	Backend       string          `json:"backend,omitempty" about:"absent before probes are attached"`
+	Hooks         []hookJSON      `json:"hooks"`
+	Undecoded     []undecodedJSON `json:"undecoded" about:"open connections that carry something else than HTTP/1 in clear, most first; they are no fault of the agent's health"`
+	NotVisible    []string        `json:"not_visible" about:"what this host does not let the agent see"`
+	Exchanges     uint64          `json:"exchanges" about:"reported since the start"`
+	Lost          uint64          `json:"exchanges_lost" about:"known to have happened, and not reported"`
+	LostPercent   *float64        `json:"exchanges_lost_percent" about:"of all that are known; null without any"`
+	Losses        []lossJSON      `json:"losses" about:"by stage and reason, those that happened"`
+	Queues        []QueueState    `json:"queues"`
+	Memory        memoryJSON      `json:"memory"`
+	Goroutines    int             `json:"goroutines"`
+	Endpoints     int             `json:"endpoints"`
+	Overflowed    uint64          `json:"endpoints_overflowed" about:"exchanges counted under _OTHER"`
+	Reload        *reloadJSON     `json:"config,omitempty"`
 }
 
 type hookJSON struct {
 	Probe    string `json:"probe"`
 	Backend  string `json:"backend"`
 	Attached bool   `json:"attached"`
+}
+
+type undecodedJSON struct {
+	Service     string `json:"service_name"`
+	Reason      string `json:"reason" about:"by the first bytes: tls, http2 or unknown"`
+	Connections uint64 `json:"connections"`
 }
 
 type lossJSON struct {
@@ -199,7 +206,7 @@ func agentHealthRoute(o AgentOptions) Route {
 }
 
 func (o *AgentOptions) health() *agentHealth {
-	h := &agentHealth{Status: healthy, Reasons: []string{}, Hooks: []hookJSON{}, NotVisible: []string{}, Losses: []lossJSON{},
+	h := &agentHealth{Status: healthy, Reasons: []string{}, Hooks: []hookJSON{}, NotVisible: []string{}, Losses: []lossJSON{}, Undecoded: []undecodedJSON{},
 		Queues: []QueueState{}, Goroutines: runtime.NumGoroutine(), Time: time.Now().UTC()}
 	if o.Now != nil {
 		h.Time = o.Now().UTC()
@@ -251,6 +258,11 @@ func (o *AgentOptions) fillProbes(h *agentHealth) {
 			bytes += m.Bytes
 		}
 		h.Memory.Kernel = megabytes(bytes)
+	}
+	if o.Probes.Undecoded != nil {
+		for _, u := range o.Probes.Undecoded() {
+			h.Undecoded = append(h.Undecoded, undecodedJSON(u))
+		}
 	}
 	if o.Missing != nil {
 		for _, missing := range o.Missing() {

@@ -114,7 +114,7 @@ func filledEngine(c *clock) *analytics.Engine {
 func collectorOptions(s Source) CollectorOptions {
 	reload := func() (bool, time.Time) { return true, time.Unix(1_700_000_000, 500_000_000) }
 	return CollectorOptions{
-		Source: s, Build: BuildInfo{"1.2.3", "abcdef", "go1.26"}, Reload: reload,
+		Source: s, Build: BuildInfo{"1.2.3", "abcdef", "go1.26"}, Reload: reload, Web: NewGate().Stats,
 		Probes: ProbeStatus{
 			Backend: func() string { return "tracepoint" },
 			Probes: func() []ProbeState {
@@ -123,7 +123,7 @@ func collectorOptions(s Source) CollectorOptions {
 			Maps: func() []MapState {
 				return []MapState{{"connections", 12, false, 65536, 8 << 20}, {"counters", 0, true, 16, 4096}}
 			},
-			Undecoded: func() []Undecoded { return []Undecoded{{"shop", "tls_library_unknown", 4}} },
+			Undecoded: func() []Undecoded { return []Undecoded{{"shop", "tls", 4}} },
 		},
 	}
 }

@@ -338,7 +338,7 @@ func TestOTLPNumbers(t *testing.T) {
 		"perfagent_exchanges_lost{reason=queue_full,service_name=perfagent,stage=queue} grows":                           5,
 		"perfagent_bpf_map_bytes{map=counters,service_name=perfagent}":                                                   4096,
 		"perfagent_otlp_exports{result=success,service_name=perfagent} grows":                                            0,
-		"perfagent_undecoded_connections{reason=tls_library_unknown,service_name=shop}":                                  4,
+		"perfagent_undecoded_connections{reason=tls,service_name=shop}":                                                  4,
 		"perfagent_build_info{backend=tracepoint,goversion=go1.26,revision=abcdef,service_name=perfagent,version=1.2.3}": 1,
 	} {
 		if v, ok := got[key]; !ok || v != want {

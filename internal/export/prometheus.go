@@ -31,7 +31,7 @@ type ProbeStatus struct {
 	Backend   func() string
 	Probes    func() []ProbeState
 	Maps      func() []MapState
-	Undecoded func() []Undecoded
+	Undecoded func() []Undecoded // the largest first
 }
 
 // ProbeState is one row of perfagent_probe_attached.
@@ -67,6 +67,8 @@ type CollectorOptions struct {
 	Host func() *host.Sample
 	// Witness tells what the kernel side saw the host suffer from; nil, and a nil result: nothing is known of it.
 	Witness func() *HostStats
+	// Web tells what became of the connections to the agent; nil where it serves nothing.
+	Web func() GateStats
 	// Exports tells how the exports over OTLP ended; nil where there are none.
 	Exports func() []ExportCount
 }
@@ -121,6 +123,9 @@ var (
 	descReloadOK = describe("perfagent_config_last_reload_successful", "Whether the last attempt to load the configuration succeeded.")
 	descReloadAt = describe("perfagent_config_last_reload_success_timestamp_seconds",
 		"When the configuration was last loaded with success.")
+	descWeb       = describe("perfagent_web_connections", "Connections to the agent that are open.")
+	descWebClosed = describe("perfagent_web_connections_closed_total",
+		"Connections to the agent that were closed to make room, or because the client did not read.", "reason")
 	descExports = describe("perfagent_otlp_exports_total", "Exports over OTLP, by how they ended.", "result")
 	descActive  = describe("http_server_active_requests", "HTTP requests that servers are working on.", "service_name")
 )
@@ -131,7 +136,7 @@ type agentCollector struct{ CollectorOptions }
 func (c agentCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuildInfo, descExchanges, descLost, descParseErrors, descAttached, descMapEntries,
 		descMapMax, descMapBytes, descEndpoints, descOverflowed, descWindowBytes, descUndecoded, descReloadOK, descReloadAt,
-		descExports, descActive} {
+		descExports, descActive, descWeb, descWebClosed} {
 		ch <- d
 	}
 }
@@ -162,6 +167,13 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 	if c.Exports != nil {
 		for _, x := range c.Exports() {
 			counter(descExports, x.Count, x.Result)
+		}
+	}
+	if c.Web != nil {
+		web := c.Web()
+		gauge(descWeb, float64(web.Open))
+		for i, n := range web.Closed {
+			counter(descWebClosed, n, web.Reasons[i])
 		}
 	}
 	c.collectStatus(gauge)

@@ -263,9 +263,7 @@ func TestMetricsHandler(t *testing.T) {
 			t.Errorf("%s: %d", method, w.Code)
 		}
 	}
-	for range scrapesMax {
-		h.slots <- struct{}{}
-	}
+	fill(&h.places)
 	w = httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Content-Type") != "application/problem+json" {

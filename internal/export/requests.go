@@ -22,8 +22,6 @@ import (
 const (
 	requestsLimitDefault = 50
 	requestsLimitMax     = 1000 // more than are kept of a kind
-	// requestsAtOnceMax bounds the answers under way: each may take some 2 MiB for a moment.
-	requestsAtOnceMax = 4
 )
 
 // RequestsQuery chooses kept exchanges, as query parameters of GET /requests. The zero value chooses all.
@@ -126,12 +124,12 @@ type RequestsDocument struct {
 type RequestsHandler struct {
 	source   *analytics.Requests
 	rawPaths atomic.Bool
-	running  chan struct{}
+	places   places
 }
 
 // NewRequestsHandler returns a handler of what the source keeps.
 func NewRequestsHandler(source *analytics.Requests) *RequestsHandler {
-	return &RequestsHandler{source: source, running: make(chan struct{}, requestsAtOnceMax)}
+	return &RequestsHandler{source: source}
 }
 
 // SetRawPaths says whether paths are shown unmasked.
@@ -171,14 +169,11 @@ func (h *RequestsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	select {
-	case h.running <- struct{}{}:
-		defer func() { <-h.running }()
-	default:
-		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, "too many requests for /requests at once")
-		return
-	}
+	h.places.serve(w, r, func(w http.ResponseWriter) { h.answer(w, q) })
+}
+
+// answer takes some 2 MiB for a moment.
+func (h *RequestsHandler) answer(w http.ResponseWriter, q RequestsQuery) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false) // as in trace; browsers are told not to guess

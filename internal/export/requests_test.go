@@ -127,9 +127,7 @@ func TestRequestsProblems(t *testing.T) {
 	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
-	for range requestsAtOnceMax {
-		h.running <- struct{}{}
-	}
+	fill(&h.places)
 	if code, _, _ := askRequests(t, h, ""); code != http.StatusServiceUnavailable {
 		t.Errorf("%d in a crowd", code)
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Route is a path that the server serves. One table of them registers the handlers and makes /openapi.json, so that
@@ -124,16 +123,9 @@ func (p *Parameter) check(text string) error {
 	return nil
 }
 
-const (
-	// answersMax bounds the answers of one path that are made or written at once, and with them their memory: some 2 KiB
-	// a row. Who comes when there are as many waits for answerWait.
-	answersMax = 4
-	answerWait = time.Second
-)
-
 // serveJSON makes a handler of what answers a query. Its error is the server's, not the client's.
 func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
-	slots := make(chan struct{}, answersMax)
+	places := new(places)
 	r.Errors = append(r.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
 	r.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		q, err := r.query(req.URL.RawQuery)
@@ -141,34 +133,28 @@ func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
 			problem(w, http.StatusBadRequest, err.Error())
 			return
 		}
-		wait := time.NewTimer(answerWait)
-		defer wait.Stop()
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-		case <-wait.C:
-			w.Header().Set("Retry-After", "1")
-			problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d answers of this path are under way already", answersMax))
-			return
-		case <-req.Context().Done():
-			return
-		}
-		document, err := answer(q)
-		if err != nil {
-			problem(w, http.StatusInternalServerError, err.Error())
-			return
-		}
-		body, err := json.Marshal(document)
-		if err != nil {
-			problem(w, http.StatusInternalServerError, "the answer could not be encoded: "+err.Error())
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
-		if req.Method != http.MethodHead {
-			_, _ = w.Write(append(body, '\n')) // the client may be gone
-		}
+		places.serve(w, req, func(w http.ResponseWriter) {
+			document, err := answer(q)
+			if err != nil {
+				problem(w, http.StatusInternalServerError, err.Error())
+				return
+			}
+			writeJSON(w, req, document)
+		})
 	})
 	return r
+}
+
+func writeJSON(w http.ResponseWriter, r *http.Request, document any) {
+	body, err := json.Marshal(document)
+	if err != nil {
+		problem(w, http.StatusInternalServerError, "the answer could not be encoded: "+err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(append(body, '\n')) // the client may be gone
+	}
 }

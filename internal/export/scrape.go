@@ -20,9 +20,6 @@ import (
 	"github.com/perfagent/perfagent/internal/analytics"
 )
 
-// scrapesMax bounds the scrapes under way at once, and with them their memory.
-const scrapesMax = 4
-
 // MetricsOptions configures the handler of /metrics.
 type MetricsOptions struct {
 	CollectorOptions
@@ -51,7 +48,7 @@ func NewMetricsHandler(o MetricsOptions) (http.Handler, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &metricsHandler{registry: registry, source: o.Source, log: o.Log, slots: make(chan struct{}, scrapesMax)}, nil
+	return &metricsHandler{registry: registry, source: o.Source, log: o.Log}, nil
 }
 
 // formats are what clients may ask for, best first. The last one is also the answer to no wish.
@@ -61,21 +58,18 @@ type metricsHandler struct {
 	registry *prometheus.Registry
 	source   Source
 	log      *slog.Logger
-	slots    chan struct{}
+	places   places
 }
 
 func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !allowMethods(w, r, http.MethodGet, http.MethodHead) {
 		return
 	}
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	default:
-		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d scrapes are under way already", scrapesMax))
-		return
-	}
+	h.places.serve(w, r, func(w http.ResponseWriter) { h.scrape(w, r) })
+}
+
+// scrape answers once there is a place.
+func (h *metricsHandler) scrape(w http.ResponseWriter, r *http.Request) {
 	families, err := h.registry.Gather()
 	if err != nil {
 		h.log.Error("gathering metrics", "err", err)

@@ -30,6 +30,10 @@ const (
 	// writeTimeout bounds a scrape by a client that does not read; Prometheus gives up after 10 s by default.
 	writeTimeout   = time.Minute
 	headerBytesMax = 16 << 10
+	// bodyTimeout is for a request's body, which no route reads: net/http waits for it before the connection's next request.
+	bodyTimeout = time.Second
+	// streamsMax bounds the requests at once of an HTTP/2 connection (with TLS only).
+	streamsMax = 8
 	// shutdownTimeout is how long requests under way may take when the server ends.
 	shutdownTimeout = 3 * time.Second
 )
@@ -52,6 +56,10 @@ type ServerOptions struct {
 	Routes []Route
 	// Reload applies the configuration anew; nil: /-/reload is disabled.
 	Reload func() error
+	// AllowUnprotected lets it listen beyond loopback: the web configuration asks for TLS or a password, or the user said so.
+	AllowUnprotected bool
+	// Gate bounds the connections, together with those of other servers; nil: one of its own.
+	Gate *Gate
 	// Version is shown on the landing page.
 	Version string
 	// Log receives what the server has to say; nil: silent.
@@ -74,6 +82,9 @@ func NewServer(o ServerOptions) *Server {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Gate == nil {
+		o.Gate = NewGate()
 	}
 	s := &Server{options: o}
 	mux := http.NewServeMux()
@@ -132,7 +143,7 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("web configuration %s: %w", s.options.WebConfigFile, err)
 	}
 	for _, a := range s.options.Addresses {
-		l, err := listen(a)
+		l, err := listen(a, s.options.AllowUnprotected)
 		if err != nil {
 			return errors.Join(err, s.Close())
 		}
@@ -141,7 +152,7 @@ func (s *Server) Listen() error {
 	return nil
 }
 
-func listen(address string) (net.Listener, error) {
+func listen(address string, anywhere bool) (net.Listener, error) {
 	if name, ok := strings.CutPrefix(address, "unix:"); ok {
 		l, err := ListenSocket(name)
 		if errors.Is(err, ErrSocketBusy) {
@@ -149,7 +160,17 @@ func listen(address string) (net.Listener, error) {
 		}
 		return l, err
 	}
-	l, err := net.Listen("tcp", address)
+	// Resolved once: what is checked is what is listened on.
+	resolved, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w; correct --web.listen-address", address, err)
+	}
+	if !anywhere && !resolved.IP.IsLoopback() {
+		return nil, fmt.Errorf("listening on %s: everybody who reaches this address could read what this host serves; "+
+			"set up TLS or basic auth with --web.config.file, listen on 127.0.0.1 or a unix: socket, or accept it with "+
+			"--web.allow-unprotected", address)
+	}
+	l, err := net.ListenTCP("tcp", resolved)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("listening on %s: the port is in use by another process; "+
@@ -189,13 +210,15 @@ func (s *Server) Close() error {
 func (s *Server) Serve(ctx context.Context) error {
 	var servers []served
 	for _, l := range s.listeners {
-		servers = append(servers, served{l, newHTTPServer(guardHost(l.Addr(), s.handler), s.options.Log)})
+		server := newHTTPServer(guardHost(l.Addr(), s.handler), s.options.Log)
+		servers = append(servers, served{s.options.Gate.guard(l, server, false), server})
 	}
 	return serveAll(ctx, servers, s.options.WebConfigFile, s.options.Log)
 }
 
-// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket) until the context ends, and closes it.
-func ServeTrace(ctx context.Context, l net.Listener, hub *TraceHub, log *slog.Logger) error {
+// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), behind the gate, until the context ends, and
+// closes it.
+func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *TraceHub, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -205,13 +228,14 @@ func ServeTrace(ctx context.Context, l net.Listener, hub *TraceHub, log *slog.Lo
 	// Streams have no end, and a read deadline would cancel them, too. The hub bounds their number, and drops exchanges
 	// for who does not read.
 	server.ReadTimeout, server.WriteTimeout = 0, 0
-	return serveAll(ctx, []served{{l, server}}, "", log)
+	return serveAll(ctx, []served{{gate.guard(l, server, true), server}}, "", log)
 }
 
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: secureHeaders(h), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		Handler: secureHeaders(boundBody(ownPagesOnly(h))), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: streamsMax, MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 16 << 10},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that hang up
 	}
 }
@@ -287,6 +311,26 @@ func secureHeaders(next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 		next.ServeHTTP(w, r)
 	})
+}
+
+// boundBody bounds how long a client may take for a body.
+func boundBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // a connection of net/http has deadlines
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ownPagesOnly refuses what a page of another site lets a browser send (cross-site request forgery), by Sec-Fetch-Site or
+// Origin: everything but GET, HEAD and OPTIONS. Programs send neither header.
+func ownPagesOnly(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		problem(w, http.StatusForbidden, r.Method+" is not taken from a page of another site")
+	}))
+	return protection.Handler(next)
 }
 
 // guardHost refuses requests to a loopback address that name another host: a web page whose domain an attacker points at

@@ -158,13 +158,13 @@ func TestServerBasicAuth(t *testing.T) {
 	}
 }
 
-// With a certificate in the web configuration the server speaks TLS, and nothing else.
-func TestServerTLS(t *testing.T) {
-	example := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate and a client that trusts it
-	client := example.Client()
+// tlsConfig writes a web configuration with a certificate, and returns a client that trusts it.
+func tlsConfig(t *testing.T) (config string, client *http.Client) {
+	t.Helper()
+	example := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate and its client
 	certificate := example.TLS.Certificates[0]
+	client = example.Client()
 	example.Close()
-	defer client.CloseIdleConnections()
 	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
@@ -179,13 +179,75 @@ func TestServerTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, WebConfigFile: filepath.Join(dir, "web.yml")})
+	return filepath.Join(dir, "web.yml"), client
+}
+
+// With a certificate in the web configuration the server speaks TLS, and nothing else.
+func TestServerTLS(t *testing.T) {
+	config, client := tlsConfig(t)
+	defer client.CloseIdleConnections()
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, WebConfigFile: config})
 	address := s.Addresses()[0].String()
 	if status, body, _ := ask(t, client, "GET", "https://"+address+"/-/healthy", nil); status != 200 {
 		t.Errorf("%d %s", status, body)
 	}
 	if status, _, _ := ask(t, http.DefaultClient, "GET", "http://"+address+"/-/healthy", nil); status != 400 {
 		t.Errorf("without TLS: %d", status)
+	}
+}
+
+// Beyond loopback nothing is served without protection unless that is allowed, whatever the address is called.
+func TestServerUnprotected(t *testing.T) {
+	for address, loopback := range map[string]bool{
+		"127.0.0.1:0": true, "127.8.9.10:0": true, "[::1]:0": true, "[::ffff:127.0.0.1]:0": true, "localhost:0": true,
+		"unix:" + filepath.Join(t.TempDir(), "s"): true,
+		":0": false, "0.0.0.0:0": false, "[::]:0": false, "192.0.2.1:0": false, "[::ffff:192.0.2.1]:0": false,
+	} {
+		for _, allowed := range []bool{false, true} {
+			s := NewServer(ServerOptions{Addresses: []string{address}, AllowUnprotected: allowed})
+			err := s.Listen()
+			refused := err != nil && strings.Contains(err.Error(), "--web.allow-unprotected") && strings.Contains(err.Error(), "--web.config.file")
+			if refused != (!loopback && !allowed) {
+				t.Errorf("%s, allowed %t: %v", address, allowed, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// What changes something is not taken from another site's page, on any path; programs and the server's own pages may.
+func TestServerCrossOrigin(t *testing.T) {
+	reloads := 0
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() error { reloads++; return nil }})
+	base := "http://" + s.Addresses()[0].String()
+	for _, c := range []struct {
+		method, path, header, value string
+		status                      int
+	}{
+		{"POST", "/-/reload", "", "", 200},
+		{"POST", "/-/reload", "Sec-Fetch-Site", "same-origin", 200},
+		{"POST", "/-/reload", "Origin", base, 200},
+		{"POST", "/-/reload", "Sec-Fetch-Site", "cross-site", 403},
+		{"PUT", "/-/reload", "Sec-Fetch-Site", "same-site", 403},
+		{"POST", "/-/reload", "Origin", "http://attacker.example", 403},
+		{"POST", "/-/reload", "Origin", "null", 403},
+		{"POST", "/metrics", "Sec-Fetch-Site", "cross-site", 403},
+		{"DELETE", "/nothing", "Origin", "http://attacker.example", 403},
+		{"GET", "/-/healthy", "Sec-Fetch-Site", "cross-site", 200},
+	} {
+		status, body, header := ask(t, http.DefaultClient, c.method, base+c.path, func(r *http.Request) {
+			if c.header != "" {
+				r.Header.Set(c.header, c.value)
+			}
+		})
+		if status != c.status || status == 403 && header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s with %s: %s: %d %s", c.method, c.path, c.header, c.value, status, body)
+		}
+	}
+	if reloads != 3 {
+		t.Errorf("reloaded %d times", reloads)
 	}
 }
 
@@ -206,7 +268,7 @@ func TestServerListenErrors(t *testing.T) {
 		contains string
 	}{
 		{ServerOptions{Addresses: []string{free, busy.Addr().String()}}, "the port is in use by another process; stop that process or choose another port"},
-		{ServerOptions{Addresses: []string{"192.0.2.1:0"}}, "does not have the address"},
+		{ServerOptions{Addresses: []string{"192.0.2.1:0"}, AllowUnprotected: true}, "does not have the address"},
 		{ServerOptions{Addresses: []string{"127.0.0.1:http2000"}}, "--web.listen-address"},
 		{ServerOptions{Addresses: []string{free}, WebConfigFile: bad}, "web configuration"},
 		{ServerOptions{Addresses: []string{free}, WebConfigFile: bad + ".missing"}, "no such file"},

@@ -230,6 +230,9 @@ func TestAgentHealth(t *testing.T) {
 		get(t, NewServer(ServerOptions{Agent: options}), "/monitoring/health", &h)
 	}
 	ask()
+	if len(h.Undecoded) != 1 || h.Undecoded[0] != (undecodedJSON{"shop", "tls", 4}) {
+		t.Errorf("undecoded: %+v", h.Undecoded)
+	}
 	if h.Backend != "tracepoint" || *h.UptimeSeconds != 60 || h.Queues[0].Length != 3 || h.Exchanges != 6 || h.Lost != 5 ||
 		h.Losses[0] != (lossJSON{"queue", "queue_full", 5}) || *h.Memory.Kernel != 8.392704 && *h.Memory.Kernel != 8.393 || h.Memory.Resident == nil {
 		t.Errorf("%+v", h)

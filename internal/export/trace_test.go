@@ -174,7 +174,7 @@ func traceServer(t *testing.T, hub *TraceHub) *http.Client {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- ServeTrace(ctx, l, hub, nil) }()
+	go func() { done <- ServeTrace(ctx, l, NewGate(), hub, nil) }()
 	client := unixClient(name)
 	t.Cleanup(func() {
 		cancel()
@@ -272,7 +272,7 @@ func TestTraceStreamDrains(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- ServeTrace(ctx, l, &hub, nil) }()
+	go func() { done <- ServeTrace(ctx, l, NewGate(), &hub, nil) }()
 	open := func() *http.Response {
 		client := unixClient(l.Addr().String())
 		r, err := client.Get("http://perfagent" + TracePath)

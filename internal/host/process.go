@@ -3,6 +3,7 @@
 package host
 
 import (
+	"math"
 	"time"
 )
 
@@ -17,6 +18,8 @@ const (
 	processSlots = 256
 	// processTouch is how exact the order of use is; within it an entry is not moved again.
 	processTouch = int64(time.Second)
+	// neverTouched is long before any instant.
+	neverTouched = math.MinInt64 / 2
 )
 
 // Identity is who a process is. Strings never change once returned.
@@ -96,6 +99,18 @@ func (p *Processes) Identify(pid uint32, comm *[16]byte, nowNS int64) *Identity 
 		p.touch(entry, nowNS)
 	}
 	if nowNS-entry.checkedNS >= p.recheck || !entry.known && entry.comm != *comm {
+		p.check(entry, comm, nowNS)
+	}
+	return entry.identity
+}
+
+// Describe is Identify for a process that exchanges nothing: Recent leaves it out.
+func (p *Processes) Describe(pid uint32, comm *[16]byte, nowNS int64) *Identity {
+	entry := p.entries[pid]
+	if entry == nil {
+		entry = p.add(pid, comm, nowNS)
+		entry.touchedNS = neverTouched
+	} else if nowNS-entry.checkedNS >= p.recheck || !entry.known && entry.comm != *comm {
 		p.check(entry, comm, nowNS)
 	}
 	return entry.identity

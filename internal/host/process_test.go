@@ -208,6 +208,31 @@ func TestProcessesBound(t *testing.T) {
 	}
 }
 
+// Shows that a process that is only described has its name, also once its pid is another's, and is not among the recent ones
+// until it exchanges something.
+func TestDescribe(t *testing.T) {
+	h := newFakeHost(t)
+	processes := host.NewProcesses(host.ProcessOptions{Root: h.root, Recheck: time.Minute})
+	h.add(fakeProcess{pid: 1, executable: "/bin/old", started: 5})
+	recent := func(nowNS int64) int { return len(processes.Recent(nowNS, time.Hour, 10)) }
+	if got := processes.Describe(1, comm("x"), second).Service; got != "old" || recent(second) != 0 {
+		t.Errorf("%q, %d recent", got, recent(second))
+	}
+	h.add(fakeProcess{pid: 1, executable: "/bin/new", started: 6})
+	if got := processes.Describe(1, comm("x"), 100*second).Service; got != "new" || recent(100*second) != 0 {
+		t.Errorf("%q, %d recent", got, recent(100*second))
+	}
+	if processes.Identify(1, comm("x"), 100*second); recent(100*second) != 1 {
+		t.Error("a process that exchanges is not among the recent ones")
+	}
+	if processes.Describe(1, comm("x"), 101*second); recent(101*second) != 1 {
+		t.Error("being described makes a process forgotten")
+	}
+	if got := processes.Describe(2, comm("gone"), second).Service; got != "gone" {
+		t.Errorf("a process that has ended is called %q", got)
+	}
+}
+
 // Shows the filter's decision for each process, also for the child of a chosen process that ended.
 func TestFilter(t *testing.T) {
 	h := newFakeHost(t)

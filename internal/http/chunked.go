@@ -1,6 +1,7 @@
 package http
 
-// chunkState is where in a chunked body (RFC 9112, section 7.1) the next byte falls.
+// chunkState is where in a chunked body (RFC 9112, section 7.1) the next byte falls. The kernel side has the same states, in the
+// same order (bpf/maps.h).
 type chunkState uint8
 
 const (
@@ -18,6 +19,19 @@ type chunked struct {
 	state  chunkState
 	digits uint8  // of the current size
 	remain uint64 // size so far; in chunkData what is left of it
+}
+
+// The parts of what the kernel side says of its place in a body (wire.Fragment.Chunks).
+const (
+	chunksStateShift  = 56
+	chunksDigitsShift = 48
+	chunksSizeMask    = 1<<chunksDigitsShift - 1
+)
+
+// chunkedAt returns the place that the kernel side names; ok is false where it names none inside a body.
+func chunkedAt(word uint64) (c chunked, ok bool) {
+	c = chunked{state: chunkState(word >> chunksStateShift), digits: uint8(word >> chunksDigitsShift), remain: word & chunksSizeMask}
+	return c, c.state <= chunkField
 }
 
 // scan reads b and returns how many bytes of it belong to the body; done tells that the body ended there. Where ok is

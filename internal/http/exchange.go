@@ -147,7 +147,7 @@ func (d *Decoder) answered(rec *wire.Record, ex *wire.Exchange, before int, fina
 	switch {
 	case rec.Flags&wire.FlagTimeout != 0:
 		ex.ErrorType = errorTimeout
-	case rec.Flags&wire.FlagClosed != 0 && whole == no:
+	case rec.Flags&wire.FlagCut != 0 || rec.Flags&wire.FlagClosed != 0 && whole == no:
 		ex.ErrorType = errorAborted
 	default:
 		ex.ErrorType = statusError(rec.Role, r.Status)

@@ -21,11 +21,17 @@ const (
 // {email}. Words stay, also technical ones with digits (v1, oauth2, i18n, utf8), as do an identifier's file extension
 // (/users/{id}.json) and a last slash. A path is cut to 16 segments and 256 bytes, with "/*" for the rest.
 func Mask(dst, path []byte) []byte {
+	return mask(dst, path, false)
+}
+
+// mask is Mask, and what may be a secret is replaced, too, where it is to be discreet.
+func mask(dst, path []byte, discreet bool) []byte {
 	if len(path) == 0 || len(path) == 1 && path[0] == '*' {
 		return append(dst, path...)
 	}
 	var buf [segmentMax]byte
 	first := len(dst)
+	var before []byte
 	rest := path
 	if path[0] == '/' {
 		dst, rest = append(dst, '/'), path[1:]
@@ -38,22 +44,26 @@ func Mask(dst, path []byte) []byte {
 		if depth == depthMax || len(path)-len(rest)+len(segment) > pathMax || len(dst)-first > pathMax {
 			return append(dst, '*')
 		}
-		dst = appendMasked(dst, plainSegment(buf[:], segment))
+		if plain := plainSegment(buf[:], segment); discreet {
+			dst = appendDiscreet(dst, plain, before)
+		} else {
+			dst = appendMasked(dst, plain)
+		}
 		if !more {
 			return dst
 		}
-		dst, rest = append(dst, '/'), rest[len(segment)+1:]
+		dst, rest, before = append(dst, '/'), rest[len(segment)+1:], segment
 	}
 }
 
 // MaskPath appends path to dst as it may be shown beside its route: the route's parameters stand for their values, and "*"
-// for what it matches. In what a learned route does not name, because nobody knows it, only identifiers are masked: it tells
-// what was asked for in vain. Without a route it is Mask.
+// for what it matches. In what a learned route does not name, because nobody knows it, and in a path without a route, only
+// identifiers are masked, and what may be a secret: it tells what was asked for.
 func MaskPath(dst, path []byte, route string, source wire.RouteSource) []byte {
 	star := strings.IndexByte(route, '*')
 	switch {
 	case route == "":
-		return Mask(dst, path)
+		return mask(dst, path, true)
 	case star < 0 && strings.IndexByte(route, '{') >= 0, star >= 0 && source != wire.RouteLearned:
 		return append(dst, route...)
 	case len(path) == 1 && path[0] == '*':
@@ -70,7 +80,7 @@ func MaskPath(dst, path []byte, route string, source wire.RouteSource) []byte {
 		}
 		rest = rest[i+1:]
 	}
-	return Mask(append(dst, route[:star]...), rest)
+	return mask(append(dst, route[:star]...), rest, true)
 }
 
 // appendMasked appends a segment or what stands for it.

@@ -339,7 +339,8 @@ func BenchmarkRouteNew(b *testing.B) {
 
 // FuzzRoute routes any path: bounded length, the same answer cached and again, and masking has no more to mask in its result.
 func FuzzRoute(f *testing.F) {
-	for _, p := range []string{"/a/1", "*", "", "//", "/%", "a/b", ";", "/;x", "/P(5);x/Q('a')", "/x/aZkQwPbTrY", "/users/550e8400-e29b-41d4-a716-446655440000"} {
+	for _, p := range []string{"/a/1", "*", "", "//", "/%", "a/b", ";", "/;x", "/P(5);x/Q('a')", "/x/aZkQwPbTrY", "/users/550e8400-e29b-41d4-a716-446655440000",
+		"/token=a,b=c&", "/reset/a;b", "/QUJDRA==", "/secret:x"} {
 		f.Add("svc", "GET", []byte(p))
 	}
 	routes, err := ParseRoutes(strings.NewReader(routesFile))
@@ -358,10 +359,11 @@ func FuzzRoute(f *testing.F) {
 				t.Fatalf("%q: %q", path, first)
 			}
 		}
-		masked := Mask(nil, path)
-		for _, c := range masked {
-			if c <= ' ' || c >= 0x7f || c == '%' {
-				t.Fatalf("%q masked is %q", path, masked)
+		for _, masked := range [][]byte{Mask(nil, path), MaskPath(nil, path, "", wire.RouteNone)} {
+			for _, c := range masked {
+				if c <= ' ' || c >= 0x7f || c == '%' {
+					t.Fatalf("%q masked is %q", path, masked)
+				}
 			}
 		}
 	})

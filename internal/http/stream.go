@@ -101,6 +101,21 @@ func (s *Streams) Stats() StreamStats {
 	return st
 }
 
+// EachActive calls visit, for every request that a server was sent and has not answered to its end, with the process that
+// read it and its task name. What was reported as a timeout has ended.
+func (s *Streams) EachActive(visit func(pid uint32, comm *[16]byte)) {
+	for _, st := range s.streams {
+		if st.role != wire.RoleServer {
+			continue
+		}
+		for _, p := range st.waiting() {
+			if !p.reported {
+				visit(p.ex.PID, &p.ex.Comm)
+			}
+		}
+	}
+}
+
 // Fragment takes the next fragment of a connection and calls emit for each exchange that it ends. The exchange is
 // valid during the call only.
 func (s *Streams) Fragment(f *wire.Fragment, emit func(*wire.Exchange)) {
@@ -124,8 +139,29 @@ func (s *Streams) Fragment(f *wire.Fragment, emit func(*wire.Exchange)) {
 	default:
 		s.responseFragment(st, f)
 	}
+	if f.Flags&wire.FlagChunks != 0 && st.state == streamFollowed {
+		s.place(st, f)
+	}
 	if f.Flags&wire.FlagClosed != 0 {
 		s.close(st, f.At)
+	}
+}
+
+// place takes over the kernel side's place in a chunked body, of whose bytes so far only the first were captured.
+func (s *Streams) place(st *stream, f *wire.Fragment) {
+	d := &st.responses
+	if f.Flags&wire.FlagRequestDirection != 0 {
+		d = &st.requests
+	}
+	at, ok := chunkedAt(f.Chunks)
+	if !ok || d.state != dirChunked && !(d.state == dirLost && d.coded) {
+		return
+	}
+	d.state, d.chunks, d.coded = dirChunked, at, false
+	if d == &st.responses {
+		st.unsure = false
+	} else {
+		st.blind = false
 	}
 }
 

@@ -486,6 +486,36 @@ func TestStreamIgnored(t *testing.T) {
 	}
 }
 
+// TestStreamActive shows which requests of irregular connections are under way: those that a server was sent and has not
+// answered to the end, in part or not; not what was reported as a timeout, nor what a client waits for.
+func TestStreamActive(t *testing.T) {
+	for script, want := range map[string]int{
+		`> GET /a HTTP/1.1~~GET /b HTTP/1.1~~GET /c HT`:                                 3,
+		"> GET /a HTTP/1.1~~GET /b HTTP/1.1~~\n< HTTP/1.1 200 OK~Content-Length: 3~~ab": 2,
+		"> GET /a HTTP/1.1~~GET /b HTTP/1.1~~\n< HTTP/1.1 200 OK~Content-Length: 2~~ab": 1,
+		"> GET /a HTTP/1.1~~\n< HTTP/1.1 200 OK~Transfer-Encoding: chunked~~1~a~":       1,
+		"> GET /a HTTP/1.1~~\n< HTTP/1.1 200 OK~Transfer-Encoding: chunked~~1~a~0~~":    0,
+		"> GET /a HTTP/1.1~~\n< HTTP/1.0 200 OK~~ab":                                    1,
+		"> GET /a HTTP/1.1~~\n< HTTP/1.0 200 OK~~ab\nx":                                 0,
+		"> GET /a HTTP/1.1~~GET /b HTTP/1.1~~\nsweep 1000000000":                        0,
+		"> GET /a HTTP/1.1~Upgrade: x~~GET /b HTTP/1.1~~\n< HTTP/1.1 101 S~~":           0,
+	} {
+		for _, role := range []wire.Role{wire.RoleServer, wire.RoleClient} {
+			tape := newTape(StreamOptions{})
+			tape.role = role
+			tape.play(script)
+			if role == wire.RoleClient {
+				want = 0
+			}
+			active := 0
+			tape.s.EachActive(func(pid uint32, comm *[16]byte) { active++ })
+			if active != want {
+				t.Errorf("%s %q: %d requests, expected %d", role, script, active, want)
+			}
+		}
+	}
+}
+
 // TestStreamAllocations shows that a pipelined connection allocates nothing in the steady state, also in pieces.
 func TestStreamAllocations(t *testing.T) {
 	requests, responses := transcript(16)

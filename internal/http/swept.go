@@ -55,5 +55,11 @@ func (s *Swept) Seen(conn uint64, seq uint32) bool {
 	return true
 }
 
+// Has tells whether an exchange was reported before.
+func (s *Swept) Has(conn uint64, seq uint32) bool {
+	_, ok := s.slots[sweptKey{conn, seq}]
+	return ok
+}
+
 // Len returns how many exchanges are remembered.
 func (s *Swept) Len() int { return len(s.slots) }

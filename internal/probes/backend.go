@@ -68,29 +68,34 @@ func tracing(programs ...string) []hook {
 	return hooks
 }
 
+// kprobes are the hooks of TCP's traffic, with the program that knows where tcp_recvmsg has its flags.
+func kprobes(receive string) []hook {
+	return []hook{
+		{program: trafficProgKprobeTcpSendmsg, symbol: "tcp_sendmsg"},
+		{program: trafficProgKretprobeTcpSendmsg, symbol: "tcp_sendmsg", ret: true},
+		{program: receive, symbol: "tcp_recvmsg"},
+		{program: trafficProgKretprobeTcpRecvmsg, symbol: "tcp_recvmsg", ret: true},
+	}
+}
+
 // The traffic choices: what makes a backend.
 var traffic = []choice{
 	{duty: dutyTraffic, backend: BackendTracepoint, tracepoint: "tcp_sendmsg_locked", hooks: tracing(trafficProgTpSkbCopyDatagramIovec, trafficProgTpTcpSendmsgLocked)},
 	{duty: dutyTraffic, backend: BackendFentry, function: "tcp_recvmsg", params: 5,
 		hooks: tracing(trafficProgFentryTcpSendmsg, trafficProgFexitTcpSendmsg, trafficProgFexitTcpRecvmsg)},
+	{duty: dutyTraffic, backend: BackendFentry, function: "tcp_recvmsg", params: 4,
+		hooks: tracing(trafficProgFentryTcpSendmsg, trafficProgFexitTcpSendmsg, trafficProgFexitTcpRecvmsgShort)},
 	{duty: dutyTraffic, backend: BackendFentry, function: "tcp_recvmsg", params: 6,
 		hooks: tracing(trafficProgFentryTcpSendmsg, trafficProgFexitTcpSendmsg, trafficProgFexitTcpRecvmsgNonblock)},
-	{duty: dutyTraffic, backend: BackendKprobe, function: "tcp_recvmsg", params: 5, hooks: []hook{
-		{program: trafficProgKprobeTcpSendmsg, symbol: "tcp_sendmsg"},
-		{program: trafficProgKretprobeTcpSendmsg, symbol: "tcp_sendmsg", ret: true},
-		{program: trafficProgKprobeTcpRecvmsg, symbol: "tcp_recvmsg"},
-		{program: trafficProgKretprobeTcpRecvmsg, symbol: "tcp_recvmsg", ret: true}}},
-	{duty: dutyTraffic, backend: BackendKprobe, function: "tcp_recvmsg", params: 6, hooks: []hook{
-		{program: trafficProgKprobeTcpSendmsg, symbol: "tcp_sendmsg"},
-		{program: trafficProgKretprobeTcpSendmsg, symbol: "tcp_sendmsg", ret: true},
-		{program: trafficProgKprobeTcpRecvmsgNonblock, symbol: "tcp_recvmsg"},
-		{program: trafficProgKretprobeTcpRecvmsg, symbol: "tcp_recvmsg", ret: true}}},
+	{duty: dutyTraffic, backend: BackendKprobe, function: "tcp_recvmsg", params: 5, hooks: kprobes(trafficProgKprobeTcpRecvmsg)},
+	{duty: dutyTraffic, backend: BackendKprobe, function: "tcp_recvmsg", params: 4, hooks: kprobes(trafficProgKprobeTcpRecvmsg)},
+	{duty: dutyTraffic, backend: BackendKprobe, function: "tcp_recvmsg", params: 6, hooks: kprobes(trafficProgKprobeTcpRecvmsgNonblock)},
 	{duty: dutyTraffic, backend: BackendSyscall, hooks: tracing(trafficProgTpSysExit)},
 }
 
 // The other duties, each with its choices in the order of preference; the backend's own comes first at load.
 var duties = []choice{
-	{duty: dutyState, backend: BackendTracepoint, hooks: tracing(trafficProgTpInetSockSetState)},
+	{duty: dutyState, backend: BackendTracepoint, hooks: tracing(trafficProgTpInetSockSetState, trafficProgTpTcpDestroySock)},
 	{duty: dutySweep, backend: backendAny, hooks: tracing(trafficProgRunSweep)},
 	{duty: dutySweep, backend: backendAny, hooks: tracing(trafficProgIterSweep)},
 

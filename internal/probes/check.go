@@ -7,27 +7,27 @@ import (
 
 // BackendReport says what one backend can do on this host.
 type BackendReport struct {
-	Name    string
-	Err     error // why it cannot run; nil when it can
-	Hooks   []Hook
-	Missing []string // what cannot be seen with it, in a user's words
+	Name  string
+	Err   error // why it cannot run; nil when it can
+	Hooks []Hook
 }
 
 // Check tries each backend, best first. The programs are attached for an instant each and see no traffic: they are bound
-// to a port that nothing uses. An error means that no BPF program can be loaded at all; it names the remedy.
-func Check(ctx context.Context) ([]BackendReport, error) {
+// to a port that nothing uses. What is needed may depend on the processes that are chosen. An error means that no BPF program
+// can be loaded at all; it names the remedy.
+func Check(ctx context.Context, pids []uint32) ([]BackendReport, error) {
 	var reports []BackendReport
 	for _, name := range Backends {
 		if ctx.Err() != nil {
 			return reports, ctx.Err()
 		}
-		p, err := open(Options{Backend: name, Ports: []uint16{1}, Connections: 16, Heads: 16, RingBytes: 1 << 16})
+		p, err := open(Options{Backend: name, PIDs: pids, Ports: []uint16{1}, Connections: 16, Heads: 16, RingBytes: 1 << 16})
 		if err != nil && !errors.Is(err, ErrUnsupported) {
 			return nil, err
 		}
 		r := BackendReport{Name: name, Err: err}
 		if p != nil {
-			r.Hooks, r.Missing = p.Hooks, p.Missing
+			r.Hooks = p.Hooks
 			if err := p.Close(); err != nil {
 				return nil, err
 			}
@@ -36,26 +36,3 @@ func Check(ctx context.Context) ([]BackendReport, error) {
 	}
 	return reports, nil
 }
-
-// Active counts the requests under way by process: read or sent, and not answered to the end. It visits every tracked
-// connection.
-func (p *Probe) Active() (map[uint32]int64, error) {
-	counts := make(map[uint32]int64)
-	var key uint64
-	var c trafficConn
-	it := p.maps.Maps[trafficMapConns].Iterate()
-	for it.Next(&key, &c) {
-		if c.Rec.Role == roleServer && c.State >= stateRequestHead && c.State <= stateResponse &&
-			(c.State != stateResponse || c.Rec.ResponseBytes < c.ResponseWant && c.ResponseWant != ^uint64(0)) {
-			counts[c.Rec.Pid]++
-		}
-	}
-	return counts, it.Err()
-}
-
-// As in bpf/maps.h and bpf/events.h.
-const (
-	roleServer       = 1
-	stateRequestHead = 1
-	stateResponse    = 4
-)

@@ -84,3 +84,11 @@ func mapBytes(m *ebpf.Map) uint64 {
 	}
 	return n
 }
+
+// closeMaps closes a collection's own descriptors of maps that another collection has as well: its programs hold the maps.
+func closeMaps(c *ebpf.Collection) {
+	for _, m := range c.Maps {
+		_ = m.Close() // of a duplicate
+	}
+	clear(c.Maps)
+}

@@ -95,6 +95,7 @@ func (Decoder) Fragment(b []byte, f *wire.Fragment) error {
 	f.Conn = e.Uint64(b[atConn:])
 	f.Arrived = int64(e.Uint64(b[atArrived:]))
 	f.At = int64(e.Uint64(b[atRead:]))
+	f.Chunks = e.Uint64(b[atResponded:])
 	f.Length = e.Uint64(b[atRequestBytes:])
 	f.Position = e.Uint64(b[atResponseBytes:])
 	f.PID = e.Uint32(b[atPID:])

@@ -14,7 +14,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -87,8 +86,7 @@ type HostOptions struct {
 // Host is the kernel side that counts what the host and its TCP connections suffer from. Its methods must not be called
 // at the same time. Close detaches everything.
 type Host struct {
-	Hooks   []Hook
-	Missing []string // what cannot be seen, in a user's words
+	Hooks []Hook
 
 	log    *slog.Logger
 	ports  []uint16
@@ -117,7 +115,7 @@ type processCounts struct {
 	idle int // readings without a change
 }
 
-// OpenHost loads and attaches what this kernel has; what it lacks is listed in Hooks and Missing. An error means that
+// OpenHost loads and attaches what this kernel has; what it lacks is listed in Hooks. An error means that
 // nothing can be loaded at all.
 func OpenHost(o HostOptions) (*Host, error) {
 	h := &Host{log: o.Log, ports: o.Ports, refuse: o.Refuse, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
@@ -139,8 +137,8 @@ func (h *Host) open() error {
 	if err != nil {
 		return err
 	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return fmt.Errorf("raise the locked-memory limit (needed before Linux 5.11; run as root): %w", err)
+	if err := kernel.liftMemlock(); err != nil {
+		return err
 	}
 	if err := h.loadMaps(); err != nil {
 		return err
@@ -155,7 +153,7 @@ func (h *Host) open() error {
 
 // fulfil attaches the first of a duty's programs that this kernel takes, and notes what became of each.
 func (h *Host) fulfil(kernel *kernel, d duty, programs []string, missing string) {
-	for i, program := range programs {
+	for _, program := range programs {
 		err := h.misfit(kernel, d)
 		if err == nil {
 			err = kernel.lacks(program)
@@ -170,11 +168,12 @@ func (h *Host) fulfil(kernel *kernel, d duty, programs []string, missing string)
 		}
 		h.log.Debug("host hook is missing", "program", program, "err", err)
 		hook.Reason = reason(err)
-		if i == len(programs)-1 {
-			hook.Loss = missing
-			h.Missing = append(h.Missing, missing)
-		}
 		h.Hooks = append(h.Hooks, hook)
+	}
+	for i := range h.Hooks {
+		if h.Hooks[i].Duty == string(d) {
+			h.Hooks[i].Loss = missing
+		}
 	}
 }
 
@@ -220,7 +219,12 @@ func (h *Host) loadMaps() error {
 	only := spec.Copy()
 	only.Programs = nil
 	if h.maps, err = ebpf.NewCollectionWithOptions(only, options); err != nil {
-		return privilegeError(fmt.Errorf("create BPF maps: %w", err))
+		return privilegeError("create BPF maps", err)
+	}
+	if h.conns != nil {
+		// Without the duplicate. The other probe's own is never closed here: it is in no collection of the host's.
+		_ = h.maps.Maps[hostMapConns].Close()
+		delete(h.maps.Maps, hostMapConns)
 	}
 	if err := h.maps.Maps[hostMapProcesses].Put(uint32(0), hostTcpHealth{}); err != nil {
 		return fmt.Errorf("make room for what cannot be attributed: %w", err)
@@ -235,10 +239,11 @@ func (h *Host) attach(program string) error {
 	}
 	part := h.spec.Copy()
 	part.Programs = map[string]*ebpf.ProgramSpec{program: h.spec.Programs[program].Copy()}
-	coll, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: h.maps.Maps})
+	coll, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: h.shared()})
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
+	closeMaps(coll)
 	h.colls = append(h.colls, coll)
 	var l io.Closer
 	switch prog := coll.Programs[program]; program {
@@ -246,7 +251,7 @@ func (h *Host) attach(program string) error {
 		h.connections, err = walkBy(prog)
 		l = h.connections
 	case hostProgIterConnections:
-		h.connections, err = walkOver(h.maps.Maps[hostMapConns], prog)
+		h.connections, err = walkOver(h.conns, prog)
 		l = h.connections
 	case hostProgIterListeners:
 		h.listeners, err = link.AttachIter(link.IterOptions{Program: prog})
@@ -262,6 +267,15 @@ func (h *Host) attach(program string) error {
 	}
 	h.links = append(h.links, l)
 	return nil
+}
+
+// shared are the maps of all programs.
+func (h *Host) shared() map[string]*ebpf.Map {
+	all := maps.Clone(h.maps.Maps)
+	if h.conns != nil {
+		all[hostMapConns] = h.conns
+	}
+	return all
 }
 
 // Observation is something that a Host may see.
@@ -642,9 +656,6 @@ func (h *Host) Maps() []MapUse {
 	}
 	var uses []MapUse
 	for name, m := range h.maps.Maps {
-		if name == hostMapConns && h.conns != nil {
-			continue
-		}
 		uses = append(uses, MapUse{Name: "host_" + name, MaxEntries: uint64(m.MaxEntries()), Bytes: mapBytes(m)})
 	}
 	return uses
@@ -676,6 +687,6 @@ func CheckHost() (BackendReport, error) {
 	if err != nil {
 		return BackendReport{}, errors.Join(err, p.Close())
 	}
-	r := BackendReport{Name: "host", Hooks: h.Hooks, Missing: h.Missing}
+	r := BackendReport{Name: "host", Hooks: h.Hooks}
 	return r, errors.Join(h.Close(), p.Close())
 }

@@ -63,8 +63,8 @@ func TestHostOpenClose(t *testing.T) {
 				t.Errorf("%s: %s", hook.Program, hook.Reason)
 			}
 		}
-		if len(h.Missing) > 0 {
-			t.Errorf("missing: %q", h.Missing)
+		if gaps := Gaps(h.Hooks); len(gaps) > 0 {
+			t.Errorf("not visible: %q", gaps)
 		}
 		readHost(t, h)
 		if bytes := total(h.Maps()); bytes == 0 || bytes > 320<<10 {

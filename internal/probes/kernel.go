@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,27 +22,41 @@ const oldestMajor, oldestMinor = 5, 10
 // ErrOldKernel: the kernel is older than what perfagent was shown to run on.
 var ErrOldKernel = errors.New("this kernel is too old: use Linux 5.10 or later")
 
-// refuseOld returns ErrOldKernel for a release such as "5.10.0-46-amd64".
+// refuseOld returns ErrOldKernel for a release such as "5.8.0".
 func refuseOld(release string) error {
-	var major, minor int
-	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
-		return fmt.Errorf("kernel release %q is not understood: %w", release, err)
-	}
-	if major < oldestMajor || major == oldestMajor && minor < oldestMinor {
+	older, err := before(release, oldestMajor, oldestMinor)
+	if err == nil && older {
 		return fmt.Errorf("Linux %s: %w", release, ErrOldKernel)
 	}
-	return nil
+	return err
+}
+
+// before tells whether a release such as "5.10.0-46-amd64" is older than a version.
+func before(release string, major, minor int) (bool, error) {
+	var x, y int
+	if _, err := fmt.Sscanf(release, "%d.%d", &x, &y); err != nil {
+		return false, fmt.Errorf("kernel release %q is not understood: %w", release, err)
+	}
+	return x < major || x == major && y < minor, nil
 }
 
 // kernel answers questions about the running kernel's functions.
-type kernel struct{ types *btf.Spec }
+type kernel struct {
+	types   *btf.Spec
+	memlock bool // BPF maps count as locked memory
+}
 
 func openKernel() (*kernel, error) {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return nil, fmt.Errorf("ask for the kernel's release: %w", err)
 	}
-	if err := refuseOld(unix.ByteSliceToString(uts.Release[:])); err != nil {
+	release := unix.ByteSliceToString(uts.Release[:])
+	if err := refuseOld(release); err != nil {
+		return nil, err
+	}
+	memlock, err := before(release, 5, 11)
+	if err != nil {
 		return nil, err
 	}
 	types, err := btf.LoadKernelSpec()
@@ -51,7 +66,19 @@ func openKernel() (*kernel, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read the kernel's BTF: %w", err)
 	}
-	return &kernel{types}, nil
+	return &kernel{types, memlock}, nil
+}
+
+// liftMemlock lifts the limit on locked memory where that bounds BPF maps: before Linux 5.11.
+func (k *kernel) liftMemlock() error {
+	if !k.memlock {
+		return nil
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return fmt.Errorf("raise the limit on locked memory, which maps need before Linux 5.11: "+
+			"run as root, or grant CAP_SYS_RESOURCE: %w", err)
+	}
+	return nil
 }
 
 // params returns how many parameters a kernel function has, or -1 where there is none of that name.

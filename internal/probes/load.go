@@ -16,7 +16,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,7 +33,7 @@ const (
 	headDefault    = 1024
 	ringDefault    = 8 << 20
 	connsDefault   = 32768
-	headsDefault   = 6144
+	headsDefault   = 5632
 	timeoutDefault = 5 * time.Minute
 	// The calls that a return hook keeps track of at a time: the kernel accepts no more, and `calls` holds as many.
 	returnsMax = 4096
@@ -52,7 +51,7 @@ type Options struct {
 	Timeout     time.Duration // deadline of a response; 0: 5 minutes
 	RingBytes   int           // size of the ring buffer, a power of two; 0: 8 MiB
 	Connections int           // most connections with state; 0: 32768
-	Heads       int           // most captured heads of exchanges under way; 0: 6144
+	Heads       int           // most captured heads of exchanges under way; 0: 5632
 	Empty       bool          // attach programs that do nothing, to measure the floor
 	Refuse      []string      // programs to treat as if the kernel refused them, for tests
 	Log         *slog.Logger  // nil: silent
@@ -105,7 +104,6 @@ type Hook struct {
 type Probe struct {
 	Backend string
 	Hooks   []Hook
-	Missing []string // what cannot be seen, in a user's words
 
 	log   *slog.Logger
 	maps  *ebpf.Collection
@@ -115,6 +113,7 @@ type Probe struct {
 	ring  *ring
 	queue atomic.Pointer[chan *batch] // of Run
 	opts  Options
+	visit visit // of Connections
 
 	lostQueue, lostParse atomic.Uint64
 	dropped              []dropped // owned by the reader, like dropLogged
@@ -139,8 +138,8 @@ func open(opts Options) (*Probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise the locked-memory limit (needed before Linux 5.11; run as root): %w", err)
+	if err := kernel.liftMemlock(); err != nil {
+		return nil, err
 	}
 	p := &Probe{log: opts.Log, opts: opts}
 	return p, p.open(kernel)
@@ -160,7 +159,7 @@ func (p *Probe) open(kernel *kernel) error {
 	// The state hook runs on every kernel with BTF: when it fails, the environment is at fault, not the kernel.
 	for _, c := range choicesFor(dutyState, "") {
 		if err := p.attach(spec, c); err != nil {
-			return privilegeError(err)
+			return privilegeError("see connections begin and end", err)
 		}
 	}
 	if err := p.attachTraffic(spec, kernel); err != nil {
@@ -242,7 +241,7 @@ func (p *Probe) loadMaps(spec *ebpf.CollectionSpec) error {
 	only.Programs = nil
 	maps, err := ebpf.NewCollection(only)
 	if err != nil {
-		return privilegeError(fmt.Errorf("create BPF maps: %w", err))
+		return privilegeError("create BPF maps", err)
 	}
 	p.maps = maps
 	return nil
@@ -272,7 +271,7 @@ func (p *Probe) attachTraffic(spec *ebpf.CollectionSpec, kernel *kernel) error {
 			p.Backend = name
 			return nil
 		}
-		reasons = append(reasons, fmt.Errorf("%s: %w", name, err))
+		reasons = append(reasons, refusal{name, err})
 	}
 	return fmt.Errorf("%w: %w", ErrUnsupported, errors.Join(reasons...))
 }
@@ -317,7 +316,16 @@ func (p *Probe) attachDuty(spec *ebpf.CollectionSpec, kernel *kernel, d duty) {
 			p.log.Warn("hook failed", "duty", string(d), "backend", c.backend, "err", err)
 		}
 	}
-	p.Missing = append(p.Missing, missingMeans[d])
+	p.lose(d)
+}
+
+// lose says at the hooks of a duty what is not seen without all of them.
+func (p *Probe) lose(d duty) {
+	for i := range p.Hooks {
+		if p.Hooks[i].Duty == string(d) {
+			p.Hooks[i].Loss = missingMeans[d]
+		}
+	}
 }
 
 // attach loads and attaches all hooks of a choice, or none.
@@ -359,6 +367,7 @@ func (p *Probe) load(spec *ebpf.CollectionSpec, c choice) (*ebpf.Collection, err
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
+	closeMaps(coll)
 	return coll, nil
 }
 
@@ -447,7 +456,7 @@ func (p *Probe) Sweep() error {
 }
 
 // unsupported tells whether err means that the kernel lacks something, after the state hook has shown that privileges
-// suffice: then EPERM comes from lockdown, which forbids trampolines. EACCES is the verifier's: a bug of ours.
+// suffice: then EPERM is this kernel's policy. EACCES is the verifier's: a bug of ours.
 func unsupported(err error) bool {
 	return errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, btf.ErrNotFound) || errors.Is(err, os.ErrNotExist) ||
 		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EBUSY)
@@ -455,14 +464,13 @@ func unsupported(err error) bool {
 
 // reason is the short form of why a hook is missing.
 func reason(err error) string {
-	var ve *ebpf.VerifierError
 	switch {
-	case errors.As(err, &ve):
-		return "rejected by the verifier: " + ve.Error()
+	case denied(err):
+		return deniedWhy(missingCapabilities(effectiveCapabilities()), lockdown())
+	case rejected(err):
+		return "rejected by the verifier: " + err.Error()
 	case errors.Is(err, btf.ErrNotFound), errors.Is(err, os.ErrNotExist):
 		return "this kernel does not have it"
-	case errors.Is(err, os.ErrPermission):
-		return "forbidden (kernel lockdown, or built without trampolines)"
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return "not supported by this kernel"
 	default:
@@ -470,9 +478,17 @@ func reason(err error) string {
 	}
 }
 
-func privilegeError(err error) error {
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("not allowed to load BPF programs: run as root, or grant CAP_BPF and CAP_PERFMON: %w", err)
-	}
-	return err
+// rejected tells whether the verifier has looked at a program and refused it.
+func rejected(err error) bool {
+	var ve *ebpf.VerifierError
+	return errors.As(err, &ve)
 }
+
+// refusal is why a backend cannot be used, in the words of reason.
+type refusal struct {
+	backend string
+	err     error
+}
+
+func (r refusal) Error() string { return r.backend + ": " + reason(r.err) }
+func (r refusal) Unwrap() error { return r.err }

@@ -99,7 +99,7 @@ func descriptors(t *testing.T) int {
 // check reports every backend, and at least one that works, with its hooks.
 func TestCheck(t *testing.T) {
 	requireRoot(t)
-	reports, err := Check(context.Background())
+	reports, err := Check(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

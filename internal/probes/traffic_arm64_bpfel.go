@@ -30,38 +30,53 @@ type trafficConfig struct {
 }
 
 type trafficConn struct {
-	_            structs.HostLayout
-	Rec          trafficRecord
-	Arrival      uint64
-	RequestLeft  uint64
-	ResponseWant uint64
-	First8       uint64
-	Active       uint64
-	Generation   uint64
-	HintDigits   uint64
-	HintWant     uint64
-	Tail         uint64
-	Number       uint64
-	TxTotal      uint64
-	RxTotal      uint64
-	Rseq         uint32
-	Wseq         uint32
-	Wact         uint32
-	HintRequest  uint16
-	HintResponse uint16
-	HintLength   uint16
-	State        uint8
-	Bodyless     uint8
-	Chunked      uint8
-	ChunkEnd     uint8
-	Swept        uint8
-	HeadOpen     uint8
-	Misses       uint8
-	Older        uint8
-	Closing      uint8
-	Witnessed    uint8
-	Slot         uint32
+	_              structs.HostLayout
+	Rec            trafficRecord
+	Arrival        uint64
+	RequestLeft    uint64
+	ResponseWant   uint64
+	First8         uint64
+	Active         uint64
+	Generation     uint64
+	HintDigits     uint64
+	HintWant       uint64
+	Tail           uint64
+	Chunks         uint64
+	RequestChunks  uint64
+	Ended          uint64
+	Number         uint64
+	TxTotal        uint64
+	RxTotal        uint64
+	Rseq           uint32
+	Wseq           uint32
+	Wact           uint32
+	HintRequest    uint16
+	HintResponse   uint16
+	HintLength     uint16
+	State          uint8
+	Bodyless       uint8
+	Chunked        uint8
+	ChunkEnd       uint8
+	Swept          uint8
+	HeadOpen       uint8
+	Misses         uint8
+	Older          uint8
+	RequestChunked uint8
+	Witnessed      uint8
+	Slot           uint32
 }
+
+type trafficConnState uint32
+
+const (
+	trafficConnStateS_IDLE          trafficConnState = 0
+	trafficConnStateS_REQUEST_HEAD  trafficConnState = 1
+	trafficConnStateS_REQUEST       trafficConnState = 2
+	trafficConnStateS_RESPONSE_HEAD trafficConnState = 3
+	trafficConnStateS_RESPONSE      trafficConnState = 4
+	trafficConnStateS_STREAM        trafficConnState = 5
+	trafficConnStateS_OTHER         trafficConnState = 6
+)
 
 type trafficCounter uint32
 
@@ -77,6 +92,16 @@ const (
 	trafficCounterC_STREAMS             trafficCounter = 8
 	trafficCounterC_FRAGMENTS_LOST      trafficCounter = 9
 	trafficCounterC_MAX                 trafficCounter = 10
+)
+
+type trafficOther uint32
+
+const (
+	trafficOtherOTHER_NONE    trafficOther = 0
+	trafficOtherOTHER_UNKNOWN trafficOther = 1
+	trafficOtherOTHER_TLS     trafficOther = 2
+	trafficOtherOTHER_HTTP2   trafficOther = 3
+	trafficOtherOTHER_MAX     trafficOther = 4
 )
 
 type trafficRecord struct {
@@ -101,9 +126,17 @@ type trafficRecord struct {
 	Kind          uint8
 	Role          uint8
 	Family        uint8
-	Pad           uint8
+	Other         uint8
 	ResponseHead  uint16
 }
+
+type trafficRecordRole uint32
+
+const (
+	trafficRecordRoleROLE_UNKNOWN trafficRecordRole = 0
+	trafficRecordRoleROLE_SERVER  trafficRecordRole = 1
+	trafficRecordRoleROLE_CLIENT  trafficRecordRole = 2
+)
 
 // Names of all BPF objects in the ELF.
 //
@@ -127,6 +160,7 @@ const (
 	trafficProgFentryUnixStreamSendmsg    = "fentry_unix_stream_sendmsg"
 	trafficProgFexitTcpRecvmsg            = "fexit_tcp_recvmsg"
 	trafficProgFexitTcpRecvmsgNonblock    = "fexit_tcp_recvmsg_nonblock"
+	trafficProgFexitTcpRecvmsgShort       = "fexit_tcp_recvmsg_short"
 	trafficProgFexitTcpSendmsg            = "fexit_tcp_sendmsg"
 	trafficProgFexitUnixStreamRecvmsg     = "fexit_unix_stream_recvmsg"
 	trafficProgFexitUnixStreamSendmsg     = "fexit_unix_stream_sendmsg"
@@ -152,10 +186,14 @@ const (
 	trafficProgTpSockRecvLength           = "tp_sock_recv_length"
 	trafficProgTpSockSendLength           = "tp_sock_send_length"
 	trafficProgTpSysExit                  = "tp_sys_exit"
+	trafficProgTpTcpDestroySock           = "tp_tcp_destroy_sock"
 	trafficProgTpTcpProbe                 = "tp_tcp_probe"
 	trafficProgTpTcpSendmsgLocked         = "tp_tcp_sendmsg_locked"
 	trafficVarCFG                         = "CFG"
+	trafficVarConnStateType               = "conn_state_type"
 	trafficVarCounterType                 = "counter_type"
+	trafficVarOtherType                   = "other_type"
+	trafficVarRecordRoleType              = "record_role_type"
 )
 
 // loadTraffic returns the embedded CollectionSpec for traffic.
@@ -208,6 +246,7 @@ type trafficProgramSpecs struct {
 	FentryUnixStreamSendmsg    *ebpf.ProgramSpec `ebpf:"fentry_unix_stream_sendmsg"`
 	FexitTcpRecvmsg            *ebpf.ProgramSpec `ebpf:"fexit_tcp_recvmsg"`
 	FexitTcpRecvmsgNonblock    *ebpf.ProgramSpec `ebpf:"fexit_tcp_recvmsg_nonblock"`
+	FexitTcpRecvmsgShort       *ebpf.ProgramSpec `ebpf:"fexit_tcp_recvmsg_short"`
 	FexitTcpSendmsg            *ebpf.ProgramSpec `ebpf:"fexit_tcp_sendmsg"`
 	FexitUnixStreamRecvmsg     *ebpf.ProgramSpec `ebpf:"fexit_unix_stream_recvmsg"`
 	FexitUnixStreamSendmsg     *ebpf.ProgramSpec `ebpf:"fexit_unix_stream_sendmsg"`
@@ -233,6 +272,7 @@ type trafficProgramSpecs struct {
 	TpSockRecvLength           *ebpf.ProgramSpec `ebpf:"tp_sock_recv_length"`
 	TpSockSendLength           *ebpf.ProgramSpec `ebpf:"tp_sock_send_length"`
 	TpSysExit                  *ebpf.ProgramSpec `ebpf:"tp_sys_exit"`
+	TpTcpDestroySock           *ebpf.ProgramSpec `ebpf:"tp_tcp_destroy_sock"`
 	TpTcpProbe                 *ebpf.ProgramSpec `ebpf:"tp_tcp_probe"`
 	TpTcpSendmsgLocked         *ebpf.ProgramSpec `ebpf:"tp_tcp_sendmsg_locked"`
 }
@@ -257,8 +297,11 @@ type trafficMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficVariableSpecs struct {
-	CFG         *ebpf.VariableSpec `ebpf:"CFG"`
-	CounterType *ebpf.VariableSpec `ebpf:"counter_type"`
+	CFG            *ebpf.VariableSpec `ebpf:"CFG"`
+	ConnStateType  *ebpf.VariableSpec `ebpf:"conn_state_type"`
+	CounterType    *ebpf.VariableSpec `ebpf:"counter_type"`
+	OtherType      *ebpf.VariableSpec `ebpf:"other_type"`
+	RecordRoleType *ebpf.VariableSpec `ebpf:"record_role_type"`
 }
 
 // trafficObjects contains all objects after they have been loaded into the kernel.
@@ -312,8 +355,11 @@ func (m *trafficMaps) Close() error {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficVariables struct {
-	CFG         *ebpf.Variable `ebpf:"CFG"`
-	CounterType *ebpf.Variable `ebpf:"counter_type"`
+	CFG            *ebpf.Variable `ebpf:"CFG"`
+	ConnStateType  *ebpf.Variable `ebpf:"conn_state_type"`
+	CounterType    *ebpf.Variable `ebpf:"counter_type"`
+	OtherType      *ebpf.Variable `ebpf:"other_type"`
+	RecordRoleType *ebpf.Variable `ebpf:"record_role_type"`
 }
 
 // trafficPrograms contains all programs after they have been loaded into the kernel.
@@ -328,6 +374,7 @@ type trafficPrograms struct {
 	FentryUnixStreamSendmsg    *ebpf.Program `ebpf:"fentry_unix_stream_sendmsg"`
 	FexitTcpRecvmsg            *ebpf.Program `ebpf:"fexit_tcp_recvmsg"`
 	FexitTcpRecvmsgNonblock    *ebpf.Program `ebpf:"fexit_tcp_recvmsg_nonblock"`
+	FexitTcpRecvmsgShort       *ebpf.Program `ebpf:"fexit_tcp_recvmsg_short"`
 	FexitTcpSendmsg            *ebpf.Program `ebpf:"fexit_tcp_sendmsg"`
 	FexitUnixStreamRecvmsg     *ebpf.Program `ebpf:"fexit_unix_stream_recvmsg"`
 	FexitUnixStreamSendmsg     *ebpf.Program `ebpf:"fexit_unix_stream_sendmsg"`
@@ -353,6 +400,7 @@ type trafficPrograms struct {
 	TpSockRecvLength           *ebpf.Program `ebpf:"tp_sock_recv_length"`
 	TpSockSendLength           *ebpf.Program `ebpf:"tp_sock_send_length"`
 	TpSysExit                  *ebpf.Program `ebpf:"tp_sys_exit"`
+	TpTcpDestroySock           *ebpf.Program `ebpf:"tp_tcp_destroy_sock"`
 	TpTcpProbe                 *ebpf.Program `ebpf:"tp_tcp_probe"`
 	TpTcpSendmsgLocked         *ebpf.Program `ebpf:"tp_tcp_sendmsg_locked"`
 }
@@ -367,6 +415,7 @@ func (p *trafficPrograms) Close() error {
 		p.FentryUnixStreamSendmsg,
 		p.FexitTcpRecvmsg,
 		p.FexitTcpRecvmsgNonblock,
+		p.FexitTcpRecvmsgShort,
 		p.FexitTcpSendmsg,
 		p.FexitUnixStreamRecvmsg,
 		p.FexitUnixStreamSendmsg,
@@ -392,6 +441,7 @@ func (p *trafficPrograms) Close() error {
 		p.TpSockRecvLength,
 		p.TpSockSendLength,
 		p.TpSysExit,
+		p.TpTcpDestroySock,
 		p.TpTcpProbe,
 		p.TpTcpSendmsgLocked,
 	)

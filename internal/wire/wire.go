@@ -53,6 +53,10 @@ const (
 	// FlagFramed: the response is complete by its framing. Response carries only the start of its status line, and
 	// ResponseHead the length of its head.
 	FlagFramed
+	// FlagCut, with FlagClosed: the response's framing says that more was to come; Finished is the instant of the cut.
+	FlagCut
+	// FlagChunks marks a Fragment behind whose bytes a chunked body stands as Fragment.Chunks says.
+	FlagChunks
 )
 
 // Record is one exchange as the kernel side saw it. Byte slices are valid only until the next record is read.
@@ -136,7 +140,10 @@ type Fragment struct {
 	// Position counts the bytes of this direction before this fragment, from the connection's first fragment on. A jump
 	// means that fragments were lost.
 	Position uint64
-	Data     []byte
+	// Chunks, with FlagChunks, is where in a chunked body the fragment ends (struct conn in bpf/maps.h): in the upper byte a
+	// state, in the second whether the current size has digits, in the other six the size so far or what is left of it.
+	Chunks uint64
+	Data   []byte
 }
 
 // Exchange is a request and its response, understood. Byte slices are valid only during the call that receives it;

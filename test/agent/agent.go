@@ -133,6 +133,9 @@ func (a *Agent) start(options Options) error {
 	if options.OwnPort {
 		options.Ports = append(options.Ports[:len(options.Ports):len(options.Ports)], port)
 	}
+	if options.Host != "" {
+		args = append(args, "--web.allow-unprotected")
+	}
 	args = append(args, arguments(options)...)
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(Environment(), options.Env...)

@@ -122,7 +122,7 @@ func agentMetrics(t *testing.T) exported {
 			Probes:  func() []export.ProbeState { return []export.ProbeState{{Probe: "p", Backend: "b"}} },
 			Maps:    func() []export.MapState { return []export.MapState{{Name: "m"}} },
 			Undecoded: func() []export.Undecoded {
-				return []export.Undecoded{{Service: "s", Reason: "tls_library_unknown", Connections: 1}}
+				return []export.Undecoded{{Service: "s", Reason: "tls", Connections: 1}}
 			},
 		},
 		Build:   export.BuildInfo{Version: "1", Revision: "2", GoVersion: "3"},

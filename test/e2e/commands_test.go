@@ -15,6 +15,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/perfagent/perfagent/test/agent"
 	"github.com/perfagent/perfagent/test/client"
 	"github.com/perfagent/perfagent/test/servers"
@@ -106,6 +108,63 @@ func TestE2EStartErrors(t *testing.T) {
 func TestE2EUnprivileged(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
+	_, stderr, code := run(t, unprivileged(t, nil, "run", "--capture.port=1", "--web.listen-address=127.0.0.1:0", "--web.socket="))
+	lower := strings.ToLower(stderr)
+	if code != 1 || !strings.Contains(lower, "root") && !strings.Contains(lower, "cap_") {
+		t.Errorf("expected exit code 1 and a line that names root or a capability; got %d: %s", code, stderr)
+	}
+}
+
+// Where one capability is missing, run and check name that one and no other remedy, check in its last line; with both a user
+// other than root observes.
+func TestE2ECapabilities(t *testing.T) {
+	requireRoot(t)
+	for missing, has := range map[string][]uintptr{
+		"CAP_BPF":     {unix.CAP_PERFMON},
+		"CAP_PERFMON": {unix.CAP_BPF},
+		"":            {unix.CAP_BPF, unix.CAP_PERFMON},
+	} {
+		if hasCapability(t, unix.CAP_SYS_RESOURCE) { // for maps before Linux 5.11
+			has = append(has, unix.CAP_SYS_RESOURCE)
+		}
+		stdout, stderr, code := run(t, unprivileged(t, has, "check"))
+		lines := strings.Split(strings.TrimSpace(stdout), "\n")
+		last := lines[len(lines)-1]
+		if missing == "" {
+			if !strings.HasPrefix(last, "This host shows HTTP/1 exchanges") {
+				t.Errorf("with all capabilities: %s%s", stdout, stderr)
+			}
+			continue
+		}
+		if want := "This host shows no exchanges: " + missing + " is missing."; code != 3 || last != want {
+			t.Errorf("exit code %d, last line %q, expected %q", code, last, want)
+		}
+		_, stderr, code = run(t, unprivileged(t, has, "run", "--capture.port=1", "--web.listen-address=127.0.0.1:0", "--web.socket="))
+		if want := "operation not permitted without " + missing + ": run as root"; code != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("run: exit code %d, expected %q in %s", code, want, stderr)
+		}
+		for _, wrong := range []string{"memlock", "locked", "verifier", "lockdown is"} {
+			if text := strings.ToLower(stdout + stderr); strings.Contains(text, wrong) {
+				t.Errorf("without %s there is %q in %s", missing, wrong, text)
+			}
+		}
+	}
+}
+
+// hasCapability tells whether this process can pass a capability on.
+func hasCapability(t *testing.T, capability int) bool {
+	t.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData // of 32 bits each
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	return data[capability/32].Permitted>>(capability%32)&1 == 1
+}
+
+// unprivileged prepares the agent's binary to be run as nobody, with these capabilities.
+func unprivileged(t *testing.T, capabilities []uintptr, args ...string) *exec.Cmd {
+	t.Helper()
 	binary, err := agent.Binary()
 	if err != nil {
 		t.Fatal(err)
@@ -123,13 +182,56 @@ func TestE2EUnprivileged(t *testing.T) {
 	if err := errors.Join(os.WriteFile(copied, data, 0o755), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(copied, "run", "--capture.port=1", "--web.listen-address=127.0.0.1:0", "--web.socket="+filepath.Join(dir, "socket"))
+	cmd := exec.Command(copied, args...)
 	cmd.Dir, cmd.Env = dir, agent.Environment()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	_, stderr, code := run(t, cmd)
-	lower := strings.ToLower(stderr)
-	if code != 1 || !strings.Contains(lower, "root") && !strings.Contains(lower, "cap_") {
-		t.Errorf("expected exit code 1 and a line that names root or a capability; got %d: %s", code, stderr)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: capabilities}
+	return cmd
+}
+
+// What a running agent's log and health say is not visible, check says too, in the same words and with the same reasons.
+func TestE2ECheckLikeRun(t *testing.T) {
+	a := startAgent(t, agent.Options{Ports: []int{freePort(t)}, NoTrace: true})
+	text, err := a.Get("/monitoring/health")
+	var health struct {
+		Backend    string
+		NotVisible []string `json:"not_visible"`
+	}
+	if err := errors.Join(err, json.Unmarshal([]byte(text), &health)); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, _ := run(t, command(t, "check", "-o", "json", "--capture.backend="+health.Backend))
+	var report struct {
+		NotVisible []struct{ What, Why string } `json:"not_visible"`
+		Backends   []struct {
+			Name  string
+			Hooks []struct{ Loss string }
+		}
+		Host struct{ Hooks []struct{ Loss string } }
+	}
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	said, losses := make(map[string]bool), make(map[string]bool)
+	for _, s := range report.NotVisible {
+		said[s.What+": "+s.Why] = true
+	}
+	for _, missing := range health.NotVisible {
+		what, _, _ := strings.Cut(missing, ": ")
+		if !said[missing] || !strings.Contains(a.Log(), "not visible: "+what) {
+			t.Errorf("%q is not in what check says, %v, or in the log, %s", missing, said, a.Log())
+		}
+		losses[missing] = true
+	}
+	hooks := report.Host.Hooks
+	for _, b := range report.Backends {
+		if b.Name == health.Backend {
+			hooks = append(hooks, b.Hooks...)
+		}
+	}
+	for _, h := range hooks {
+		if h.Loss != "" && !strings.Contains(fmt.Sprint(losses), h.Loss) {
+			t.Errorf("check says that %s are not visible, run does not: %v", h.Loss, losses)
+		}
 	}
 }
 

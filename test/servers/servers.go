@@ -48,6 +48,10 @@ const (
 	RawPrefork     Kind = "raw-prefork" // three processes with SO_REUSEPORT
 	RawEcho        Kind = "echo"        // no HTTP: returns what it gets
 	RawRedis       Kind = "redis"       // no HTTP: +PONG for every line
+	RawSMTP        Kind = "smtp"        // the same behind a greeting
+	RawSettings    Kind = "settings"    // HTTP/2: a SETTINGS frame before anything is read, and nothing else
+	GoTLS          Kind = "go-tls"      // with a certificate of its own
+	GoH2C          Kind = "go-h2c"      // HTTP/2 in clear, with prior knowledge
 )
 
 // Options of a server.
@@ -139,11 +143,13 @@ func (s *Server) command(options Options) (*exec.Cmd, error) {
 		return s.nginx(options)
 	case Go, GoUnix:
 		return built("goserver", "-network", s.Network, "-address", s.Address, "-clock", s.clockPath)
+	case GoTLS, GoH2C:
+		return built("goserver", "-address", s.Address, "-mode", strings.TrimPrefix(string(s.Kind), "go-"))
 	case Raw:
 		return built("rawserver", "-address", s.Address, "-clock", s.clockPath)
 	case RawPrefork:
 		return built("rawserver", "-address", s.Address, "-clock", s.clockPath, "-prefork", "3")
-	case RawEcho, RawRedis:
+	case RawEcho, RawRedis, RawSMTP, RawSettings:
 		return built("rawserver", "-address", s.Address, "-mode", string(s.Kind))
 	case Uring:
 		args := []string{port}

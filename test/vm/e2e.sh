@@ -12,7 +12,7 @@
 # machine could not be run.
 set -euo pipefail
 
-readonly core='^TestE2E(Traffic|OlderConnections|SilentConnection|NotHTTP|UnixSocket|UnixServerOnly|UnixReused|Sweeps|CheckAndVersion)$'
+readonly core='^TestE2E(Traffic|Sweeps|OlderConnections|SilentConnection|NotHTTP|Undecoded|UndecodedPeek|ActiveRequests|UnixSocket|UnixServerOnly|UnixReused|CheckAndVersion)$'
 
 cd "$(dirname "$0")/../.."
 (($#)) || set -- 5.10 6.1 6.12

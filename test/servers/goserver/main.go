@@ -3,10 +3,16 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +25,7 @@ import (
 func main() {
 	network := flag.String("network", "tcp", "tcp or unix")
 	address := flag.String("address", "127.0.0.1:0", "address to listen on")
+	mode := flag.String("mode", "", "tls: behind TLS, with a new certificate; h2c: HTTP/2 in clear, with prior knowledge; empty: HTTP/1")
 	clockPath := flag.String("clock", "", "file for the clock log; empty: none, and connections stay plain")
 	flag.Parse()
 	listener, err := net.Listen(*network, *address)
@@ -38,7 +45,29 @@ func main() {
 		}
 		listener = clockLog.Listener(listener)
 	}
-	log.Fatal((&http.Server{Handler: handler(), ReadHeaderTimeout: time.Minute}).Serve(listener))
+	server := &http.Server{Handler: handler(), ReadHeaderTimeout: time.Minute}
+	switch *mode {
+	case "tls":
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{newCertificate()}})
+	case "h2c":
+		server.Protocols = new(http.Protocols)
+		server.Protocols.SetUnencryptedHTTP2(true)
+	}
+	log.Fatal(server.Serve(listener))
+}
+
+// newCertificate signs itself.
+func newCertificate() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		log.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 func handler() http.Handler {

@@ -20,7 +20,7 @@ import (
 func main() {
 	address := flag.String("address", "127.0.0.1:0", "address to listen on")
 	clockPath := flag.String("clock", "", "file for the clock log")
-	mode := flag.String("mode", "http", "http, echo (binary), or redis (a line protocol)")
+	mode := flag.String("mode", "http", "http; echo (binary), redis (a line protocol); smtp, settings: the server speaks first")
 	children := flag.Int("prefork", 0, "processes that listen on the address with SO_REUSEPORT; 0: this one alone")
 	writer := flag.Bool("writer", false, "be the process that answers on descriptors passed over descriptor 3")
 	flag.Parse()

@@ -41,6 +41,14 @@ func (s *server) serve(conn *clock.Conn) {
 	case "redis":
 		serveLines(conn)
 		return
+	case "smtp":
+		io.WriteString(conn, "220 mail.example.org ESMTP\r\n")
+		serveLines(conn)
+		return
+	case "settings": // an empty SETTINGS frame of HTTP/2
+		conn.Write([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0})
+		io.Copy(io.Discard, struct{ io.Reader }{conn})
+		return
 	}
 	reader := bufio.NewReaderSize(struct{ io.Reader }{conn}, 64<<10)
 	session := &session{server: s, conn: conn, reader: reader}
@@ -348,6 +356,12 @@ func (s *session) end(name string, n int) bool {
 		s.send(append(head(n), make([]byte, n/2)...))
 		s.reset()
 	case "never": // no response until the client leaves
+		io.Copy(io.Discard, s.reader)
+	case "stream": // the start of a chunked response, and no end until the client leaves
+		s.send([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"))
+		io.Copy(io.Discard, s.reader)
+	case "tail": // the same of a response that the connection's end ends
+		s.send([]byte("HTTP/1.0 200 OK\r\n\r\nhello"))
 		io.Copy(io.Discard, s.reader)
 	case "close": // the end of the connection ends the body
 		s.send(append([]byte("HTTP/1.0 200 OK\r\n\r\n"), make([]byte, n)...))

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Chunked bodies (RFC 9112, section 7.1), chunk by chunk: only lines of sizes and trailers are read, data is passed over by its
+ * length. So the last byte of a body is known whatever its final chunk looks like and however it is cut into operations.
+ */
+#pragma once
+
+#include "source.h"
+
+/* Steps that one operation may take: a chunk takes two where it lies in one buffer, three where each part has its own. */
+#define CHUNK_STEPS_EACH 16
+#define CHUNK_STEPS_USER 16 /* times CHUNK_STEPS_EACH */
+#define CHUNK_STEPS_SKB 96
+
+static __always_inline void chunk_sized(struct work *w)
+{
+	w->chunk_digits = 0;
+	w->chunk_state = w->chunk_size ? CHUNK_DATA : CHUNK_TRAILER;
+}
+
+static __always_inline void chunk_size_byte(struct work *w, __u8 b)
+{
+	__u8 lower = b | 0x20, digit = 255;
+
+	if (b >= '0' && b <= '9')
+		digit = b - '0';
+	else if (lower >= 'a' && lower <= 'f')
+		digit = lower - 'a' + 10;
+	if (digit < 16 && !(w->chunk_size >> 44)) {
+		w->chunk_size = w->chunk_size << 4 | digit;
+		w->chunk_digits = 1;
+	} else if (digit < 16 || !w->chunk_digits) {
+		w->chunk_state = CHUNK_LOST;
+	} else if (b == '\n') {
+		chunk_sized(w);
+	} else {
+		w->chunk_state = b == ';' || b == ' ' || b == '\t' || b == '\r' ? CHUNK_LINE : CHUNK_LOST;
+	}
+}
+
+/* A byte that is not data. */
+static __always_inline void chunk_byte(struct work *w, __u8 b)
+{
+	switch (w->chunk_state) {
+	case CHUNK_SIZE:
+		chunk_size_byte(w, b);
+		break;
+	case CHUNK_LINE:
+		if (b == '\n')
+			chunk_sized(w);
+		break;
+	case CHUNK_END:
+		if (b == '\n')
+			w->chunk_state = CHUNK_SIZE;
+		else if (b != '\r')
+			w->chunk_state = CHUNK_LOST;
+		break;
+	case CHUNK_TRAILER:
+	case CHUNK_CR:
+		if (b == '\n')
+			w->chunk_state = CHUNK_DONE;
+		else
+			w->chunk_state = b == '\r' && w->chunk_state == CHUNK_TRAILER ? CHUNK_CR : CHUNK_FIELD;
+		break;
+	case CHUNK_FIELD:
+		if (b == '\n')
+			w->chunk_state = CHUNK_TRAILER;
+	}
+}
+
+/*
+ * Reads n bytes of w->bytes, up to where data begins or the body is over; returns how many that were. What was found so far
+ * stays in map memory, for the verifier as in scan_word.
+ */
+__noinline __u32 chunk_bytes(__u32 n)
+{
+	struct work *w = work();
+
+	if (!w)
+		return n;
+	for (__u32 i = 0; i < CHUNK_READ; i++) {
+		if (i >= n)
+			return n;
+		chunk_byte(w, *(volatile __u8 *)&w->bytes[i]);
+		asm volatile("" ::: "memory");
+		if (w->chunk_state == CHUNK_DATA || w->chunk_state >= CHUNK_DONE)
+			return i + 1;
+	}
+	return n;
+}
+
+/* Passes over data, as far as one buffer goes. */
+static __always_inline void chunk_skip(struct work *w, struct source *src, const enum source_kind kind)
+{
+	__u64 n = kind == SRC_USER && (src->ptr || src->segments) ? source_piece(src) : src->len;
+
+	if (!n)
+		w->chunk_state = CHUNK_LOST;
+	if (n > w->chunk_size)
+		n = w->chunk_size;
+	source_advance(src, n);
+	w->chunk_size -= n;
+	if (!w->chunk_size && w->chunk_state != CHUNK_LOST)
+		w->chunk_state = w->chunk_state == CHUNK_BEFORE ? CHUNK_SIZE : CHUNK_END;
+}
+
+/* Goes on by a buffer of data or some bytes of framing; true: there is no more to do. */
+static __always_inline bool chunk_step(struct work *w, struct source *src, const enum source_kind kind)
+{
+	if (!src->len || w->chunk_state >= CHUNK_DONE)
+		return true;
+	if (w->chunk_state == CHUNK_DATA || w->chunk_state == CHUNK_BEFORE) {
+		chunk_skip(w, src, kind);
+		return false;
+	}
+	__u32 n = source_read(w->bytes, CHUNK_READ, src, kind), used;
+
+	if (!n) {
+		w->chunk_state = CHUNK_LOST;
+		return true;
+	}
+	used = chunk_bytes(n);
+	source_advance(src, (__u64)0 - (n - used)); /* back to what is no framing */
+	return false;
+}
+
+__noinline int chunk_steps_user(void)
+{
+	struct work *w = work();
+
+	if (!w)
+		return 1;
+	for (int i = 0; i < CHUNK_STEPS_EACH; i++)
+		if (chunk_step(w, &w->src, SRC_USER))
+			return 1;
+	return 0;
+}
+
+/*
+ * Follows a body through an operation (user memory's source is the work area's). Behind it the source stands where the body
+ * ended, or at its own end. Returns the body's new word.
+ */
+static __always_inline __u64 chunks_follow(__u64 chunks, struct work *w, struct source *src, const enum source_kind kind)
+{
+	__u64 size = chunks & CHUNK_SIZE_MASK;
+
+	if (chunks >> 56 == CHUNK_DATA && size > src->len) {
+		chunks -= src->len;
+		src->len = 0;
+		return chunks;
+	}
+	w->chunk_state = chunks >> 56;
+	w->chunk_digits = (chunks >> 48) & 0xff;
+	w->chunk_size = size;
+	if (kind == SRC_USER) {
+		for (int i = 0; i < CHUNK_STEPS_USER; i++)
+			if (chunk_steps_user())
+				break;
+	} else {
+		for (int i = 0; i < CHUNK_STEPS_SKB; i++)
+			if (chunk_step(w, src, kind))
+				break;
+	}
+	if (src->len && w->chunk_state < CHUNK_DONE)
+		w->chunk_state = CHUNK_LOST; /* very many small chunks */
+	return CHUNKS(w->chunk_state, w->chunk_digits, w->chunk_size & CHUNK_SIZE_MASK);
+}

@@ -1,0 +1,301 @@
+package export
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of the connections to the agent. One whose head never ends was measured at 35 KiB, with TLS at 70; in the kernel
+// there is what its two buffers hold.
+const (
+	// connectionsEachMax is more than all paths together answer and let wait (answersMax, waitersMax), so that there is
+	// always one that may be closed for a newer one.
+	connectionsEachMax = 128
+	connectionsMax     = 256
+	// leavingMax bounds connections that were closed and whose goroutine has not ended: net/http lets some of them wait
+	// for half a second.
+	leavingMax = 64
+	// receiveBytes and sendBytes are asked of the kernel, which takes twice as much: what a client does not read would
+	// otherwise fill some megabytes of each connection, and count as the agent's memory.
+	receiveBytes = 16 << 10
+	sendBytes    = 64 << 10
+	// pieceBytes is what a client must have taken of an answer before the time for the next piece begins.
+	pieceBytes = 32 << 10
+	// stallTimeout is for such a piece; Prometheus gives the whole of a scrape 10 s.
+	stallTimeout = 10 * time.Second
+	// slowAfter is how long a piece may take where others wait: 128 KiB/s.
+	slowAfter = 250 * time.Millisecond
+	// requestLeast is how long a request may take before its connection is closed where all are at one.
+	requestLeast = 10 * time.Second
+)
+
+// GateStats tells what became of the connections to the agent.
+type GateStats struct {
+	Open    int
+	Closed  [closeReasons]uint64
+	Reasons [closeReasons]string
+}
+
+type closeReason int
+
+const (
+	closedIdle    closeReason = iota // in favour of a newer one: without a request, or without one that is whole
+	closedSlow                       // the client did not read the answer
+	closedRefused                    // all others were being answered
+	closeReasons
+)
+
+var closeReasonNames = [closeReasons]string{"idle", "slow", "refused"}
+
+// Gate bounds the connections of the listeners behind it, of each and of all. Where there are as many as may be, a new one
+// takes the place of the one that has been without a whole request for longest: so that clients who open connections and
+// say nothing lock nobody out who asks at once.
+type Gate struct {
+	mu      sync.Mutex
+	left    sync.Cond // a connection that was closed has ended
+	open    map[*gatedConn]struct{}
+	leaving int
+	closed  [closeReasons]uint64
+}
+
+// NewGate returns a gate without listeners.
+func NewGate() *Gate {
+	g := &Gate{open: make(map[*gatedConn]struct{})}
+	g.left.L = &g.mu
+	return g
+}
+
+// Stats may be called from any goroutine.
+func (g *Gate) Stats() GateStats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return GateStats{Open: len(g.open), Closed: g.closed, Reasons: closeReasonNames}
+}
+
+// guard puts the gate before a server's listener. Clients of a patient one may read as slowly as they like.
+func (g *Gate) guard(l net.Listener, server *http.Server, patient bool) net.Listener {
+	server.ConnState = g.setState
+	return &gatedListener{Listener: l, gate: g, patient: patient}
+}
+
+// gatedListener accepts what its gate lets in.
+type gatedListener struct {
+	net.Listener
+	gate    *Gate
+	patient bool
+	open    int // the gate's
+}
+
+// Accept implements net.Listener.
+func (l *gatedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if g := l.gate.admit(c, l); g != nil {
+			return g, nil
+		}
+		_ = c.Close() // counted as refused
+	}
+}
+
+// admit returns nil where there is no room, and none can be made.
+func (g *Gate) admit(c net.Conn, l *gatedListener) *gatedConn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.leaving >= leavingMax {
+		g.left.Wait()
+	}
+	if l.open >= connectionsEachMax && !g.makeRoom(l) || len(g.open) >= connectionsMax && !g.makeRoom(nil) {
+		g.closed[closedRefused]++
+		return nil
+	}
+	gated := &gatedConn{Conn: c, gate: g, from: l, since: time.Now()}
+	if b, ok := c.(interface {
+		SetReadBuffer(int) error
+		SetWriteBuffer(int) error
+	}); ok && !l.patient {
+		_ = errors.Join(b.SetReadBuffer(receiveBytes), b.SetWriteBuffer(sendBytes)) // fails where the client is gone
+	}
+	g.open[gated] = struct{}{}
+	l.open++
+	return gated
+}
+
+// makeRoom closes one of the listener's connections, or of all where it is nil.
+func (g *Gate) makeRoom(l *gatedListener) bool {
+	now := time.Now()
+	var chosen *gatedConn
+	var least reluctance
+	for c := range g.open {
+		if l != nil && c.from != l {
+			continue
+		}
+		r := c.reluctance(now)
+		if r < neverCloses && (chosen == nil || r < least || r == least && c.since.Before(chosen.since)) {
+			chosen, least = c, r
+		}
+	}
+	if chosen == nil {
+		return false
+	}
+	g.forget(chosen)
+	g.leaving++
+	if least == waitsForRequest {
+		g.closed[closedIdle]++
+	} else {
+		chosen.countSlow()
+	}
+	_ = chosen.Conn.Close() // its server's goroutine finds out, and ends
+	return true
+}
+
+func (g *Gate) forget(c *gatedConn) {
+	delete(g.open, c)
+	c.from.open--
+}
+
+// setState is an http.Server's ConnState: a connection is active from the end of a request's head to that of its answer.
+func (g *Gate) setState(c net.Conn, s http.ConnState) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	gated, ok := c.(*gatedConn)
+	if !ok || s != http.StateActive && s != http.StateIdle {
+		return
+	}
+	g.mu.Lock()
+	gated.active, gated.since = s == http.StateActive, time.Now()
+	g.mu.Unlock()
+}
+
+// gatedConn is an accepted connection.
+type gatedConn struct {
+	net.Conn
+	gate *Gate
+	from *gatedListener
+
+	active bool // the gate's, as the next two
+	since  time.Time
+	ended  bool
+	slow   bool
+
+	writing atomic.Int64 // since when a piece waits to be taken, Unix ns; 0: none does
+
+	mu    sync.Mutex
+	until time.Time // the server's deadline for writes; zero: none
+}
+
+// reluctance is how unlike a connection is to be closed for a newer one.
+type reluctance int
+
+const (
+	waitsForRequest reluctance = iota
+	doesNotRead
+	takesLong
+	neverCloses
+)
+
+func (c *gatedConn) reluctance(now time.Time) reluctance {
+	writing := c.writing.Load()
+	switch {
+	case !c.active:
+		return waitsForRequest
+	case c.from.patient:
+		return neverCloses
+	case writing != 0 && now.UnixNano()-writing >= int64(slowAfter):
+		return doesNotRead
+	case now.Sub(c.since) >= requestLeast:
+		return takesLong
+	}
+	return neverCloses
+}
+
+// Write hands over piece by piece. A client has some time for each: who reads on is not cut off by the size of an answer.
+func (c *gatedConn) Write(p []byte) (n int, err error) {
+	if c.from.patient {
+		return c.Conn.Write(p)
+	}
+	for {
+		now := time.Now()
+		c.writing.Store(now.UnixNano())
+		c.armWrite(now)
+		m, err := c.Conn.Write(p[:min(len(p), pieceBytes)])
+		c.writing.Store(0)
+		n, p = n+m, p[m:]
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.gate.mu.Lock()
+			c.countSlow()
+			c.gate.mu.Unlock()
+		}
+		if err != nil || len(p) == 0 {
+			return n, err
+		}
+	}
+}
+
+// countSlow counts the connection once, with the gate's lock.
+func (c *gatedConn) countSlow() {
+	if !c.slow {
+		c.slow = true
+		c.gate.closed[closedSlow]++
+	}
+}
+
+// armWrite sets the deadline of one piece.
+func (c *gatedConn) armWrite(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	deadline := now.Add(stallTimeout)
+	if !c.until.IsZero() && c.until.Before(deadline) {
+		deadline = c.until
+	}
+	_ = c.Conn.SetWriteDeadline(deadline) // fails where the connection is closed, as the write does then
+}
+
+// SetWriteDeadline implements net.Conn. It holds for all pieces, and for one that is under way.
+func (c *gatedConn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = t
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (c *gatedConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// CloseWrite lets net/http say that no more comes, before it closes.
+func (c *gatedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// Close implements net.Conn. The server calls it at the end, also of what was closed for a newer one.
+func (c *gatedConn) Close() error {
+	err := c.Conn.Close()
+	g := c.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.ended {
+		return err
+	}
+	c.ended = true
+	if _, open := g.open[c]; open {
+		g.forget(c)
+	} else {
+		g.leaving--
+		g.left.Signal()
+	}
+	return err
+}

@@ -1,0 +1,109 @@
+package http
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/perfagent/perfagent/internal/wire"
+)
+
+func shown(path string) string { return string(MaskPath(nil, []byte(path), "", wire.RouteNone)) }
+
+// A path without a route, as a client's, shows no segment that may be a secret, one row each: long letters, mixed case,
+// base64, keys of well-known services, values behind a name, and what follows a word such as token.
+func TestSecrets(t *testing.T) {
+	for path, want := range map[string]string{
+		"/reset/abcdefghijklmnopqrstuvwxyz":          "/reset/{id}",
+		"/x/qwkjzhxvbnmtrplk":                        "/x/{id}",
+		"/x/QWKJZHXVBNMTRPLK/y":                      "/x/{id}/y",
+		"/x/correcthorsebatterystaple":               "/x/{id}",
+		"/x/aaaaaaaaaaaaaaaaaaaaaaaa":                "/x/{id}",
+		"/x/kfjdhgtybv-wqzxplmnkj-hgfdrtyuvb":        "/x/{id}",
+		"/x/zxkq_wvbn_plmk_jhgf_dsaq":                "/x/{id}",
+		"/x/qwkjzhxv7bnmtrplk":                       "/x/{id}",
+		"/x/AbCdEfGhIjKlMnOp":                        "/x/{id}",
+		"/x/bKqRtWvXzLmNpGhJ":                        "/x/{id}",
+		"/x/QWxhZGRpbjpvcGVuIHNlc2FtZQ==":            "/x/{id}",
+		"/x/QWxhZGRpbjpvcGVuIHNlc2FtZQ":              "/x/{id}",
+		"/x/c2VjcmV0":                                "/x/{id}",
+		"/x/c2VjcmV0cw==":                            "/x/{id}",
+		"/x/dXNlcjpwYXNz.json":                       "/x/{id}.json",
+		"/x/eyJhbGciOiJub25lIn0":                     "/x/{id}",
+		"/x/sk_live_shopshopshop":                    "/x/{id}",
+		"/x/AKIAEXAMPLEEXAMPLEAB":                    "/x/{id}",
+		"/x/ghp_abcabcabcabcabc":                     "/x/{id}",
+		"/token=abc":                                 "/token={token}",
+		"/a/token=abc123/b":                          "/a/token={token}/b",
+		"/a/access-token=shop":                       "/a/access-token={access-token}",
+		"/a/sid=x,lang=en":                           "/a/sid={sid},lang={lang}",
+		"/a/sid=x&lang":                              "/a/sid={sid}&*",
+		"/a/qwkjzhxvbnmtrplk=1":                      "/a/{id}",
+		"/a/password:hunter":                         "/a/password:{password}",
+		"/token/banana":                              "/token/{id}",
+		"/api-key/xyzzy":                             "/api-key/{id}",
+		"/password-reset/hunter2banana":              "/password-reset/{id}",
+		"/Secret/Rumpelstilz":                        "/Secret/{id}",
+		"/odata/Items(order=1,no=2)":                 "/odata/Items(order={order},no={no})",
+		"/u/550e8400-e29b-41d4-a716-446655440000/me": "/u/{uuid}/me",
+		"/u/7;token=abc":                             "/u/{id}",
+	} {
+		if got := shown(path); got != want {
+			t.Errorf("%q is shown as %q, want %q", path, got, want)
+		}
+	}
+	// The same in what a learned route does not name, and nowhere else on the server's side.
+	for _, tt := range [][3]string{{"/files/token=abc/x", "/files/*", "/files/token={token}/x"}, {"/x/correcthorsebatterystaple", "/x/correcthorsebatterystaple", "/x/correcthorsebatterystaple"}} {
+		if got := string(MaskPath(nil, []byte(tt[0]), tt[1], wire.RouteLearned)); got != tt[2] {
+			t.Errorf("%v: got %q", tt, got)
+		}
+	}
+}
+
+// Words, versions and names of files are shown as they are.
+func TestNoSecrets(t *testing.T) {
+	for path := range strings.FieldsSeq(`/ /users/ /api/v1/orders /api/v1.2.3/items /apis/apps/v1beta1/deployments /openapi.json /favicon.ico
+		/static/jquery-3.6.0.min.js /assets/bootstrap.bundle.min.css /.well-known/openid-configuration /internationalization /configuration/telecommunications
+		/how-to-install-go-on-linux /getApplicationLoadBalancerTargetGroups /listCustomerSubscriptions /XMLHttpRequest /AllergyIntolerance
+		/ContentAndApprovals /GraphQLApiKeys /characteristics/straightforward /applicationconfiguration/notificationsettings
+		/CustomerServiceRequestNotifications /wp-json/wp/v2/posts /messages:batchDelete /token/refresh /tokens/revoke /reset/password /password/reset /secrets/list
+		/password/forgot /token/v2 /reset/style.css /oauth2/token /oauth/authorize /v3/auth/tokens /kubernetes/namespaces /elasticsearch/_search /prometheus/query_range
+		/repos/acme/widgets/pulls /subscriptions/providers/Microsoft.Compute/virtualMachines /functions/invocations /storage/buckets/o
+		/us-east-1 /eu-west-2a /x86_64-linux-gnu /sha256 /base64 /healthz /-/ready /metrics /graphql /robots.txt /index.html /style= /name=
+		/Mercury_(planet) /wiki/Schwarzenegger /wiki/Encyclopaedia /wiki/Mississippi /psychotherapy /authentication/synchronization /rhythms`) {
+		if got := shown(path); got != path {
+			t.Errorf("%q is shown as %q", path, got)
+		}
+	}
+}
+
+// Random letters are nearly always known, the longer the surer.
+func TestRandomLetters(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []struct {
+		letters string
+		length  int
+		least   int // percent
+	}{
+		{"abcdefghijklmnopqrstuvwxyz", 12, 80}, {"abcdefghijklmnopqrstuvwxyz", 16, 93}, {"abcdefghijklmnopqrstuvwxyz", 20, 98}, {"abcdefghijklmnopqrstuvwxyz", 24, 100},
+		{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", 8, 50}, {"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", 12, 90},
+		{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", 16, 97}, {"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16, 97},
+		{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", 22, 99},
+	} {
+		known := 0
+		const tries = 2000
+		for range tries {
+			s := make([]byte, c.length)
+			for i := range s {
+				s[i] = c.letters[r.IntN(len(c.letters))]
+			}
+			if shown("/x/"+string(s)) != "/x/"+string(s) {
+				known++
+			}
+		}
+		t.Logf("%d of %d letters: %.1f %%", c.length, len(c.letters), 100*float64(known)/tries)
+		if known*100 < c.least*tries {
+			t.Errorf("%d of %d letters: %d of %d are known", c.length, len(c.letters), known, tries)
+		}
+	}
+}
