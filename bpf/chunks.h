@@ -7,10 +7,8 @@
 
 #include "source.h"
 
-/* Steps that one operation may take: a chunk takes two where it lies in one buffer, three where each part has its own. */
-#define CHUNK_STEPS_EACH 16
-#define CHUNK_STEPS_USER 16 /* times CHUNK_STEPS_EACH */
-#define CHUNK_STEPS_SKB 96
+/* Steps that one operation may take, the square of this: each passes over a chunk's data or CHUNK_READ bytes of framing. */
+#define CHUNK_STEPS 16
 
 static __always_inline void chunk_sized(struct work *w)
 {
@@ -69,8 +67,8 @@ static __always_inline void chunk_byte(struct work *w, __u8 b)
 }
 
 /*
- * Reads n bytes of w->bytes, up to where data begins or the body is over; returns how many that were. What was found so far
- * stays in map memory, for the verifier as in scan_word.
+ * Reads n bytes of w->bytes, up to where more data follows than they hold or the body is over; returns how many that were.
+ * What was found so far stays in map memory, for the verifier as in scan_word.
  */
 __noinline __u32 chunk_bytes(__u32 n)
 {
@@ -78,15 +76,24 @@ __noinline __u32 chunk_bytes(__u32 n)
 
 	if (!w)
 		return n;
-	for (__u32 i = 0; i < CHUNK_READ; i++) {
-		if (i >= n)
+	w->chunk_at = 0;
+	for (__u32 k = 0; k < CHUNK_READ; k++) {
+		__u32 at = w->chunk_at;
+
+		if (at >= n)
 			return n;
-		chunk_byte(w, *(volatile __u8 *)&w->bytes[i]);
-		asm volatile("" ::: "memory");
-		if (w->chunk_state == CHUNK_DATA || w->chunk_state >= CHUNK_DONE)
-			return i + 1;
+		if (w->chunk_state >= CHUNK_DONE || (w->chunk_state == CHUNK_DATA && w->chunk_size >= n - at))
+			return at;
+		if (w->chunk_state == CHUNK_DATA) {
+			w->chunk_at = at + (__u32)w->chunk_size;
+			w->chunk_size = 0;
+			w->chunk_state = CHUNK_END;
+			continue;
+		}
+		w->chunk_at = at + 1;
+		chunk_byte(w, w->bytes[at & (CHUNK_READ - 1)]);
 	}
-	return n;
+	return w->chunk_at;
 }
 
 /* Passes over data, as far as one buffer goes. */
@@ -94,26 +101,35 @@ static __always_inline void chunk_skip(struct work *w, struct source *src, const
 {
 	__u64 n = kind == SRC_USER && (src->ptr || src->segments) ? source_piece(src) : src->len;
 
-	if (!n)
+	if (!n) {
 		w->chunk_state = CHUNK_LOST;
+		return;
+	}
 	if (n > w->chunk_size)
 		n = w->chunk_size;
 	source_advance(src, n);
 	w->chunk_size -= n;
-	if (!w->chunk_size && w->chunk_state != CHUNK_LOST)
+	if (!w->chunk_size)
 		w->chunk_state = w->chunk_state == CHUNK_BEFORE ? CHUNK_SIZE : CHUNK_END;
 }
 
-/* Goes on by a buffer of data or some bytes of framing; true: there is no more to do. */
-static __always_inline bool chunk_step(struct work *w, struct source *src, const enum source_kind kind)
+static __always_inline bool chunk_in_data(const struct work *w)
 {
+	return w->chunk_state == CHUNK_DATA || w->chunk_state == CHUNK_BEFORE;
+}
+
+/* Goes on by a buffer of data or some bytes of framing in user memory; true: there is no more to do. */
+static __always_inline bool chunk_step(struct work *w)
+{
+	struct source *src = &w->src;
+
 	if (!src->len || w->chunk_state >= CHUNK_DONE)
 		return true;
-	if (w->chunk_state == CHUNK_DATA || w->chunk_state == CHUNK_BEFORE) {
-		chunk_skip(w, src, kind);
+	if (chunk_in_data(w)) {
+		chunk_skip(w, src, SRC_USER);
 		return false;
 	}
-	__u32 n = source_read(w->bytes, CHUNK_READ, src, kind), used;
+	__u32 n = source_read(w->bytes, CHUNK_READ, src, SRC_USER), used;
 
 	if (!n) {
 		w->chunk_state = CHUNK_LOST;
@@ -124,16 +140,66 @@ static __always_inline bool chunk_step(struct work *w, struct source *src, const
 	return false;
 }
 
-__noinline int chunk_steps_user(void)
+/* A function of its own, so that the verifier sees the loop once. */
+__noinline int chunks_user(void)
 {
 	struct work *w = work();
 
 	if (!w)
 		return 1;
-	for (int i = 0; i < CHUNK_STEPS_EACH; i++)
-		if (chunk_step(w, &w->src, SRC_USER))
+	for (int i = 0; i < CHUNK_STEPS; i++)
+		if (chunk_step(w))
 			return 1;
 	return 0;
+}
+
+/* The same for a socket buffer, in two halves around the reading: a dynptr cannot be passed on. How much to read; 0: no more. */
+__noinline __u32 chunk_plan(void)
+{
+	struct work *w = work();
+
+	if (!w)
+		return 0;
+	if (w->src.len && chunk_in_data(w))
+		chunk_skip(w, &w->src, SRC_SKB);
+	if (chunk_in_data(w) || w->chunk_state >= CHUNK_DONE)
+		return 0;
+	return w->src.len < CHUNK_READ ? w->src.len : CHUNK_READ;
+}
+
+__noinline int chunk_taken(__u32 n)
+{
+	struct work *w = work();
+
+	if (w)
+		source_advance(&w->src, chunk_bytes(n));
+	return 0;
+}
+
+struct chunk_source {
+	void *skb; /* a dynptr */
+};
+
+static long chunk_step_skb(__u32 index, struct chunk_source *from)
+{
+	struct work *w = work();
+	__u64 n = chunk_plan();
+
+	if (!w || !n)
+		return 1;
+	BOUND(n, CHUNK_READ);
+	if (!n || bpf_dynptr_read(w->bytes, n, from->skb, (__u32)w->src.skb_at, 0)) {
+		w->chunk_state = CHUNK_LOST;
+		return 1;
+	}
+	chunk_taken(n);
+	return 0;
+}
+
+/* A body's word behind n bytes that no hook saw. */
+static __always_inline __u64 chunks_unseen(__u64 chunks, __u64 n)
+{
+	return chunks >> 56 == CHUNK_DATA && (chunks & CHUNK_SIZE_MASK) > n ? chunks - n : CHUNKS(CHUNK_LOST, 0, 0);
 }
 
 /*
@@ -153,13 +219,17 @@ static __always_inline __u64 chunks_follow(__u64 chunks, struct work *w, struct 
 	w->chunk_digits = (chunks >> 48) & 0xff;
 	w->chunk_size = size;
 	if (kind == SRC_USER) {
-		for (int i = 0; i < CHUNK_STEPS_USER; i++)
-			if (chunk_steps_user())
+		for (int i = 0; i < CHUNK_STEPS; i++)
+			if (chunks_user())
 				break;
 	} else {
-		for (int i = 0; i < CHUNK_STEPS_SKB; i++)
-			if (chunk_step(w, src, kind))
-				break;
+		struct chunk_source from = { src->skb };
+
+		w->src.len = src->len;
+		w->src.skb_at = src->skb_at;
+		bpf_loop(CHUNK_STEPS * CHUNK_STEPS, chunk_step_skb, &from, 0); /* kernels with dynptrs have it (5.17) */
+		src->len = w->src.len;
+		src->skb_at = w->src.skb_at;
 	}
 	if (src->len && w->chunk_state < CHUNK_DONE)
 		w->chunk_state = CHUNK_LOST; /* very many small chunks */

@@ -114,20 +114,35 @@ static __always_inline __u64 body_length(const struct slot *s, __u32 at)
 
 #define METHOD_MAX 64
 
-/* Whether data[0..len) can be the start of a request: token characters up to a space or the end of what is there. */
-static __always_inline bool starts_request(const struct slot *s, __u32 len)
+/* How many of the eight bytes at data[at] are token characters, up to the first that is none; a global function, as scan_block. */
+__noinline __u32 token_run(__u32 slot, __u32 at)
 {
-	for (__u32 i = 0; i <= METHOD_MAX; i++) {
-		if (i >= len)
-			return len > 0;
-		__u8 c = s->data[i];
+	struct slot *s = slot_at(slot);
+	__u64 bytes = s ? load8(s, at) : 0;
 
-		if (c == ' ')
-			return i > 0;
-		if (!is_token_char(c))
-			return false;
+	for (__u32 i = 0; i < 8; i++) {
+		if (!is_token_char(bytes & 0xff))
+			return i;
+		bytes >>= 8;
 	}
-	return false;
+	return 8;
+}
+
+/* Whether data[0..len) can be the start of a request: token characters up to a space or the end of what is there. */
+static __always_inline bool starts_request(const struct slot *s, __u32 slot, __u32 len)
+{
+	__u32 at = 0;
+
+	for (int i = 0; i <= METHOD_MAX / 8; i++) {
+		__u32 n = token_run(slot, at);
+
+		at += n;
+		if (at >= len)
+			return len > 0;
+		if (n < 8)
+			break;
+	}
+	return at > 0 && at <= METHOD_MAX && (load8(s, at) & 0xff) == ' ';
 }
 
 #define BLOCK_WORDS 16
@@ -192,7 +207,7 @@ __noinline __u64 scan_head(__u32 slot, __u32 from, __u32 len)
 	if (!s || !w)
 		return 0;
 	w->body = UNKNOWN;
-	w->result = !from && starts_request(s, len) ? SCAN_TOKEN : 0;
+	w->result = !from && starts_request(s, slot, len) ? SCAN_TOKEN : 0;
 	w->from = from;
 	w->len = len;
 	for (__u32 i = 0; i < (HEAD_MAX + RESPONSE_MAX) / 8; i += BLOCK_WORDS)

@@ -181,7 +181,8 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 	bool spare = flags & F_SWEPT || (c->swept && framed);
 
 	if (!s || s->busy != c->rec.conn) {
-		if (!spare)
+		/* An own slot that is not busy any more: another processor has just ended the exchange. */
+		if (!spare && !(s && !s->busy))
 			count(C_LOST_EVICTED);
 		c->swept = 0;
 		return;
@@ -591,18 +592,6 @@ static __always_inline void end_long_head(struct conn *c, struct source *src, co
 	c->request_left = 0;
 }
 
-/* Follows a chunked request's body through the operation; true: another request is behind it. */
-static __always_inline bool on_request_chunks(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
-{
-	c->request_chunks = chunks_follow(c->request_chunks, w, src, kind);
-	if (c->request_chunks >> 56 == CHUNK_LOST)
-		c->request_chunked = CHUNKED_LOST;
-	if (c->request_chunks >> 56 != CHUNK_DONE)
-		return false;
-	c->request_left = 0;
-	return src->len != 0;
-}
-
 /* Line ends at the start of a slot, of eight bytes at most. */
 static __always_inline __u32 line_ends(const struct slot *s, __u32 n)
 {
@@ -663,10 +652,8 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 
 	if (!stream && c->state == S_REQUEST && c->request_chunked) {
 		source_restore(src, w);
-		stream = on_request_chunks(c, w, src, kind);
-		if (stream)
-			c->state = S_IDLE;
-		return stream;
+		w->follow = true;
+		return false;
 	}
 	if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST) {
 		source_restore(src, w);
@@ -769,7 +756,9 @@ static __always_inline enum parsed take_response_head(struct conn *c, struct slo
 						      const enum source_kind kind, bool first)
 {
 	__u32 at = c->rec.request_len, had = c->rec.response_len, hint = c->hint_response;
-	__u32 n = append_step(s, at + had, at + RESPONSE_MAX, src, kind), have = had + n;
+	__u32 n = kind == SRC_USER ? append_step_user(c->slot, at + had, at + RESPONSE_MAX)
+				   : append_step(s, at + had, at + RESPONSE_MAX, src, kind);
+	__u32 have = had + n;
 
 	if (!n) {
 		c->state = S_RESPONSE;
@@ -832,21 +821,6 @@ static __always_inline void on_response_head(struct conn *c, struct work *w, str
 	}
 }
 
-/* Follows a chunked response's body through the operation; what cannot be followed is judged by its last bytes. */
-static __always_inline void on_response_chunks(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
-{
-	if (c->chunked == CHUNKED_FOLLOWED) {
-		c->chunks = chunks_follow(c->chunks, w, src, kind);
-		c->chunk_end = c->chunks >> 56 == CHUNK_DONE;
-		if (c->chunks >> 56 != CHUNK_LOST)
-			return;
-		c->chunked = CHUNKED_LOST;
-		source_restore(src, w);
-	}
-	c->tail = source_tail(c->tail, src, kind);
-	c->chunk_end = (c->tail & W_7) == CHUNKED_END;
-}
-
 static __always_inline void on_response(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
 {
 	if (c->state == S_IDLE) {
@@ -860,7 +834,7 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 		on_response_head(c, w, src, kind);
 		if (c->chunked) {
 			source_restore(src, w);
-			on_response_chunks(c, w, src, kind);
+			w->follow = true;
 		}
 		return;
 	}
@@ -873,7 +847,7 @@ static __always_inline void on_response(struct conn *c, struct work *w, struct s
 	c->rec.finished = w->now;
 	c->swept = 0;
 	if (c->chunked)
-		on_response_chunks(c, w, src, kind);
+		w->follow = true;
 }
 
 /* More bytes in the direction of requests while an exchange is under way; true: they belong to stream mode. */
@@ -891,15 +865,15 @@ static __always_inline bool on_request_more(struct conn *c, struct work *w, stru
 		}
 		if (request_parse_more(key, source_append(s, c->slot, before, CFG.head_max, src, kind), before))
 			return true;
-		if (c->state != S_REQUEST || !c->request_chunked)
-			return false;
-		c->rec.request_bytes -= n; /* until it is known that they belong to this request alone */
-		source_restore(src, w);
+		if (c->state == S_REQUEST && c->request_chunked) {
+			source_restore(src, w);
+			w->follow = true;
+		}
+		return false;
 	}
 	if (c->request_chunked == CHUNKED_FOLLOWED && c->request_left) {
-		if (on_request_chunks(c, w, src, kind))
-			return true;
 		c->rec.request_bytes += n;
+		w->follow = true;
 		return false;
 	}
 	if (c->request_left == UNKNOWN || n <= c->request_left) {
@@ -932,6 +906,43 @@ static __always_inline __u64 cut_at(const struct conn *c, __u64 now)
 	if (!c->ended || c->ended < begun)
 		return now;
 	return c->ended > c->active ? c->ended : c->active;
+}
+
+/* Follows a chunked request's body through the operation; true: another request is behind it, and it belongs to stream mode. */
+static __always_inline bool on_request_chunks(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
+{
+	c->request_chunks = chunks_follow(c->request_chunks, w, src, kind);
+	__u8 state = c->request_chunks >> 56;
+
+	if (state == CHUNK_LOST)
+		c->request_chunked = CHUNKED_LOST;
+	if (state != CHUNK_DONE)
+		return false;
+	c->request_left = 0;
+	if (!src->len)
+		return false;
+	/* As if the operation had not been. */
+	c->rec.request_bytes -= w->total;
+	if (c->rec.request_len > c->rec.request_bytes)
+		c->rec.request_len = c->rec.request_bytes;
+	if (!c->rec.request_bytes)
+		c->state = S_IDLE;
+	return true;
+}
+
+/* Follows a chunked response's body through the operation; what cannot be followed is judged by its last bytes. */
+static __always_inline void on_response_chunks(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
+{
+	if (c->chunked == CHUNKED_FOLLOWED) {
+		c->chunks = chunks_follow(c->chunks, w, src, kind);
+		c->chunk_end = c->chunks >> 56 == CHUNK_DONE;
+		if (c->chunks >> 56 != CHUNK_LOST)
+			return;
+		c->chunked = CHUNKED_LOST;
+		source_restore(src, w);
+	}
+	c->tail = kind == SRC_USER ? tail_user(c->tail) : source_tail(c->tail, src, kind);
+	c->chunk_end = (c->tail & W_7) == CHUNKED_END;
 }
 
 /* The connection ended: so does the exchange under way, if there is one; at: when, should it have been cut off. */
@@ -980,6 +991,18 @@ static __always_inline void end_connection(struct conn *c, __u32 overshoot, __u6
 	if (f)
 		send_fragment(c, f, false, at, 0, 0, 0, F_CLOSED, 0);
 	c->state = S_OTHER;
+}
+
+/* Ends the exchange under way, whose response is complete or is followed by the next request; a global function. */
+__noinline int exchange_over(__u64 key, __u32 overshoot)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (c) {
+		take_back(c, overshoot);
+		end_complete(c);
+	}
+	return 0;
 }
 
 /* The connection's state, made when a data hook is the first to see it. */
@@ -1106,18 +1129,20 @@ static __always_inline bool usual(struct conn *c, const struct step *o, const bo
 
 	if (*end != o->start || !o->n || c->ended)
 		return false;
+	c->active = o->now; /* first, for the sweep */
 	if (role == (receive ? ROLE_SERVER : ROLE_CLIENT)) {
 		if (!usual_request(c, o, receive, kind, typed))
 			return false;
 	} else if (role == ROLE_UNKNOWN || !usual_response(c, o, receive, kind)) {
 		return false;
 	}
-	*end = o->start + o->n;
-	c->active = o->now;
-	if (receive && *end == STEP_READ(o, rcv_nxt))
+	if (receive && o->start + o->n == STEP_READ(o, rcv_nxt))
 		c->arrival = 0;
 	if (is_over(c) && (receive || o->sure || STEP_ROOM(o) > o->n))
 		end_complete(c);
+	/* Last, as in on_data. */
+	asm volatile("" ::: "memory");
+	*end = o->start + o->n;
 	return true;
 }
 
@@ -1136,7 +1161,8 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		count_untracked(src, kind);
 		return 0;
 	}
-	if (c->state == S_OTHER || (!receive && w->si.shut))
+	/* Where a hook sees what was taken, it was, whatever has become of the socket since. */
+	if (c->state == S_OTHER || (!receive && w->si.shut && !w->sure))
 		return 0;
 
 	__u32 n = src->len, *end = receive ? &c->rseq : &c->wseq;
@@ -1147,17 +1173,17 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 	bool drained = receive && start + n == w->si.rcv_nxt;
 
 	bool sure = receive || w->sure || w->si.room > n;
+	__u64 key = w->si.key;
 
 	if (fresh <= 0) {
 		/* Seen before: a peek, or the next step of a send. */
 		if (!receive && !request && c->state == S_RESPONSE) {
 			c->rec.finished = w->now;
 			if (sure && is_over(c))
-				end_complete(c);
+				exchange_over(key, 0);
 		}
 		return 0;
 	}
-	*end = start + n;
 	c->active = w->now;
 	if ((__u32)fresh > n) {
 		__u64 unseen = (__u32)fresh - n;
@@ -1171,40 +1197,48 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 				c->rec.request_bytes += unseen;
 			if (request && c->request_left != UNKNOWN)
 				c->request_left -= unseen < c->request_left ? unseen : c->request_left;
+			if (request)
+				c->request_chunks = chunks_unseen(c->request_chunks, unseen);
+			else
+				c->chunks = chunks_unseen(c->chunks, unseen);
 		}
 	} else if ((__u32)fresh < n) {
 		source_skip(src, n - fresh);
 	}
 	w->total = src->len;
 	w->arrived = receive ? c->arrival : w->now;
+	w->follow = false;
 
 	bool stream = c->state == S_STREAM;
 
 	if (stream) {
-		stream_data(w->si.key, request, src, kind);
+		stream_data(key, request, src, kind);
 	} else if (!request) {
 		on_response(c, w, src, kind);
+		if (w->follow)
+			on_response_chunks(c, w, src, kind);
 	} else {
 		w->saved = *src;
 		struct slot *s = slot_of(c);
 
-		if (next_request(c, overshoot)) {
-			take_back(c, overshoot);
-			finish(c, s, 0);
-		}
+		if (next_request(c, overshoot))
+			exchange_over(key, overshoot);
 		stream = c->state == S_IDLE ? on_request(c, w, s, src, kind) : on_request_more(c, w, s, src, kind);
+		if (w->follow)
+			stream = on_request_chunks(c, w, src, kind);
 		if (stream) {
 			source_restore(src, w);
-			stream_begin(w->si.key);
-			stream_data(w->si.key, true, src, kind);
+			stream_begin(key);
+			stream_data(key, true, src, kind);
 		}
 	}
 	if (drained)
 		c->arrival = 0;
 	if (sure && is_over(c))
-		end_complete(c);
-	else if (receive && c->ended && w->si.rcv_nxt - (start + n) <= 1)
-		end_connection(c, overshoot, cut_at(c, w->now), IN_PROCESS); /* nothing is left to read, but for the peer's FIN */
+		exchange_over(key, 0);
+	/* Last: who learns meanwhile that the connection is over leaves the exchange to what is under way here. */
+	asm volatile("" ::: "memory");
+	*end = start + n;
 	return 0;
 }
 

@@ -79,7 +79,7 @@ enum chunk_state {
 
 #define CHUNKS(state, digits, size) ((__u64)(state) << 56 | (__u64)(digits) << 48 | (size))
 #define CHUNK_SIZE_MASK ((1ULL << 48) - 1)
-#define CHUNK_READ 32       /* bytes of framing that are looked at at a time */
+#define CHUNK_READ 32 /* bytes of framing that are looked at at a time; a power of two */
 
 _Static_assert(offsetof(struct conn, chunked) % 4 == 0 && offsetof(struct conn, head_open) == offsetof(struct conn, chunked) + 3,
 	       "four marks in one word");
@@ -141,8 +141,10 @@ struct work {
 	__u64 chunk_size;  /* a body's chunks: as in the connection's word */
 	__u32 chunk_state;
 	__u32 chunk_digits; /* the size has some */
-	__u32 sure; /* what is handed over will be taken: it was, or there is room */
+	__u32 follow; /* its bytes are of a chunked body */
 	__u32 pad;
+	__u32 sure; /* what is handed over will be taken: it was, or there is room */
+	__u32 chunk_at; /* in bytes */
 	__u8 bytes[CHUNK_READ];
 };
 

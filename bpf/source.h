@@ -219,6 +219,15 @@ static __always_inline __u32 append_step(struct slot *s, __u32 at, __u32 limit, 
 	return n;
 }
 
+/* The same from the source in the work area: a global function. */
+__noinline __u32 append_step_user(__u32 slot, __u32 at, __u32 limit)
+{
+	struct slot *s = slot_at(slot);
+	struct work *w = work();
+
+	return s && w ? append_step(s, at, limit, &w->src, SRC_USER) : 0;
+}
+
 /* Appends from the source in the work area until the limit, its end, or an unreadable piece; returns the new end. */
 __noinline __u32 append_user(__u32 slot, __u32 at, __u32 limit)
 {
@@ -312,11 +321,19 @@ static __always_inline __u64 source_tail(__u64 tail, struct source *src, const e
 	return tail;
 }
 
+/* The same of the source in the work area: a global function. */
+__noinline __u64 tail_user(__u64 tail)
+{
+	struct work *w = work();
+
+	return w ? source_tail(tail, &w->src, SRC_USER) : 0;
+}
+
 /* "\r\n0\r\n\r\n": the end of the chunk before, and the final one. */
 #define CHUNKED_END 0x0d0a300d0a0d0aULL
 
 /* Whether the operation's last four bytes are an empty line behind a line. */
 static __always_inline bool ends_head(struct source *src, const enum source_kind kind)
 {
-	return (source_tail(0, src, kind) & 0xffffffff) == 0x0d0a0d0a;
+	return ((kind == SRC_USER ? tail_user(0) : source_tail(0, src, kind)) & 0xffffffff) == 0x0d0a0d0a;
 }

@@ -708,6 +708,7 @@ int BPF_PROG(tp_sched_process_fork, struct task_struct *parent, struct task_stru
 
 /* Connections that fell silent, requests past their deadline, and entries whose socket is gone. */
 #define UNREAD_WAIT_NS 60000000000ULL /* for an application to read what came before the connection ended */
+#define RETURN_WAIT_NS 500000000ULL   /* for a call under way then to return */
 
 static __always_inline int handle_silent(__u64 key, struct conn *c)
 {
@@ -728,21 +729,23 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 		conn_remove(c, key);
 		return 0;
 	}
-	if (c->ended && !is_unix) {
+	if (c->ended && !is_unix && c->state != S_IDLE && c->state != S_OTHER) {
 		/* What has been read or handed over has been seen by now; what is unread the application may still read. */
 		const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+		bool unread = BPF_CORE_READ(sk, sk_socket) && BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq) > 1;
 
-		if (now - active < UNREAD_WAIT_NS && BPF_CORE_READ(sk, sk_socket) &&
-		    BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq) > 1)
+		if (now - c->ended < (unread ? UNREAD_WAIT_NS : RETURN_WAIT_NS))
 			return 0;
-		end_connection(c, 0, cut_at(c, active), IN_PROCESS);
+		if (*(volatile __u64 *)&c->active == active)
+			end_connection(c, 0, cut_at(c, active), IN_PROCESS);
+		return 0;
 	}
 	if (c->state == S_RESPONSE && !c->swept) {
 		__u32 write_seq = is_unix ? c->wact : BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
 		__s32 over = c->wseq - write_seq;
 
 		/* Bytes that were predicted but not taken: the send is under way, and so is the exchange. */
-		if (c->rec.role == ROLE_CLIENT || over <= 0) {
+		if ((c->rec.role == ROLE_CLIENT || over <= 0) && *(volatile __u64 *)&c->active == active) {
 			c->swept = 1;
 			emit(c, slot_of(c), F_SWEPT, response_complete(c, 0));
 		}
@@ -898,6 +901,19 @@ int BPF_KPROBE(kprobe_unix_arrival, struct socket *sock, struct msghdr *msg, siz
 	return 0;
 }
 
+/* The buffers that a user's msghdr names: only what is needed of it, for the stack's sake. */
+struct user_buffers {
+	__u64 iov;
+	__u64 len;
+};
+
+_Static_assert(offsetof(struct user_msghdr, msg_iovlen) - offsetof(struct user_msghdr, msg_iov) == 8, "two neighbours");
+
+static __always_inline bool message_buffers(struct user_buffers *to, __u64 msg)
+{
+	return !bpf_probe_read_user(to, sizeof(*to), (void *)(msg + offsetof(struct user_msghdr, msg_iov)));
+}
+
 /* Where the bytes of the system call under way are. */
 static __always_inline bool from_syscall(struct pt_regs *regs, __u64 n, struct source *src, bool *receive, __u64 *fd)
 {
@@ -920,12 +936,12 @@ static __always_inline bool from_syscall(struct pt_regs *regs, __u64 n, struct s
 		return true;
 	}
 	if (nr == NR_SENDMSG || nr == NR_RECVMSG) {
-		struct user_msghdr m = {};
+		struct user_buffers m = {};
 
-		if (bpf_probe_read_user(&m, sizeof(m), (void *)buf))
+		if (!message_buffers(&m, buf))
 			return false;
-		src->array = (__u64)m.msg_iov;
-		src->segments = m.msg_iovlen;
+		src->array = m.iov;
+		src->segments = m.len;
 		source_next(src);
 		return true;
 	}
@@ -1096,17 +1112,12 @@ int BPF_PROG(fentry_unix_release_sock, struct sock *sk)
 
 /* ---- kprobe ---- */
 
-/* begin_tcp for a socket known by its address only. */
+/* begin_tcp for a socket known by its address only, of which everything goes to the work area: the stack is short. */
 static __always_inline struct work *begin_probe(const struct sock *sk, bool receive, __u64 n)
 {
-	struct sockinfo si = {};
-	struct work *w = probe_info(sk, &si) ? begin(sk, receive, n) : NULL;
+	struct work *w = begin(sk, receive, n);
 
-	if (w) {
-		si.key = w->si.key;
-		w->si = si;
-	}
-	return w;
+	return w && probe_info(sk, &w->si) ? w : NULL;
 }
 
 static __always_inline __u64 *long_sends(void)
@@ -1311,11 +1322,11 @@ static __always_inline bool syscall_buffer(struct step *o, long nr, __u64 a1)
 	if (nr == NR_READ || nr == NR_WRITE || nr == NR_RECVFROM || nr == NR_SENDTO)
 		return true;
 	if (nr == NR_SENDMSG || nr == NR_RECVMSG) {
-		struct user_msghdr m;
+		struct user_buffers m;
 
-		if (bpf_probe_read_user(&m, sizeof(m), (void *)a1))
+		if (!message_buffers(&m, a1))
 			return false;
-		a1 = (__u64)m.msg_iov;
+		a1 = m.iov;
 	} else if (nr != NR_READV && nr != NR_WRITEV) {
 		return false;
 	}

@@ -81,7 +81,7 @@ func defaultConfig() *Config {
 		Capture: CaptureConfig{
 			Backend: "auto", TLS: "auto", Host: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},
-		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 32768, Heads: 5632, Streams: 4096},
+		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
 		OTLP:   OTLPConfig{Interval: export.OTLPIntervalDefault},
 		Levels: defaultLevels(),
 		Log:    LogConfig{Level: slog.LevelInfo, Format: "logfmt"},

@@ -70,6 +70,7 @@ type pending struct {
 	loss     wire.Loss // set where it cannot be reported
 	known    bool      // its head was understood
 	reported bool      // as a timeout
+	answered bool      // its response is complete, and it is not itself
 	fixed    bool      // ResponseSize is what it will be
 }
 
@@ -110,7 +111,7 @@ func (s *Streams) requestFragment(st *stream, f *wire.Fragment) {
 			n, done = d.body(data)
 			d.owner.requested(uint64(n))
 			if done {
-				d.state, d.owner = dirStart, nil
+				s.requestEnd(st)
 			} else if n < len(data) {
 				s.loseRequests(st)
 			}
@@ -213,7 +214,7 @@ func (s *Streams) requestGap(st *stream, f *wire.Fragment, gap uint64) {
 		k := min(gap, d.remain)
 		d.owner.requested(k)
 		if d.remain -= k; d.remain == 0 {
-			d.state, d.owner = dirStart, nil
+			s.requestEnd(st)
 		}
 		if gap > k {
 			s.hideRequest(st, f)
@@ -236,6 +237,29 @@ func (s *Streams) requestGap(st *stream, f *wire.Fragment, gap uint64) {
 	}
 }
 
+// requestEnd stands behind a request's body.
+func (s *Streams) requestEnd(st *stream) {
+	d := &st.requests
+	p := d.owner
+	d.state, d.owner = dirStart, nil
+	if p != nil && p.answered {
+		s.settle(st, p)
+	}
+}
+
+// settle reports the oldest request, whose response is complete.
+func (s *Streams) settle(st *stream, p *pending) {
+	s.report(p)
+	s.pop(st)
+}
+
+// settleAnswered makes way for another response.
+func (s *Streams) settleAnswered(st *stream) {
+	if p := st.oldest(); p != nil && p.answered {
+		s.settle(st, p)
+	}
+}
+
 // hideRequest queues the request that a gap hides, so that its response is not taken for another's.
 func (s *Streams) hideRequest(st *stream, f *wire.Fragment) {
 	if p := s.begin(st, f); p != nil {
@@ -250,6 +274,9 @@ func (s *Streams) loseRequests(st *stream) {
 	d := &st.requests
 	d.coded = d.state == dirChunked
 	d.state, st.blind = dirLost, true
+	if p := d.owner; p != nil && p.answered {
+		s.settle(st, p)
+	}
 }
 
 // lostRequestBytes passes over a fragment while the place is lost. The end of a chunked body finds it again.
@@ -311,6 +338,7 @@ func (s *Streams) responseStart(st *stream, f *wire.Fragment, data []byte) int {
 		s.loseResponses(st)
 		return empty
 	}
+	s.settleAnswered(st)
 	d.owner = st.oldest()
 	d.begunAt, d.begunArrived = f.At, f.Arrived
 	if !s.response.Complete {
@@ -450,6 +478,7 @@ func (s *Streams) partialStatus(st *stream, d *direction) bool {
 
 // hideResponse gives up the oldest request: a gap hides its response.
 func (s *Streams) hideResponse(st *stream) {
+	s.settleAnswered(st)
 	p := st.oldest()
 	switch {
 	case p != nil:
@@ -500,6 +529,10 @@ func (s *Streams) finish(st *stream, at int64) {
 	default:
 		p.ex.Finished = at
 		p.ex.ErrorType = statusError(st.role, p.ex.Status)
+		if r := &st.requests; r.owner == p && (r.state == dirLength || r.state == dirChunked) {
+			p.answered = true // its size is known once all of it was seen
+			return
+		}
 		s.report(p)
 	}
 	s.pop(st)
@@ -616,6 +649,9 @@ func (s *Streams) collect(d *direction, data []byte) (n int, done, ok bool) {
 	return n, done, true
 }
 
+// methodMax is the longest method that is shown whole; the kernel side takes no longer one for a request's.
+const methodMax = 64
+
 // growHead makes room for n more bytes of a head.
 func (s *Streams) growHead(d *direction, n int) bool {
 	if spare := len(s.spareHeads); spare > 0 && d.head == nil && cap(s.spareHeads[spare-1]) >= n {
@@ -682,7 +718,7 @@ func (s *Streams) describe(p *pending, r *Request) bool {
 		max int
 	}{
 		{&ex.Path, 1024}, {&ex.Host, 256}, {&ex.UserAgent, wire.UserAgentBytesMax + 1}, {&ex.RequestID, wire.RequestIDBytesMax + 1},
-		{&ex.TraceParent, traceParentBytes + 1}, {&ex.ForwardedFor, forwardedNodeMax + 3}, {&ex.MethodOriginal, 32},
+		{&ex.TraceParent, traceParentBytes + 1}, {&ex.ForwardedFor, forwardedNodeMax + 3}, {&ex.MethodOriginal, methodMax},
 	}
 	n := 0
 	for _, t := range texts {

@@ -270,6 +270,9 @@ func (s *Streams) sweep(st *stream, now int64, deadline time.Duration) {
 	if d.state == dirLost && d.owner != nil && now-d.lastAt >= int64(quietAfter) {
 		s.finish(st, d.lastAt)
 	}
+	if now-d.lastAt >= int64(quietAfter) {
+		s.settleAnswered(st)
+	}
 	if d.owner != nil { // the oldest is being answered, and the others wait behind it
 		return
 	}
@@ -285,6 +288,11 @@ func (s *Streams) sweep(st *stream, now int64, deadline time.Duration) {
 // unanswered reports a request without response, or counts it where it may well have had one.
 func (s *Streams) unanswered(st *stream, p *pending, errorType string, now int64) {
 	if p.reported {
+		return
+	}
+	if p.answered {
+		s.report(p)
+		p.reported = true
 		return
 	}
 	s.understand(st, p)
@@ -329,7 +337,11 @@ func (s *Streams) close(st *stream, at int64) {
 // abandon counts what a connection still owes.
 func (s *Streams) abandon(st *stream, loss wire.Loss) {
 	for _, p := range st.waiting() {
-		if !p.reported {
+		switch {
+		case p.reported:
+		case p.answered:
+			s.report(p)
+		default:
 			s.lose(loss, 1)
 		}
 		s.release(p)

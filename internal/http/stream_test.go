@@ -113,7 +113,7 @@ func TestStream(t *testing.T) {
 		{"early final response", `> PUT /a HTTP/1.1~Content-Length: 6~~abc
 			< HTTP/1.1 413 T~Content-Length: 0~~
 			> defGET /b HTTP/1.1~~
-			< HTTP/1.1 200 OK~Content-Length: 0~~`, "0 PUT /a 413  3 0; 1 GET /b 200  0 0"},
+			< HTTP/1.1 200 OK~Content-Length: 0~~`, "0 PUT /a 413  6 0; 1 GET /b 200  0 0"},
 		{"response to half a head", `> GET /a HTTP/1.1~Ho
 			< HTTP/1.1 408 T~Content-Length: 0~~
 			x`, "0 GET /a 408  -1 0"},

@@ -119,6 +119,13 @@ func (k *kernel) lacks(program string) error {
 	return nil
 }
 
+// allocatesWhenUsed tells whether the elements of a hash may be made when programs need them: since 6.1 (fba1a1c6c912). Before,
+// memory for all of them is set aside.
+func (k *kernel) allocatesWhenUsed() bool {
+	var pool *btf.Struct
+	return k.types.TypeByName("bpf_mem_alloc", &pool) == nil
+}
+
 // keepsTrampolines tells whether a trampoline lives on while threads sleep in the function that it calls: since 5.12
 // (e21aa341785c) and in updates of 5.10. Before, whoever came back after hooks had changed returned into freed memory.
 func (k *kernel) keepsTrampolines() bool {

@@ -32,8 +32,8 @@ const (
 	sweepIdle      = 200 * time.Millisecond
 	headDefault    = 1024
 	ringDefault    = 8 << 20
-	connsDefault   = 32768
-	headsDefault   = 5632
+	connsDefault   = 65536
+	headsDefault   = 6144
 	timeoutDefault = 5 * time.Minute
 	// The calls that a return hook keeps track of at a time: the kernel accepts no more, and `calls` holds as many.
 	returnsMax = 4096
@@ -50,8 +50,8 @@ type Options struct {
 	HeadBytes   int           // captured bytes of a request head; 0: 1024
 	Timeout     time.Duration // deadline of a response; 0: 5 minutes
 	RingBytes   int           // size of the ring buffer, a power of two; 0: 8 MiB
-	Connections int           // most connections with state; 0: 32768
-	Heads       int           // most captured heads of exchanges under way; 0: 5632
+	Connections int           // most connections with state; 0: 65536
+	Heads       int           // most captured heads of exchanges under way; 0: 6144
 	Empty       bool          // attach programs that do nothing, to measure the floor
 	Refuse      []string      // programs to treat as if the kernel refused them, for tests
 	Log         *slog.Logger  // nil: silent
@@ -146,7 +146,7 @@ func open(opts Options) (*Probe, error) {
 }
 
 func (p *Probe) open(kernel *kernel) error {
-	spec, err := p.spec()
+	spec, err := p.spec(kernel)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (p *Probe) open(kernel *kernel) error {
 }
 
 // spec returns the collection with this instance's sizes and settings.
-func (p *Probe) spec() (*ebpf.CollectionSpec, error) {
+func (p *Probe) spec(kernel *kernel) (*ebpf.CollectionSpec, error) {
 	spec, err := loadTraffic()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded BPF object: %w", err)
@@ -193,6 +193,9 @@ func (p *Probe) spec() (*ebpf.CollectionSpec, error) {
 		return nil, fmt.Errorf("count the processors: %w", err)
 	}
 	spec.Maps[trafficMapConns].MaxEntries = uint32(o.Connections)
+	if kernel.allocatesWhenUsed() {
+		spec.Maps[trafficMapConns].Flags |= unix.BPF_F_NO_PREALLOC
+	}
 	spec.Maps[trafficMapRing].MaxEntries = uint32(o.RingBytes)
 	if len(o.PIDs) == 0 {
 		spec.Maps[trafficMapPids].MaxEntries = 1

@@ -25,6 +25,13 @@ const pollInterval = 5 * time.Millisecond
 var visibleTimeout = servers.Slow(20 * time.Second)
 
 func TestMain(m *testing.M) {
+	if os.Getenv(holderVariable) != "" {
+		if err := hold(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if err := servers.Cleanup(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
