@@ -263,43 +263,27 @@ var completeEnds = map[string]func(s *script){
 	},
 }
 
+// serverCuts is an exchange that the server answers in part before it ends the connection.
+func serverCuts(end func(*script, net.Conn) span, answer func(*script)) func(*script) {
+	return func(s *script) {
+		s.t.Helper()
+		s.request("GET", nil)
+		answer(s)
+		pauseEnd()
+		closed := end(s, s.server)
+		s.over(200, "aborted", closed, s.learns(closed))
+	}
+}
+
 // cutEnds are exchanges that end with their connection, in the middle.
 var cutEnds = map[string]func(s *script){
-	"server-closes-in-length": func(s *script) {
-		s.request("GET", nil)
+	"server-closes-in-length": serverCuts((*script).closing, func(s *script) {
 		s.respond("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234", 5)
-		pauseEnd()
-		closed := s.closing(s.server)
-		s.over(200, "aborted", closed, s.learns(closed))
-	},
-	"server-closes-in-chunk": func(s *script) {
-		s.request("GET", nil)
-		s.chunked("a\r\n01234")
-		pauseEnd()
-		closed := s.closing(s.server)
-		s.over(200, "aborted", closed, s.learns(closed))
-	},
-	"server-closes-between-chunks": func(s *script) {
-		s.request("GET", nil)
-		s.chunked("5\r\n01234\r\n")
-		pauseEnd()
-		closed := s.closing(s.server)
-		s.over(200, "aborted", closed, s.learns(closed))
-	},
-	"server-closes-in-trailers": func(s *script) {
-		s.request("GET", nil)
-		s.chunked("5\r\n01234\r\n0\r\nA: b\r\n")
-		pauseEnd()
-		closed := s.closing(s.server)
-		s.over(200, "aborted", closed, s.learns(closed))
-	},
-	"server-resets-in-chunk": func(s *script) {
-		s.request("GET", nil)
-		s.chunked("a\r\n01234")
-		pauseEnd()
-		closed := s.reset(s.server)
-		s.over(200, "aborted", closed, s.learns(closed))
-	},
+	}),
+	"server-closes-in-chunk":       serverCuts((*script).closing, func(s *script) { s.chunked("a\r\n01234") }),
+	"server-closes-between-chunks": serverCuts((*script).closing, func(s *script) { s.chunked("5\r\n01234\r\n") }),
+	"server-closes-in-trailers":    serverCuts((*script).closing, func(s *script) { s.chunked("5\r\n01234\r\n0\r\nA: b\r\n") }),
+	"server-resets-in-chunk":       serverCuts((*script).reset, func(s *script) { s.chunked("a\r\n01234") }),
 	"server-closes-unanswered": func(s *script) {
 		s.request("GET", nil)
 		pauseEnd()
