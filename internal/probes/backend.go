@@ -140,10 +140,10 @@ func choicesFor(d duty, backend string) []choice {
 }
 
 // needed tells whether d has a meaning on this kernel, with these options and what is attached so far.
-func (p *Probe) needed(d duty, kernel *kernel) bool {
+func (p *Probe) needed(d duty) bool {
 	switch d {
 	case dutySplice:
-		return p.Backend != BackendSyscall && kernel.params("tcp_sendpage") >= 0
+		return p.Backend != BackendSyscall && p.kernel.params("tcp_sendpage") >= 0
 	case dutyUnix:
 		return p.Backend != BackendSyscall
 	case dutyQueued:

@@ -86,7 +86,7 @@ func (p *Probe) eachConnection(look func(*trafficConn)) error {
 	}
 	var cursor ebpf.MapBatchCursor
 	for {
-		n, err := p.maps.Maps[trafficMapConns].BatchLookup(&cursor, p.visit.keys, p.visit.conns, nil)
+		n, err := p.maps[trafficMapConns].BatchLookup(&cursor, p.visit.keys, p.visit.conns, nil)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("walk the connections: %w", err)
 		}

@@ -9,7 +9,7 @@ import (
 func fillConnections(t testing.TB, p *Probe, conns ...trafficConn) {
 	t.Helper()
 	for i := range conns {
-		if err := p.maps.Maps[trafficMapConns].Put(uint64(i+1), &conns[i]); err != nil {
+		if err := p.maps[trafficMapConns].Put(uint64(i+1), &conns[i]); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -26,7 +26,7 @@ func (p *Probe) Counters() (Counters, error) {
 	var v [trafficCounterC_MAX]uint64
 	for i := range v {
 		var perCPU []uint64
-		if err := p.maps.Maps[trafficMapCounters].Lookup(uint32(i), &perCPU); err != nil {
+		if err := p.maps[trafficMapCounters].Lookup(uint32(i), &perCPU); err != nil {
 			return Counters{}, fmt.Errorf("read kernel counter %d: %w", i, err)
 		}
 		for _, n := range perCPU {
@@ -63,7 +63,7 @@ type MapUse struct {
 func (p *Probe) Maps() []MapUse {
 	var uses []MapUse
 	c, err := p.Counters()
-	for name, m := range p.maps.Maps {
+	for name, m := range p.maps {
 		u := MapUse{Name: name, MaxEntries: uint64(m.MaxEntries()), Bytes: mapBytes(m)}
 		if name == trafficMapConns && err == nil {
 			u.Entries = c.Connections
@@ -83,12 +83,4 @@ func mapBytes(m *ebpf.Map) uint64 {
 		return 0
 	}
 	return n
-}
-
-// closeMaps closes a collection's own descriptors of maps that another collection has as well: its programs hold the maps.
-func closeMaps(c *ebpf.Collection) {
-	for _, m := range c.Maps {
-		_ = m.Close() // of a duplicate
-	}
-	clear(c.Maps)
 }

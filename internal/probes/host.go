@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/bits"
 	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -88,13 +87,9 @@ type HostOptions struct {
 type Host struct {
 	Hooks []Hook
 
-	log    *slog.Logger
+	log *slog.Logger
+	object
 	ports  []uint16
-	refuse []string
-	spec   *ebpf.CollectionSpec
-	maps   *ebpf.Collection
-	colls  []*ebpf.Collection
-	links  []io.Closer
 	conns  *ebpf.Map // the other probe's; nil without one
 	shards int
 
@@ -118,13 +113,13 @@ type processCounts struct {
 // OpenHost loads and attaches what this kernel has; what it lacks is listed in Hooks. An error means that
 // nothing can be loaded at all.
 func OpenHost(o HostOptions) (*Host, error) {
-	h := &Host{log: o.Log, ports: o.Ports, refuse: o.Refuse, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
+	h := &Host{log: o.Log, ports: o.Ports, object: object{refuse: o.Refuse}, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
 		processes: make(map[uint32]*processCounts)}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
 	if o.Connections != nil {
-		h.conns = o.Connections.maps.Maps[trafficMapConns]
+		h.conns = o.Connections.maps[trafficMapConns]
 	}
 	if err := h.open(); err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -133,30 +128,30 @@ func OpenHost(o HostOptions) (*Host, error) {
 }
 
 func (h *Host) open() error {
-	kernel, err := openKernel()
-	if err != nil {
+	var err error
+	if h.kernel, err = openKernel(); err != nil {
 		return err
 	}
-	if err := kernel.liftMemlock(); err != nil {
+	if err := h.kernel.liftMemlock(); err != nil {
 		return err
 	}
 	if err := h.loadMaps(); err != nil {
 		return err
 	}
 	for _, d := range hostDuties {
-		h.fulfil(kernel, d.duty, d.programs, d.missing)
+		h.fulfil(d.duty, d.programs, d.missing)
 	}
 	h.walked = monotonic()
-	debug.FreeOSMemory() // as after the other probe's start
+	h.settle()
 	return h.searchListeners()
 }
 
 // fulfil attaches the first of a duty's programs that this kernel takes, and notes what became of each.
-func (h *Host) fulfil(kernel *kernel, d duty, programs []string, missing string) {
+func (h *Host) fulfil(d duty, programs []string, missing string) {
 	for _, program := range programs {
-		err := h.misfit(kernel, d)
+		err := h.misfit(d)
 		if err == nil {
-			err = kernel.lacks(program)
+			err = h.kernel.lacks(program)
 		}
 		if err == nil {
 			err = h.attach(program)
@@ -178,11 +173,11 @@ func (h *Host) fulfil(kernel *kernel, d duty, programs []string, missing string)
 }
 
 // misfit returns why a duty cannot be fulfilled on this kernel, or nil where it may.
-func (h *Host) misfit(kernel *kernel, d duty) error {
+func (h *Host) misfit(d duty) error {
 	switch {
-	case d == dutyRunQueue && !kernel.hasField("sched_info", "last_queued"):
+	case d == dutyRunQueue && !h.kernel.hasField("sched_info", "last_queued"):
 		return errors.New("this kernel does not keep when tasks were queued (CONFIG_SCHED_INFO)")
-	case d == dutyRunQueue && !kernel.hasField("sched_entity", "cfs_rq"):
+	case d == dutyRunQueue && !h.kernel.hasField("sched_entity", "cfs_rq"):
 		return errors.New("this kernel's tasks do not lead to their run queue (CONFIG_FAIR_GROUP_SCHED)")
 	case d == dutyConnections && h.conns == nil:
 		return errors.New("no connections are followed")
@@ -208,25 +203,18 @@ func (h *Host) loadMaps() error {
 	if err := spec.Variables[hostVarHOST].Set(config); err != nil {
 		return fmt.Errorf("set the host side's configuration: %w", err)
 	}
-	var options ebpf.CollectionOptions
+	shared := map[string]*ebpf.Map{}
 	if h.conns != nil {
 		conns := spec.Maps[hostMapConns]
 		// The other probe's values are longer than the part that is declared, which the kernel would compare.
 		conns.ValueSize, conns.Key, conns.Value = h.conns.ValueSize(), nil, nil
 		conns.MaxEntries, conns.Flags = h.conns.MaxEntries(), h.conns.Flags()
-		options.MapReplacements = map[string]*ebpf.Map{hostMapConns: h.conns}
+		shared[hostMapConns] = h.conns
 	}
-	only := spec.Copy()
-	only.Programs = nil
-	if h.maps, err = ebpf.NewCollectionWithOptions(only, options); err != nil {
-		return privilegeError("create BPF maps", err)
+	if err := h.makeMaps(shared); err != nil {
+		return err
 	}
-	if h.conns != nil {
-		// Without the duplicate. The other probe's own is never closed here: it is in no collection of the host's.
-		_ = h.maps.Maps[hostMapConns].Close()
-		delete(h.maps.Maps, hostMapConns)
-	}
-	if err := h.maps.Maps[hostMapProcesses].Put(uint32(0), hostTcpHealth{}); err != nil {
+	if err := h.maps[hostMapProcesses].Put(uint32(0), hostTcpHealth{}); err != nil {
 		return fmt.Errorf("make room for what cannot be attributed: %w", err)
 	}
 	return nil
@@ -234,19 +222,12 @@ func (h *Host) loadMaps() error {
 
 // attach loads one program and attaches it.
 func (h *Host) attach(program string) error {
-	if slices.Contains(h.refuse, program) {
-		return errRefused
-	}
-	part := h.spec.Copy()
-	part.Programs = map[string]*ebpf.ProgramSpec{program: h.spec.Programs[program].Copy()}
-	coll, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: h.shared()})
+	programs, err := h.load(program)
 	if err != nil {
-		return fmt.Errorf("load: %w", err)
+		return err
 	}
-	closeMaps(coll)
-	h.colls = append(h.colls, coll)
 	var l io.Closer
-	switch prog := coll.Programs[program]; program {
+	switch prog := programs[program]; program {
 	case hostProgRunConnections:
 		h.connections, err = walkBy(prog)
 		l = h.connections
@@ -263,19 +244,11 @@ func (h *Host) attach(program string) error {
 		if program == hostProgRunConnections || program == hostProgIterConnections {
 			h.connections = nil
 		}
+		h.unload(programs)
 		return fmt.Errorf("attach: %w", err)
 	}
 	h.links = append(h.links, l)
 	return nil
-}
-
-// shared are the maps of all programs.
-func (h *Host) shared() map[string]*ebpf.Map {
-	all := maps.Clone(h.maps.Maps)
-	if h.conns != nil {
-		all[hostMapConns] = h.conns
-	}
-	return all
 }
 
 // Observation is something that a Host may see.
@@ -320,7 +293,7 @@ func (h *Host) Watch(groups map[uint32]uint32) (refused int, err error) {
 		if entry == h.watched[i] {
 			continue
 		}
-		if err := h.maps.Maps[hostMapWatched].Put(uint32(i), entry); err != nil {
+		if err := h.maps[hostMapWatched].Put(uint32(i), entry); err != nil {
 			return refused, fmt.Errorf("watch process %d: %w", entry>>32, err)
 		}
 		h.watched[i] = entry
@@ -453,7 +426,7 @@ func (h *Host) walk() error {
 	if h.connections == nil {
 		return nil
 	}
-	if err := h.maps.Maps[hostMapWalked].Put(uint32(0), uint64(h.walked)); err != nil {
+	if err := h.maps[hostMapWalked].Put(uint32(0), uint64(h.walked)); err != nil {
 		return fmt.Errorf("walk the connections: %w", err)
 	}
 	h.walked = now
@@ -472,7 +445,7 @@ func (h *Host) Listeners() (map[uint16][]uint32, error) {
 	} // struct listener
 	var tgid uint32
 	listeners := make(map[uint16][]uint32)
-	it := h.maps.Maps[hostMapListeners].Iterate()
+	it := h.maps[hostMapListeners].Iterate()
 	for it.Next(&key, &tgid) {
 		listeners[key.Port] = append(listeners[key.Port], tgid)
 	}
@@ -491,7 +464,7 @@ func (h *Host) searchListeners() error {
 	var key [8]byte // struct listener
 	var tgid uint32
 	var gone [][8]byte
-	m := h.maps.Maps[hostMapListeners]
+	m := h.maps[hostMapListeners]
 	it := m.Iterate()
 	for it.Next(&key, &tgid) {
 		if ended(tgid) {
@@ -511,7 +484,7 @@ func (h *Host) searchListeners() error {
 
 func (h *Host) readRunQueue(r *HostReading) error {
 	var each []hostLatency
-	if err := h.maps.Maps[hostMapRunQueue].Lookup(uint32(0), &each); err != nil {
+	if err := h.maps[hostMapRunQueue].Lookup(uint32(0), &each); err != nil {
 		return fmt.Errorf("read run queue latency: %w", err)
 	}
 	var raw hostLatency
@@ -534,7 +507,7 @@ func (h *Host) readGroups(r *HostReading) error {
 		var raw hostLatency
 		for shard := range uint32(h.shards) {
 			var part hostLatency
-			if err := h.maps.Maps[hostMapGroups].Lookup(group*uint32(h.shards)+shard, &part); err != nil {
+			if err := h.maps[hostMapGroups].Lookup(group*uint32(h.shards)+shard, &part); err != nil {
 				return fmt.Errorf("read run queue latency of group %d: %w", group, err)
 			}
 			raw.add(&part)
@@ -548,7 +521,7 @@ func (h *Host) readGroups(r *HostReading) error {
 func (h *Host) readDisks(r *HostReading) error {
 	var key hostDisk
 	var raw hostLatency
-	it := h.maps.Maps[hostMapDisks].Iterate()
+	it := h.maps[hostMapDisks].Iterate()
 	for it.Next(&key, &raw) {
 		before := h.disks[key]
 		r.Disks = append(r.Disks, DiskLatency{Major: key.Major, Minor: key.Minor, Operation: DiskOperation(key.Operation),
@@ -564,7 +537,7 @@ func (h *Host) readDisks(r *HostReading) error {
 // readProcesses reads the counts of all processes, and forgets those that ended, which do not count any more, and those
 // that have long done nothing.
 func (h *Host) readProcesses(r *HostReading) error {
-	m := h.maps.Maps[hostMapProcesses]
+	m := h.maps[hostMapProcesses]
 	var tgids []uint32
 	var key uint32
 	var raw hostTcpHealth
@@ -627,7 +600,7 @@ func commBytes(comm *[16]int8) []byte {
 
 func (h *Host) readState(r *HostReading) error {
 	var s hostHostState
-	if err := h.maps.Maps[hostMapState].Lookup(uint32(0), &s); err != nil {
+	if err := h.maps[hostMapState].Lookup(uint32(0), &s); err != nil {
 		return fmt.Errorf("read host counters: %w", err)
 	}
 	r.ProcessesFull = s.ProcessesFull - h.full.ProcessesFull
@@ -651,11 +624,11 @@ func monotonic() int64 {
 
 // Maps lists the sizes of the maps; the other probe's is not among them, and none are once it is closed.
 func (h *Host) Maps() []MapUse {
-	if h.maps == nil {
-		return nil
-	}
 	var uses []MapUse
-	for name, m := range h.maps.Maps {
+	for name, m := range h.maps {
+		if slices.Contains(h.shared, name) {
+			continue
+		}
 		uses = append(uses, MapUse{Name: "host_" + name, MaxEntries: uint64(m.MaxEntries()), Bytes: mapBytes(m)})
 	}
 	return uses
@@ -663,18 +636,8 @@ func (h *Host) Maps() []MapUse {
 
 // Close detaches every program and frees every map.
 func (h *Host) Close() error {
-	var errs []error
-	for _, l := range slices.Backward(h.links) {
-		errs = append(errs, l.Close())
-	}
-	for _, c := range h.colls {
-		c.Close()
-	}
-	if h.maps != nil {
-		h.maps.Close()
-	}
-	h.links, h.colls, h.maps, h.connections, h.listeners = nil, nil, nil, nil, nil
-	return errors.Join(errs...)
+	h.connections, h.listeners = nil, nil
+	return h.object.close()
 }
 
 // CheckHost attaches the host side for an instant and says what this kernel offers of it.

@@ -44,6 +44,7 @@ func before(release string, major, minor int) (bool, error) {
 type kernel struct {
 	types   *btf.Spec
 	memlock bool // BPF maps count as locked memory
+	cache   *btf.Cache
 }
 
 func openKernel() (*kernel, error) {
@@ -59,14 +60,15 @@ func openKernel() (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	types, err := btf.LoadKernelSpec()
+	cache := btf.NewCache()
+	types, err := cache.Kernel()
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, btf.ErrNotSupported):
 		return nil, ErrNoBTF
 	case err != nil:
 		return nil, fmt.Errorf("read the kernel's BTF: %w", err)
 	}
-	return &kernel{types, memlock}, nil
+	return &kernel{types, memlock, cache}, nil
 }
 
 // liftMemlock lifts the limit on locked memory where that bounds BPF maps: before Linux 5.11.

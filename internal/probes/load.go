@@ -8,8 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -105,10 +103,8 @@ type Probe struct {
 	Backend string
 	Hooks   []Hook
 
-	log   *slog.Logger
-	maps  *ebpf.Collection
-	colls []*ebpf.Collection
-	links []io.Closer
+	log *slog.Logger
+	object
 	sweep *walk
 	ring  *ring
 	queue atomic.Pointer[chan *batch] // of Run
@@ -141,16 +137,16 @@ func open(opts Options) (*Probe, error) {
 	if err := kernel.liftMemlock(); err != nil {
 		return nil, err
 	}
-	p := &Probe{log: opts.Log, opts: opts}
-	return p, p.open(kernel)
+	p := &Probe{log: opts.Log, opts: opts, object: object{kernel: kernel, refuse: opts.Refuse}}
+	return p, p.open()
 }
 
-func (p *Probe) open(kernel *kernel) error {
-	spec, err := p.spec(kernel)
-	if err != nil {
+func (p *Probe) open() error {
+	var err error
+	if p.object.spec, err = p.configure(); err != nil {
 		return err
 	}
-	if err := p.loadMaps(spec); err != nil {
+	if err := p.makeMaps(nil); err != nil {
 		return err
 	}
 	if err := p.fillPIDs(); err != nil {
@@ -158,27 +154,27 @@ func (p *Probe) open(kernel *kernel) error {
 	}
 	// The state hook runs on every kernel with BTF: when it fails, the environment is at fault, not the kernel.
 	for _, c := range choicesFor(dutyState, "") {
-		if err := p.attach(spec, c); err != nil {
+		if err := p.attach(c); err != nil {
 			return privilegeError("see connections begin and end", err)
 		}
 	}
-	if err := p.attachTraffic(spec, kernel); err != nil {
+	if err := p.attachTraffic(); err != nil {
 		return err
 	}
 	for _, d := range []duty{dutySweep, dutySplice, dutyArrival, dutyUnix, dutyQueued, dutyFork} {
-		if p.needed(d, kernel) {
-			p.attachDuty(spec, kernel, d)
+		if p.needed(d) {
+			p.attachDuty(d)
 		}
 	}
-	if p.ring, err = openRing(p.maps.Maps[trafficMapRing]); err != nil {
+	if p.ring, err = openRing(p.maps[trafficMapRing]); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
-	debug.FreeOSMemory() // type information of the kernel: megabytes that are not needed again
+	p.settle()
 	return nil
 }
 
-// spec returns the collection with this instance's sizes and settings.
-func (p *Probe) spec(kernel *kernel) (*ebpf.CollectionSpec, error) {
+// configure returns the embedded object with this instance's sizes and settings.
+func (p *Probe) configure() (*ebpf.CollectionSpec, error) {
 	spec, err := loadTraffic()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded BPF object: %w", err)
@@ -193,7 +189,7 @@ func (p *Probe) spec(kernel *kernel) (*ebpf.CollectionSpec, error) {
 		return nil, fmt.Errorf("count the processors: %w", err)
 	}
 	spec.Maps[trafficMapConns].MaxEntries = uint32(o.Connections)
-	if kernel.allocatesWhenUsed() {
+	if p.kernel.allocatesWhenUsed() {
 		spec.Maps[trafficMapConns].Flags |= unix.BPF_F_NO_PREALLOC
 	}
 	spec.Maps[trafficMapRing].MaxEntries = uint32(o.RingBytes)
@@ -239,23 +235,12 @@ func initPID() uint32 {
 	return uint32(os.Getpid())
 }
 
-func (p *Probe) loadMaps(spec *ebpf.CollectionSpec) error {
-	only := spec.Copy()
-	only.Programs = nil
-	maps, err := ebpf.NewCollection(only)
-	if err != nil {
-		return privilegeError("create BPF maps", err)
-	}
-	p.maps = maps
-	return nil
-}
-
 func (p *Probe) fillPIDs() error { return p.AddPIDs(p.opts.PIDs) }
 
 // AddPIDs lets more processes through the filter of Options.PIDs.
 func (p *Probe) AddPIDs(pids []uint32) error {
 	for _, pid := range pids {
-		if err := p.maps.Maps[trafficMapPids].Put(pid, uint8(1)); err != nil {
+		if err := p.maps[trafficMapPids].Put(pid, uint8(1)); err != nil {
 			return fmt.Errorf("filter process %d: %w", pid, err)
 		}
 	}
@@ -263,13 +248,13 @@ func (p *Probe) AddPIDs(pids []uint32) error {
 }
 
 // attachTraffic takes the best backend, or the one that was asked for.
-func (p *Probe) attachTraffic(spec *ebpf.CollectionSpec, kernel *kernel) error {
+func (p *Probe) attachTraffic() error {
 	var reasons []error
 	for _, name := range Backends {
 		if p.opts.Backend != BackendAuto && p.opts.Backend != name {
 			continue
 		}
-		err := p.attachBackend(spec, kernel, name)
+		err := p.attachBackend(name)
 		if err == nil {
 			p.Backend = name
 			return nil
@@ -280,18 +265,18 @@ func (p *Probe) attachTraffic(spec *ebpf.CollectionSpec, kernel *kernel) error {
 }
 
 // attachBackend attaches the first of a backend's traffic choices that fits this kernel.
-func (p *Probe) attachBackend(spec *ebpf.CollectionSpec, kernel *kernel, name string) error {
+func (p *Probe) attachBackend(name string) error {
 	var misfit error
 	var unfit choice
 	for _, c := range traffic {
 		if c.backend != name {
 			continue
 		}
-		if misfit = kernel.misfit(&c); misfit != nil {
+		if misfit = p.kernel.misfit(&c); misfit != nil {
 			unfit = c
 			continue
 		}
-		err := p.attach(spec, c)
+		err := p.attach(c)
 		if err != nil && !unsupported(err) {
 			p.log.Warn("backend failed", "backend", name, "err", err)
 		}
@@ -302,16 +287,16 @@ func (p *Probe) attachBackend(spec *ebpf.CollectionSpec, kernel *kernel, name st
 }
 
 // attachDuty fulfils a duty with the first choice that works; none is not an error, but it is told.
-func (p *Probe) attachDuty(spec *ebpf.CollectionSpec, kernel *kernel, d duty) {
+func (p *Probe) attachDuty(d duty) {
 	for _, c := range choicesFor(d, p.Backend) {
 		if p.attached(c.hooks) {
 			return // for another duty
 		}
-		if err := kernel.misfit(&c); err != nil {
+		if err := p.kernel.misfit(&c); err != nil {
 			p.note(c, err)
 			continue
 		}
-		err := p.attach(spec, c)
+		err := p.attach(c)
 		if err == nil {
 			return
 		}
@@ -332,46 +317,32 @@ func (p *Probe) lose(d duty) {
 }
 
 // attach loads and attaches all hooks of a choice, or none.
-func (p *Probe) attach(spec *ebpf.CollectionSpec, c choice) error {
-	coll, err := p.load(spec, c)
+func (p *Probe) attach(c choice) error {
+	var names []string
+	for _, h := range c.hooks {
+		names = append(names, h.program)
+	}
+	programs, err := p.load(names...)
 	if err != nil {
 		p.note(c, err)
 		return err
 	}
 	var links []io.Closer
 	for _, h := range c.hooks {
-		l, err := p.attachHook(coll.Programs[h.program], h)
+		l, err := p.attachHook(programs[h.program], h)
 		if err != nil {
 			for _, l := range links {
 				err = errors.Join(err, l.Close())
 			}
-			coll.Close()
+			p.unload(programs)
 			p.note(c, err)
 			return fmt.Errorf("attach %s: %w", h.program, err)
 		}
 		links = append(links, l)
 	}
-	p.colls = append(p.colls, coll)
 	p.links = append(p.links, links...)
 	p.note(c, nil)
 	return nil
-}
-
-func (p *Probe) load(spec *ebpf.CollectionSpec, c choice) (*ebpf.Collection, error) {
-	part := spec.Copy()
-	part.Programs = make(map[string]*ebpf.ProgramSpec)
-	for _, h := range c.hooks {
-		if slices.Contains(p.opts.Refuse, h.program) {
-			return nil, errRefused
-		}
-		part.Programs[h.program] = spec.Programs[h.program].Copy()
-	}
-	coll, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: p.maps.Maps})
-	if err != nil {
-		return nil, fmt.Errorf("load: %w", err)
-	}
-	closeMaps(coll)
-	return coll, nil
 }
 
 func (p *Probe) attachHook(prog *ebpf.Program, h hook) (io.Closer, error) {
@@ -384,7 +355,7 @@ func (p *Probe) attachHook(prog *ebpf.Program, h hook) (io.Closer, error) {
 		w, err := walkBy(prog)
 		return p.sweepWith(w, err)
 	case h.program == trafficProgIterSweep:
-		w, err := walkOver(p.maps.Maps[trafficMapConns], prog)
+		w, err := walkOver(p.maps[trafficMapConns], prog)
 		return p.sweepWith(w, err)
 	default:
 		return link.AttachTracing(link.TracingOptions{Program: prog})
@@ -434,16 +405,8 @@ func (p *Probe) Close() error {
 	if p.ring != nil {
 		errs = append(errs, p.ring.close())
 	}
-	for i := len(p.links) - 1; i >= 0; i-- {
-		errs = append(errs, p.links[i].Close())
-	}
-	for _, c := range p.colls {
-		c.Close()
-	}
-	if p.maps != nil {
-		p.maps.Close()
-	}
-	p.links, p.colls, p.maps, p.ring = nil, nil, nil, nil
+	p.ring = nil
+	errs = append(errs, p.object.close())
 	return errors.Join(errs...)
 }
 
