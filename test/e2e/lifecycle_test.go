@@ -79,10 +79,14 @@ func TestE2EOlderConnections(t *testing.T) {
 // waitsInside tells of servers whose threads were inside a receiving call already when the agent came, and of hooks that
 // see no call that began before them: the server's end of the first request is then missing (KNOWN_ISSUES.md).
 func waitsInside(a *agent.Agent, kind servers.Kind) bool {
-	blocking := kind == servers.HTTPServer || kind == servers.HTTPServerFork
+	return (kind == servers.HTTPServer || kind == servers.HTTPServerFork) && hooksFunctions(a)
+}
+
+// hooksFunctions tells whether the agent's backend hooks functions of the kernel.
+func hooksFunctions(a *agent.Agent) bool {
 	// The log names the backend only behind the ready file.
 	until(visibleTimeout, func() bool { return strings.Contains(a.Log(), " backend") })
-	return blocking && (strings.Contains(a.Log(), "fentry backend") || strings.Contains(a.Log(), "kprobe backend"))
+	return strings.Contains(a.Log(), "fentry backend") || strings.Contains(a.Log(), "kprobe backend")
 }
 
 // A connection that stays open and silent after its response is reported within a second, and not again when it goes
