@@ -196,9 +196,9 @@ func (w *worker) report(ex *wire.Exchange, k *known, entry *http.Known[known]) {
 // route finds the exchange's route, by which it is counted from now on.
 func (w *worker) route(ex *wire.Exchange, k *known) {
 	epoch := w.router.Epoch() // of before: Route may think, and its answer is of before that
-	route, source := w.router.Route(ex.Service, ex.Method, ex.Path, ex.Status, k.unrouted)
-	if route != ex.Route || source != ex.RouteSource {
-		ex.Route, ex.RouteSource = route, source
+	route, source := w.router.Route(ex.Service, ex.Verb, ex.Path, ex.Code, k.unrouted)
+	if route != ex.Name || source != ex.RouteSource {
+		ex.Name, ex.RouteSource = route, source
 		k.handle = analytics.Handle{}
 	}
 	if k.routed, k.unrouted = epoch, 0; strings.HasSuffix(route, "*") {

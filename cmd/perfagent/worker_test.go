@@ -122,7 +122,7 @@ func play(w *worker, event string) {
 	case "s":
 		rec.Flags, rec.Response, rec.ResponseBytes = wire.FlagSwept, []byte(response), uint64(len(response))
 	case "P":
-		w.emit(&wire.Exchange{Conn: rec.Conn, Seq: rec.Seq, Role: rec.Role, Method: "GET", Status: 200, Arrived: 1, Finished: 4})
+		w.emit(&wire.Exchange{ID: wire.ID{Conn: rec.Conn, Seq: rec.Seq}, Role: rec.Role, Operation: wire.Operation{Verb: "GET"}, Outcome: wire.Outcome{Code: 200}, Arrived: 1, Finished: 4})
 		return
 	}
 	if letter == "B" || letter == "G" {
@@ -160,7 +160,7 @@ func TestWorkerLearnsRoutes(t *testing.T) {
 	w.engine.Reroute(w.router.Current)
 	got := map[string]uint64{}
 	for _, e := range engine.Snapshot().Endpoints {
-		got[e.Route] = e.Series[0].Duration.Count()
+		got[e.Name] = e.Series[0].Duration.Count()
 	}
 	want := map[string]uint64{"/blog/{name}/comments": uint64(rounds * len(names)), "/status": rounds}
 	if !maps.Equal(got, want) {
@@ -221,7 +221,7 @@ func TestWorkerBounded(t *testing.T) {
 	for _, e := range s.Endpoints {
 		for _, series := range e.Series {
 			counted += series.Duration.Count()
-			if e.Route == "/account/{id}" || e.Route == "/{name}/{id}" {
+			if e.Name == "/account/{id}" || e.Name == "/{name}/{id}" {
 				account += series.Duration.Count()
 			}
 		}
@@ -278,7 +278,7 @@ func TestWorkerRoutesKnownHeads(t *testing.T) {
 	got := map[string]uint64{}
 	for _, e := range engine.Snapshot().Endpoints {
 		for _, s := range e.Series {
-			got[e.Route] += s.Duration.Count()
+			got[e.Name] += s.Duration.Count()
 		}
 	}
 	if want := map[string]uint64{"/*": 1, "/healthz": 250, "/member/{name}": 116}; !maps.Equal(got, want) {

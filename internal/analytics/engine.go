@@ -44,39 +44,38 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Engine groups exchanges by endpoint. One goroutine calls Add; everything else may be called from any goroutine.
+// Engine groups exchanges by endpoint and target. One goroutine calls Add; everything else may be called from any goroutine.
 type Engine struct {
 	Counters
 
 	limits Limits
 	now    func() time.Time
 
-	mu         sync.Mutex // guards what follows; held for one Add, or while a snapshot is made
-	servers    map[ServerKey]*endpoint
-	clients    map[ClientKey]*target
+	// Locks are taken in this order. ticking is held for a whole tick, consumers of seals included.
+	ticking  sync.Mutex
+	building sync.Mutex // held while counts are moved or shown: by a tick, a snapshot, or a change of routes
+	mu       sync.Mutex // guards what follows; held for one Add, or while entries are listed
+
+	entries    map[Key]*entry
 	kinds      []Kind
 	overflowed uint64
 	lastSweep  time.Time
-	// The values of the maps, in the order of their keys once a snapshot was made.
-	serverList  []*endpoint
-	clientList  []*target
+	// The values of the map, in the order of their keys once a snapshot was made.
+	list        []*entry
 	listChanged bool
-
 	// epoch changes when an entry is forgotten: a Handle of before may lead to it.
 	epoch uint64
-
-	// How many of the entries are overflow endpoints and targets.
-	otherServers, otherClients int
+	// How many entries there are, and how many of them are for others, by role.
+	counts, others [2]int
+	next           unsealed
 
 	active atomic.Pointer[map[string]int64]
-	// What windows need to know: endpoints that were forgotten since the latest tick, where there are ticks.
-	ticking bool
-	gone    []*endpoint
-	joins   []join
-	windows windows
 
-	building sync.Mutex // serialises the makers of snapshots
-	current  atomic.Pointer[Snapshot]
+	clock     clockTicks // guarded by ticking
+	windows   windows
+	consumers []func(*Seal) // guarded by ticking
+
+	current atomic.Pointer[Snapshot]
 }
 
 // Kind counts the exchanges of a protocol and role.
@@ -97,12 +96,13 @@ func NewEngine(o Options) *Engine {
 		limits:  o.Limits,
 		now:     o.Now,
 		epoch:   1,
-		servers: map[ServerKey]*endpoint{},
-		clients: map[ClientKey]*target{},
+		entries: map[Key]*entry{},
 		// Present from the start, so that the first exchange is an increase.
 		kinds: []Kind{{Protocol: "http/1.1", Role: wire.RoleServer}, {Protocol: "http/1.1", Role: wire.RoleClient}},
 	}
-	e.windows.start(o.Now())
+	now := o.Now()
+	e.clock.start(now)
+	e.windows.start(e.clock, e.limits.Endpoints)
 	return e
 }
 
@@ -121,20 +121,14 @@ func (e *Engine) Active() map[string]int64 {
 // A Handle remembers where an engine counts the exchanges of one service, namespace, method, and route or target, so that
 // these are not looked up for each. Its zero value is ready. It is used with one engine, by the caller of AddTo.
 type Handle struct {
-	endpoint *endpoint
-	target   *target
-	epoch    uint64
-	kind     int
-	series   int // the latest exchange's; -1: none yet
+	entry  *entry
+	epoch  uint64
+	kind   int
+	series int // the latest exchange's; -1: none yet
 }
 
-// sampling returns what Requests knows of the endpoint or target.
-func (h *Handle) sampling() *sampling {
-	if t := h.target; t != nil {
-		return &t.sampling
-	}
-	return &h.endpoint.sampling
-}
+// sampling returns what Requests knows of the entry.
+func (h *Handle) sampling() *sampling { return &h.entry.sampling }
 
 // Add counts one exchange. Phases, sizes and durations of -1 (not seen) enter no histogram; the exchange is counted all
 // the same. It keeps nothing of ex, and allocates only for what it meets first.
@@ -151,27 +145,19 @@ func (e *Engine) AddTo(h *Handle, ex *wire.Exchange) {
 		e.find(h, ex)
 	}
 	e.kinds[h.kind].Count++
-	if t := h.target; t != nil {
-		t.touched, t.changed = true, true
-		h.series = addSeries(&t.live.Series, h.series, ex, e.now)
-	} else {
-		s := h.endpoint
-		s.touched, s.changed, s.unsealed = true, true, true
-		h.series = addSeries(&s.live.Series, h.series, ex, e.now)
-		s.live.Phases.add(ex)
+	n := h.entry
+	n.touched, n.changed, n.fresh = true, true, true
+	h.series = addSeries(&n.live.Series, h.series, ex, e.now)
+	if ex.Role != wire.RoleClient { // nobody asks for those of targets yet
+		n.live.Phases.add(ex)
 	}
 	e.mu.Unlock()
 }
 
 // find fills a handle. What is beyond the limits is looked up each time, since it is counted each time.
 func (e *Engine) find(h *Handle, ex *wire.Exchange) {
-	*h = Handle{kind: e.kind(ex), series: -1}
 	overflowed := e.overflowed
-	if ex.Role == wire.RoleClient {
-		h.target = e.target(ex)
-	} else {
-		h.endpoint = e.endpoint(ex)
-	}
+	*h = Handle{kind: e.kind(ex), series: -1, entry: e.entryOf(ex)}
 	if e.overflowed == overflowed {
 		h.epoch = e.epoch
 	}
@@ -197,175 +183,67 @@ func (e *Engine) kind(ex *wire.Exchange) int {
 	return len(e.kinds) - 1
 }
 
-func (e *Engine) endpoint(ex *wire.Exchange) *endpoint {
-	if s := e.servers[ServerKey{ex.Service, ex.Namespace, ex.Method, ex.Route}]; s != nil {
-		s.ended = false
-		return s
+func (e *Engine) entryOf(ex *wire.Exchange) *entry {
+	var buf [256]byte
+	k, address := keyOf(ex, buf[:0])
+	if n := e.lookUp(k, address); n != nil {
+		n.ended = false
+		return n
 	}
-	return e.findEndpoint(ex)
+	k.clean()
+	k.Address = string(address)
+	n := e.entries[k]
+	if n == nil {
+		n = e.admit(k)
+	}
+	n.source, n.ended = ex.RouteSource, false
+	return n
 }
 
-// findEndpoint finds or makes the endpoint of a key that is not known as it stands.
-func (e *Engine) findEndpoint(ex *wire.Exchange) *endpoint {
-	k := ServerKey{label(ex.Service), label(ex.Namespace), label(ex.Method), routeLabel(ex.Route)}
-	if s := e.servers[k]; s != nil {
-		s.live.RouteSource, s.ended = ex.RouteSource, false
-		return s
-	}
-	if k.Route == Other { // the router's doing, not the limit's
-		return e.otherEndpoint(k)
-	}
-	if e.serversFull() && !(e.makeRoom() && !e.serversFull()) {
+// lookUp is the map's look-up with an address in bytes, which it does not make a string.
+func (e *Engine) lookUp(k Key, address []byte) *entry {
+	return e.entries[Key{Role: k.Role, Service: k.Service, Namespace: k.Namespace, Operation: k.Operation, Address: string(address), Port: k.Port}]
+}
+
+// admit makes the entry of a key that has none, or returns the one that it shares with others.
+func (e *Engine) admit(k Key) *entry {
+	switch {
+	case k.isOther(): // the router's doing, not the limit's
+	case !e.full(k.Role) || e.makeRoom() && !e.full(k.Role):
+		return e.add(k)
+	default:
 		e.overflowed++
-		return e.otherEndpoint(k)
 	}
-	s := e.addEndpoint(k)
-	s.live.RouteSource = ex.RouteSource
-	return s
-}
-
-// Reroute moves what was counted under learned routes to what these routes have become: current returns, for a service and
-// a route of before, the one that its requests are counted under now. Windows of two routes that became one are summed. So
-// are their counters, unless somebody may have read the one that ends: who knows its counts already would see them a second
-// time as an increase of the other one. It then stays as it is until it is idle for long enough.
-func (e *Engine) Reroute(current func(service, route string) string) {
-	e.windows.mu.Lock()
-	defer e.windows.mu.Unlock()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	defer func(epoch uint64) {
-		if e.epoch != epoch {
-			e.windows.cached = [4]*Window{}
-			e.windows.publishLevels()
-		}
-	}(e.epoch)
-	e.serverList = slices.DeleteFunc(e.serverList, func(s *endpoint) bool {
-		if s.live.RouteSource != wire.RouteLearned || s.live.Route == Other || s.ended {
-			return false
-		}
-		route := routeLabel(current(s.live.Service, s.live.Route))
-		if route == s.live.Route {
-			return false
-		}
-		e.epoch++
-		e.listChanged = true
-		key := s.live.ServerKey
-		key.Route = route
-		into := e.servers[key]
-		if into != nil && s.view != nil {
-			s.ended = true
-			e.joins = append(e.joins, join{s, into})
-			return false
-		}
-		delete(e.servers, s.live.ServerKey)
-		s.live.Route = route
-		if into == nil {
-			e.servers[s.live.ServerKey] = s
-			s.changed = true
-			if s.ring != nil {
-				e.windows.rename(s.ring, &s.live.ServerKey)
-			}
-			return false
-		}
-		into.merge(s)
-		e.windows.join(into, s)
-		for i := range e.joins {
-			if e.joins[i].into == s {
-				e.joins[i].into = into
-			}
-		}
-		return true
-	})
-	e.windows.rerouteGone(current)
-}
-
-// join is what is still to be done of a route that has become another: its sub-window under way is sealed first.
-type join struct{ from, into *endpoint }
-
-// otherEndpoint returns the endpoint that k shares with others.
-func (e *Engine) otherEndpoint(k ServerKey) *endpoint {
-	k.Route = Other
-	if s := e.servers[k]; s != nil {
-		return s
+	key := k.other(false)
+	if n := e.entries[key]; n != nil {
+		return n
 	}
-	if e.otherServers >= overflowEndpointsMax {
-		k = ServerKey{Service: Other, Method: Other, Route: Other}
-		if s := e.servers[k]; s != nil {
-			return s
+	if e.others[k.Role&1] >= overflowEndpointsMax {
+		key = k.other(true)
+		if n := e.entries[key]; n != nil {
+			return n
 		}
 	}
-	e.otherServers++
-	return e.addEndpoint(k)
+	e.others[k.Role&1]++
+	return e.add(key)
 }
 
-func (e *Engine) addEndpoint(k ServerKey) *endpoint {
-	s := newEndpoint(k, e.now())
-	e.servers[k] = s
-	e.serverList = append(e.serverList, s)
+func (e *Engine) add(k Key) *entry {
+	delete(e.next.remembered, k)
+	n := newEntry(k, e.now())
+	e.entries[k] = n
+	e.counts[k.Role&1]++
+	e.list = append(e.list, n)
 	e.listChanged = true
-	return s
+	return n
 }
 
-func (e *Engine) target(ex *wire.Exchange) *target {
-	var lower [256]byte
-	name, port := hostName(ex.Host), ex.Remote.Port()
-	if len(name) > 0 {
-		name = appendLower(lower[:0], name)
-	} else if a := ex.Remote.Addr(); a.IsValid() {
-		name = a.Unmap().WithZone("").AppendTo(lower[:0])
-	}
-	if t := e.clients[ClientKey{ex.Service, ex.Namespace, ex.Method, string(name), port}]; t != nil {
-		return t
-	}
-	k := ClientKey{label(ex.Service), label(ex.Namespace), label(ex.Method), string(name), port}
-	if t := e.clients[k]; t != nil {
-		return t
-	}
-	if e.clientsFull() && !(e.makeRoom() && !e.clientsFull()) {
-		return e.otherTarget(k)
-	}
-	return e.addTarget(k)
-}
+// own returns how many entries of a role have a key of their own.
+func (e *Engine) own(role wire.Role) int { return e.counts[role&1] - e.others[role&1] }
 
-func (e *Engine) otherTarget(k ClientKey) *target {
-	e.overflowed++
-	k.Address, k.Port = Other, 0
-	if t := e.clients[k]; t != nil {
-		return t
-	}
-	if e.otherClients >= overflowEndpointsMax {
-		k = ClientKey{Service: Other, Method: Other, Address: Other}
-		if t := e.clients[k]; t != nil {
-			return t
-		}
-	}
-	e.otherClients++
-	return e.addTarget(k)
-}
+func (e *Engine) full(role wire.Role) bool { return e.own(role) >= e.limits.Endpoints }
 
-func (e *Engine) addTarget(k ClientKey) *target {
-	now := e.now()
-	t := &target{activity: activity{lastSeen: now}, live: Target{ClientKey: k, Created: now}}
-	e.clients[k] = t
-	e.clientList = append(e.clientList, t)
-	e.listChanged = true
-	return t
-}
-
-func appendLower(dst, src []byte) []byte {
-	for _, c := range src {
-		if c >= 'A' && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		dst = append(dst, c)
-	}
-	return dst
-}
-
-func (e *Engine) serversFull() bool { return len(e.servers)-e.otherServers >= e.limits.Endpoints }
-func (e *Engine) clientsFull() bool { return len(e.clients)-e.otherClients >= e.limits.Endpoints }
-
-// makeRoom forgets idle endpoints, at most once per sweepInterval, and reports whether it looked. Without it, an agent
+// makeRoom forgets idle entries, at most once per sweepInterval, and reports whether it looked. Without it, an agent
 // that nobody scrapes would stay full of endpoints that are long gone.
 func (e *Engine) makeRoom() bool {
 	now := e.now()
@@ -384,35 +262,70 @@ func (e *Engine) sweep(now time.Time) {
 	if e.limits.Idle < 0 {
 		return
 	}
-	e.serverList = slices.DeleteFunc(e.serverList, func(s *endpoint) bool {
-		if !s.idle(now, e.limits.Idle) {
+	e.list = slices.DeleteFunc(e.list, func(n *entry) bool {
+		if !n.idle(now, e.limits.Idle) {
 			return false
 		}
-		delete(e.servers, s.live.ServerKey)
-		if e.ticking { // until the next tick; an endpoint idles for minutes first, so there are few
-			e.gone = append(e.gone, s)
-		}
-		if s.live.Route == Other {
-			e.otherServers--
-		}
-		return true
-	})
-	e.clientList = slices.DeleteFunc(e.clientList, func(t *target) bool {
-		if !t.idle(now, e.limits.Idle) {
-			return false
-		}
-		delete(e.clients, t.live.ClientKey)
-		if t.live.Address == Other {
-			e.otherClients--
-		}
+		e.forget(n)
+		e.next.left(n)
 		return true
 	})
 }
 
-// idle reports whether the entry saw no exchange for the time.
-func (a *activity) idle(now time.Time, limit time.Duration) bool {
-	if a.touched {
-		a.touched, a.lastSeen = false, now
+// forget takes an entry out of the books, but for the list.
+func (e *Engine) forget(n *entry) {
+	delete(e.entries, n.key)
+	e.counts[n.key.Role&1]--
+	if n.key.isOther() {
+		e.others[n.key.Role&1]--
 	}
-	return now.Sub(a.lastSeen) > limit
+}
+
+// Reroute moves what was counted under learned routes to what these routes have become: current returns, for a service and
+// a route of before, the one that its requests are counted under now. Consumers of seals hear of it with the next one. Counters
+// of two routes that became one are summed, unless somebody may have read the one that ends: who knows its counts already would
+// see them a second time as an increase of the other one. It then stays as it is until it is idle for long enough.
+func (e *Engine) Reroute(current func(service, route string) string) {
+	e.building.Lock()
+	defer e.building.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.list = slices.DeleteFunc(e.list, func(n *entry) bool {
+		if !learned(&n.key, n.source) || n.ended {
+			return false
+		}
+		key := n.key
+		key.Name = routeLabel(current(key.Service, key.Name))
+		if key == n.key {
+			return false
+		}
+		e.epoch++
+		e.listChanged = true
+		e.next.rename(n.key, key)
+		into := e.entries[key]
+		switch {
+		case into == nil:
+			delete(e.entries, n.key)
+			n.key, n.changed, n.view = key, true, nil
+			e.entries[key] = n
+			return false
+		case n.shown:
+			n.ended = true
+			if n.fresh {
+				since := n.take()
+				n.total.merge(&since)
+				e.next.add(&Sealed{key, n.source, since})
+			}
+			return false
+		}
+		e.forget(n)
+		into.absorb(n)
+		return true
+	})
+	e.next.renameLeft(current)
+}
+
+// learned tells whether the name of a key is a route that may become another.
+func learned(k *Key, source wire.RouteSource) bool {
+	return k.Role != wire.RoleClient && source == wire.RouteLearned && k.Name != Other
 }

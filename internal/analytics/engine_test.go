@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -38,7 +39,8 @@ func (c *clock) advance(d time.Duration) {
 
 func serverExchange(service, route string, status uint16) *wire.Exchange {
 	return &wire.Exchange{
-		Role: wire.RoleServer, Protocol: "http/1.1", Method: "GET", Status: status, Service: service, Route: route,
+		Role: wire.RoleServer, Protocol: "http/1.1", Operation: wire.Operation{Verb: "GET", Name: route},
+		Outcome: http.Answered(wire.RoleServer, status), Service: service,
 		Arrived: 1_000_000_000, Read: 1_000_100_000, Responded: 1_002_000_000, Finished: 1_002_050_000,
 		RequestSize: 0, ResponseSize: 1234,
 	}
@@ -46,7 +48,7 @@ func serverExchange(service, route string, status uint16) *wire.Exchange {
 
 func clientExchange(service, host string) *wire.Exchange {
 	return &wire.Exchange{
-		Role: wire.RoleClient, Protocol: "http/1.1", Method: "GET", Status: 200, Service: service, Host: []byte(host),
+		Role: wire.RoleClient, Protocol: "http/1.1", Operation: wire.Operation{Verb: "GET"}, Outcome: wire.Outcome{Code: 200}, Service: service, Host: []byte(host),
 		Remote:  netip.MustParseAddrPort("10.0.0.9:8080"),
 		Arrived: 1_000_000_000, Responded: 1_002_000_000, Finished: 1_002_050_000, RequestSize: -1, ResponseSize: -1,
 	}
@@ -60,7 +62,7 @@ func TestEngineGroups(t *testing.T) {
 		e.Add(serverExchange("shop", "/a/{id}", 200))
 	}
 	failed := serverExchange("shop", "/a/{id}", 503)
-	failed.ErrorType, failed.TLS, failed.Protocol = "503", true, "http/1.0"
+	failed.TLS, failed.Protocol = true, "http/1.0"
 	e.Add(failed)
 	e.Add(serverExchange("shop", "/b", 200))
 	e.Add(clientExchange("shop", "API.example.com:8443"))
@@ -70,10 +72,10 @@ func TestEngineGroups(t *testing.T) {
 		t.Fatalf("%d endpoints, %d targets, %d own", len(s.Endpoints), len(s.Targets), s.EndpointsOwn)
 	}
 	a := s.Endpoints[0]
-	if a.ServerKey != (ServerKey{"shop", "", "GET", "/a/{id}"}) || len(a.Series) != 2 {
+	if a.Key != (Key{Role: wire.RoleServer, Service: "shop", Operation: wire.Operation{Verb: "GET", Name: "/a/{id}"}}) || len(a.Series) != 2 {
 		t.Fatalf("%+v", a)
 	}
-	if o := a.Series[1].Outcome; o != (Outcome{503, "http/1.0", true, "503"}) || a.Series[0].Duration.Count() != 3 {
+	if o := a.Series[1].Result; o != (Result{http.Answered(wire.RoleServer, 503), "http/1.0", true}) || a.Series[0].Duration.Count() != 3 {
 		t.Errorf("%+v", a.Series)
 	}
 	for name, h := range map[string]struct {
@@ -87,7 +89,7 @@ func TestEngineGroups(t *testing.T) {
 			t.Errorf("%s: %d…%d, %d times", name, h.h.Min(), h.h.Max(), h.h.Count())
 		}
 	}
-	if k := s.Targets[0].ClientKey; k != (ClientKey{"shop", "", "GET", "api.example.com", 8080}) {
+	if k := s.Targets[0].Key; k != (Key{wire.RoleClient, "shop", "", wire.Operation{Verb: "GET"}, "api.example.com", 8080}) {
 		t.Errorf("target %+v", k)
 	}
 	if b := s.Books(6); !b.Balanced() || b.Reported != 6 {
@@ -174,7 +176,8 @@ func TestEngineLimits(t *testing.T) {
 func TestEngineOutcomeLimit(t *testing.T) {
 	e := NewEngine(Options{Now: newClock().now})
 	for i := range 5000 {
-		ex := serverExchange("shop", "/", uint16(i))
+		ex := serverExchange("shop", "/", 200)
+		ex.Code = uint16(i)
 		e.Add(ex)
 	}
 	all := e.Snapshot().Endpoints[0].Series
@@ -185,7 +188,7 @@ func TestEngineOutcomeLimit(t *testing.T) {
 	for i := range all {
 		n += all[i].Duration.Count()
 	}
-	if last := all[len(all)-1]; n != 5000 || last.Outcome != (Outcome{ErrorType: Other}) {
+	if last := all[len(all)-1]; n != 5000 || last.Result != otherResult {
 		t.Errorf("%d counted, last %+v", n, last.Outcome)
 	}
 }
@@ -203,7 +206,7 @@ func TestEngineExpiry(t *testing.T) {
 		e.Snapshot()
 	}
 	s := e.Snapshot()
-	if len(s.Endpoints) != 1 || s.Endpoints[0].Route != "/busy" || s.Endpoints[0].Series[0].Duration.Count() != 6 || len(s.Targets) != 0 {
+	if len(s.Endpoints) != 1 || s.Endpoints[0].Name != "/busy" || s.Endpoints[0].Series[0].Duration.Count() != 6 || len(s.Targets) != 0 {
 		t.Errorf("%d endpoints, %d targets", len(s.Endpoints), len(s.Targets))
 	}
 	// Nobody looks: a new endpoint finds room all the same once the old ones are idle.
@@ -215,7 +218,7 @@ func TestEngineExpiry(t *testing.T) {
 	}
 	routes := ""
 	for _, p := range e.Snapshot().Endpoints {
-		routes += p.Route + " "
+		routes += p.Name + " "
 	}
 	if !strings.Contains(routes, "/fourth") || strings.Contains(routes, "/second") {
 		t.Errorf("routes %s", routes)
@@ -248,7 +251,7 @@ func TestEngineHandle(t *testing.T) {
 	s = e.Snapshot()
 	var routes []string
 	for _, endpoint := range s.Endpoints {
-		routes = append(routes, fmt.Sprint(endpoint.Route, " ", endpoint.Series[0].Duration.Count()))
+		routes = append(routes, fmt.Sprint(endpoint.Name, " ", endpoint.Series[0].Duration.Count()))
 	}
 	if got := strings.Join(routes, ", "); got != "/b 1, _OTHER 1" {
 		t.Errorf("endpoints %s", got)
@@ -318,13 +321,13 @@ func TestLabelsAreClean(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for _, p := range e.Snapshot().Endpoints {
-		if !utf8.ValidString(p.Route) || len(p.Route) > labelBytesMax || strings.ContainsFunc(p.Route, func(r rune) bool { return r < ' ' || r == 0x85 }) {
-			t.Errorf("label %q", p.Route)
+		if !utf8.ValidString(p.Name) || len(p.Name) > labelBytesMax || strings.ContainsFunc(p.Name, func(r rune) bool { return r < ' ' || r == 0x85 }) {
+			t.Errorf("label %q", p.Name)
 		}
-		if seen[p.Route] {
-			t.Errorf("%q twice", p.Route)
+		if seen[p.Name] {
+			t.Errorf("%q twice", p.Name)
 		}
-		seen[p.Route] = true
+		seen[p.Name] = true
 	}
 	if len(seen) != 4 || !seen["/a%00b%FF"] || !seen["/a%C2%85b"] || !seen[strings.Repeat("é", labelBytesMax/2)] {
 		t.Errorf("%d routes: %v", len(seen), seen)
@@ -398,7 +401,7 @@ func workload(n int) []*wire.Exchange {
 		k := r.IntN(n)
 		ex := serverExchange(services[k%10], routes[k], 200)
 		if r.IntN(20) == 0 {
-			ex.Status = 404
+			ex.Outcome = http.Answered(ex.Role, 404)
 		}
 		ex.Read = ex.Arrived + int64(math.Exp(r.NormFloat64()*.8+10))
 		ex.Responded = ex.Read + int64(math.Exp(r.NormFloat64()*.8+14))
@@ -519,16 +522,16 @@ func TestEngineReroute(t *testing.T) {
 	got := map[string]string{}
 	for _, endpoint := range after.Endpoints {
 		for _, s := range endpoint.Series {
-			got[endpoint.Route] += fmt.Sprintf("%d:%d ", s.Status, s.Duration.Count())
+			got[endpoint.Name] += fmt.Sprintf("%d:%d ", s.Code, s.Duration.Count())
 		}
-		got[endpoint.Route] += fmt.Sprint(endpoint.Queue.Count())
+		got[endpoint.Name] += fmt.Sprint(endpoint.Queue.Count())
 	}
 	want := map[string]string{"/posts/{name}": "200:4 4", "/posts/b": "200:1 404:1 2", "/old/7": "200:1 1", "/posts/fixed": "200:1 1"}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if len(before.Endpoints) != 4 || before.Endpoints[1].Route != "/posts/a" || before.Endpoints[1].Series[0].Duration.Count() != 3 {
-		t.Errorf("the snapshot of before changed: %+v", before.Endpoints[1].ServerKey)
+	if len(before.Endpoints) != 4 || before.Endpoints[1].Name != "/posts/a" || before.Endpoints[1].Series[0].Duration.Count() != 3 {
+		t.Errorf("the snapshot of before changed: %+v", before.Endpoints[1].Key)
 	}
 	if after.Exchanges[0].Count != 8 {
 		t.Errorf("%d exchanges", after.Exchanges[0].Count)
@@ -538,8 +541,8 @@ func TestEngineReroute(t *testing.T) {
 	e.Reroute(func(_, route string) string { return strings.Replace(route, "/posts/c", "/posts/{name}", 1) })
 	c.advance(time.Second)
 	for _, endpoint := range e.Snapshot().Endpoints {
-		if endpoint.Route == "/posts/c" || endpoint.Route == "/posts/{name}" && endpoint.Series[0].Duration.Count() != 5 {
-			t.Errorf("%s counts %d", endpoint.Route, endpoint.Series[0].Duration.Count())
+		if endpoint.Name == "/posts/c" || endpoint.Name == "/posts/{name}" && endpoint.Series[0].Duration.Count() != 5 {
+			t.Errorf("%s counts %d", endpoint.Name, endpoint.Series[0].Duration.Count())
 		}
 	}
 }

@@ -139,14 +139,7 @@ func (h *Histogram) Merge(o *Histogram) {
 		return
 	}
 	h.grow(int(o.base), int(o.base)+len(o.low)-1)
-	shift := uint(o.base - h.base)
-	for i := range uint(len(o.low)) {
-		n := o.at(i) + uint64(h.low[i+shift])
-		h.low[i+shift] = uint16(n)
-		if n>>16 != 0 {
-			h.carry(i+shift, uint32(n>>16))
-		}
-	}
+	h.addCells(o, 0, len(o.low))
 }
 
 // Count returns the number of values.
@@ -228,7 +221,9 @@ func (h *Histogram) Native() iter.Seq2[int, uint64] {
 
 // Clone returns a copy without the window's unused ends.
 func (h *Histogram) Clone() Histogram {
-	c, _ := h.cloneInto(nil)
+	c := *h
+	s := summand{h: &c, o: new(Histogram)}
+	s.add(make([]uint16, s.measure()))
 	return c
 }
 
@@ -244,19 +239,63 @@ func (h *Histogram) used() (from, to int) {
 	return from, to
 }
 
-// cloneInto is Clone with the counts appended to room, so that the copies of many histograms share one allocation. It
-// returns the rest of the room.
-func (h *Histogram) cloneInto(room []uint16) (Histogram, []uint16) {
-	c := *h
-	from, to := h.used()
-	start := len(room)
-	room = append(room, h.low[from:to]...)
-	c.low = room[start:len(room):len(room)]
-	c.base += int32(from)
-	if h.high != nil {
-		c.high = append([]uint32(nil), h.high[from:to]...)
+// summand is a histogram to which another one is added, without a change to the counts that it had.
+type summand struct {
+	h, o                   *Histogram
+	from, to               int // the cells between the first and the last non-zero count of both
+	hFrom, hTo, oFrom, oTo int // of each, in its window
+}
+
+// measure returns how many cells the sum has.
+func (s *summand) measure() int {
+	s.hFrom, s.hTo = s.h.used()
+	s.oFrom, s.oTo = s.o.used()
+	h, o := int(s.h.base), int(s.o.base)
+	switch {
+	case s.oFrom == s.oTo:
+		s.from, s.to = h+s.hFrom, h+s.hTo
+	case s.hFrom == s.hTo:
+		s.from, s.to = o+s.oFrom, o+s.oTo
+	default:
+		s.from, s.to = min(h+s.hFrom, o+s.oFrom), max(h+s.hTo, o+s.oTo)
 	}
-	return c, room
+	return s.to - s.from
+}
+
+// add makes h the sum, whose counts are in the room, which is empty; it returns the rest of the room. The unit is that of h.
+func (s *summand) add(room []uint16) []uint16 {
+	h, o, n := s.h, s.o, s.to-s.from
+	low, high, at := h.low[s.hFrom:s.hTo], h.high, int(h.base)+s.hFrom-s.from
+	h.low, h.base, h.high = room[:n:n], int32(s.from), nil
+	if len(low) > 0 {
+		copy(h.low[at:], low)
+	}
+	if high != nil {
+		h.high = make([]uint32, n)
+		copy(h.high[max(at, 0):], high[s.hFrom:s.hTo])
+	}
+	if o.count > 0 {
+		if h.count == 0 {
+			h.min = o.min
+		}
+		h.min, h.max = min(h.min, o.min), max(h.max, o.max)
+		h.count, h.sum, h.zeros = h.count+o.count, h.sum+o.sum, h.zeros+o.zeros
+		h.addCells(o, s.oFrom, s.oTo)
+	}
+	return room[n:]
+}
+
+// addCells adds the counts of another histogram's cells from…to-1, for all of which there is room.
+func (h *Histogram) addCells(o *Histogram, from, to int) {
+	shift := int(o.base) - int(h.base)
+	for i := from; i < to; i++ {
+		at := uint(i + shift)
+		n := o.at(uint(i)) + uint64(h.low[at])
+		h.low[at] = uint16(n)
+		if n>>16 != 0 {
+			h.carry(at, uint32(n>>16))
+		}
+	}
 }
 
 // at returns the count of the window's cell i.

@@ -105,16 +105,16 @@ func (o *LevelOptions) general() *aspectLimits {
 
 // limitsOf returns the limits of an endpoint: its route's, else its service's, else the general ones, which is what nearly
 // all endpoints share.
-func (o *LevelOptions) limitsOf(k *ServerKey, general *aspectLimits) *aspectLimits {
+func (o *LevelOptions) limitsOf(k *Key, general *aspectLimits) *aspectLimits {
 	service, ok := o.Services[k.Service]
 	if !ok {
 		return general
 	}
 	all := service.over(*general)
-	if route, ok := service.Routes[k.Route]; ok {
+	if route, ok := service.Routes[k.Name]; ok {
 		all = route.over(all)
 	}
-	if route, ok := service.Routes[k.Method+" "+k.Route]; ok {
+	if route, ok := service.Routes[k.Verb+" "+k.Name]; ok {
 		all = route.over(all)
 	}
 	return &all

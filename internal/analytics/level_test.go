@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/http"
 )
 
 // Each limit belongs to the better level, and beyond the fifth is critical and severe; a factor shifts the limits.
@@ -37,7 +39,7 @@ func TestLevelLimits(t *testing.T) {
 // level returns an endpoint's level, or "".
 func levelOf(e *Engine, route string, a Aspect) string {
 	for _, l := range e.Levels() {
-		if l.Route == route && l.Levels[a].Known {
+		if l.Name == route && l.Levels[a].Known {
 			if l.Levels[a].Severe {
 				return "severe"
 			}
@@ -59,7 +61,7 @@ func TestLevelFollows(t *testing.T) {
 			for k := range 200 {
 				ex := timed("/a", time.Duration(ms*1e6*math.Exp(r.NormFloat64()*.1)))
 				if k < failures {
-					ex.Status, ex.ErrorType = 500, "500"
+					ex.Outcome = http.Answered(ex.Role, 500)
 				}
 				e.Add(ex)
 			}
@@ -202,7 +204,9 @@ func (w *simulatedWindow) add(t *tally, counts []uint16) {
 }
 
 func (w *simulatedWindow) subtract(t *tally, counts []uint16) {
-	w.sum.subtract(t)
+	for i := range w.sum {
+		w.sum[i] -= t[i]
+	}
 	for _, c := range counts {
 		w.cells.n[c]--
 	}

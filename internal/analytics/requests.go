@@ -139,7 +139,7 @@ func (p Picked) Any() bool { return p != Picked{} }
 func (r *Requests) Pick(h *Handle, ex *wire.Exchange) Picked {
 	s := h.sampling()
 	s.left--
-	if s.left != 0 && s.period == r.period && ex.Status < 400 && ex.ErrorType == "" && ex.Duration() <= s.slow {
+	if s.left != 0 && s.period == r.period && ex.Class == wire.ClassOK && ex.Duration() <= s.slow {
 		return Picked{}
 	}
 	return r.pick(s, ex)
@@ -164,9 +164,9 @@ func (r *Requests) pick(s *sampling, ex *wire.Exchange) (p Picked) {
 	}
 	which, sample := ofRest, &s.sampled
 	switch {
-	case ex.Status/100 == 4 && ex.ErrorType != errorAborted && ex.ErrorType != errorTimeout:
+	case ex.Class == wire.ClassClientFault:
 		which = ofClientErrors
-	case ex.Status >= 400 || ex.ErrorType != "":
+	case ex.Class != wire.ClassOK:
 		which = ofFailures
 	}
 	sampler := &role.samplers[which]
@@ -186,12 +186,6 @@ func (r *Requests) pick(s *sampling, ex *wire.Exchange) (p Picked) {
 	}
 	return p
 }
-
-// The values of wire.Exchange.ErrorType that are not a status.
-const (
-	errorAborted = "aborted"
-	errorTimeout = "timeout"
-)
 
 // Keep stores a copy of an exchange, complete by now, where Pick said.
 func (r *Requests) Keep(p Picked, ex *wire.Exchange) {
@@ -276,8 +270,8 @@ func (role *roleRequests) empty(place int) { role.places[place] = nil }
 func (r *Requests) Reroute(current func(service, route string) string) {
 	r.each(func(role *roleRequests) {
 		for _, p := range role.places {
-			if p != nil && p.used && p.RouteSource == wire.RouteLearned && len(p.Route) < requestNameBytesMax {
-				p.Route = current(p.Service, p.Route)
+			if p != nil && p.used && p.RouteSource == wire.RouteLearned && len(p.Name) < requestNameBytesMax {
+				p.Name = current(p.Service, p.Name)
 			}
 		}
 	})
@@ -325,7 +319,7 @@ func (p *request) set(ex *wire.Exchange) {
 		p.Path = append(p.Path[:requestPathBytesMax:requestPathBytesMax], mark...)
 	}
 	p.text = p.Pack(p.text)
-	for _, name := range []*string{&p.Service, &p.Namespace, &p.ContainerID, &p.Route} {
+	for _, name := range []*string{&p.Service, &p.Namespace, &p.ContainerID, &p.Name} {
 		if len(*name) > requestNameBytesMax {
 			*name = strings.Clone((*name)[:requestNameBytesMax])
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -52,7 +53,7 @@ func (k *keeper) pass(d time.Duration) {
 
 // list returns what is kept, as route and sequence number, sorted.
 func (k *keeper) list(kind RequestKind, role wire.Role) (all []string) {
-	k.Each(kind, role, func(ex *wire.Exchange) { all = append(all, fmt.Sprintf("%s#%d", ex.Route, ex.Seq)) })
+	k.Each(kind, role, func(ex *wire.Exchange) { all = append(all, fmt.Sprintf("%s#%d", ex.Name, ex.Seq)) })
 	slices.Sort(all)
 	return all
 }
@@ -78,7 +79,13 @@ func TestRequestKinds(t *testing.T) {
 		for _, role := range []wire.Role{wire.RoleServer, wire.RoleClient} {
 			k := newKeeper(1)
 			ex := serverExchange("shop", "/a", c.status)
-			ex.Role, ex.ErrorType = role, c.errorType
+			ex.Role, ex.Outcome = role, http.Answered(role, c.status)
+			switch c.errorType {
+			case "aborted":
+				ex.Outcome = http.CutOff(wire.ClassAborted, c.status)
+			case "timeout":
+				ex.Outcome = http.CutOff(wire.ClassTimeout, c.status)
+			}
 			k.take(ex, time.Millisecond)
 			for _, kind := range RequestKinds {
 				want := kind == c.want || kind == RequestSlowest
@@ -204,7 +211,7 @@ func TestRequestsSampleIsUniform(t *testing.T) {
 					between(k, i)
 				}
 				k.Each(RequestSample, wire.RoleServer, func(ex *wire.Exchange) {
-					if ex.Route == "/a" {
+					if ex.Name == "/a" {
 						counts[ex.Seq*bins/n]++
 						kept++
 					}
@@ -336,8 +343,8 @@ func TestRequestsAge(t *testing.T) {
 func longest(role wire.Role, status uint16, i int) *wire.Exchange {
 	text := func(n int) string { return fmt.Sprintf("%0*d", n, i) }
 	ex := &wire.Exchange{
-		Role: role, Status: status, Protocol: "http/1.1", Method: Other, Service: text(128), Namespace: text(128),
-		ContainerID: text(64), Route: text(258), Seq: uint32(i), Time: time.Unix(int64(i), 0),
+		Role: role, Outcome: http.Answered(role, status), Protocol: "http/1.1", Operation: wire.Operation{Verb: Other, Name: text(258)}, Service: text(128), Namespace: text(128),
+		ContainerID: text(64), ID: wire.ID{Seq: uint32(i)}, Time: time.Unix(int64(i), 0),
 		Remote: netip.MustParseAddrPort("[2001:db8::1]:1"), Local: netip.MustParseAddrPort("[2001:db8::2]:1"),
 	}
 	for _, p := range ex.Texts() {
@@ -366,7 +373,7 @@ func TestRequestsMemory(t *testing.T) {
 					ex := longest(role, status, i)
 					ex.Finished, ex.Arrived = k.now, k.now-int64(period*1e9+i)
 					// The engine's endpoints are not what is measured: each exchange has one of its own, that goes with it.
-					h := Handle{endpoint: &endpoint{}}
+					h := Handle{entry: &entry{}}
 					if p := k.Pick(&h, ex); p.Any() {
 						k.Keep(p, ex)
 					}

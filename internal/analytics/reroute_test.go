@@ -69,7 +69,7 @@ func TestRerouteWindows(t *testing.T) {
 				}
 				got, want := map[string]uint64{}, map[string]uint64{}
 				for i := range window.Endpoints {
-					got[window.Endpoints[i].Route] += window.Endpoints[i].Exchanges
+					got[window.Endpoints[i].Name] += window.Endpoints[i].Exchanges
 				}
 				for _, event := range events {
 					if event.tick > tick-w.ticks {

@@ -22,14 +22,12 @@ var (
 	tierKeep = [tiers]int64{6, 90 + 5, 360 + 29}
 )
 
-// ring holds an endpoint's sealed sub-windows. An endpoint that is quiet adds nothing.
+// ring holds an entry's sealed sub-windows. An entry that is quiet adds nothing.
 type ring struct {
-	key    ServerKey
-	base   []byte // a record of all that had been counted at the latest seal; nil: nothing
+	key    Key
 	logs   [tiers]recordLog
 	shift  uint8 // the resolution of new records
 	source wire.RouteSource
-	gone   bool  // the engine forgot the endpoint; what it counted still is in windows
 	born   int64 // the tick of the first sub-window, also after a silence of the whole ring
 	last   int64 // the tick of the latest one
 	grades
@@ -82,7 +80,7 @@ func uvarintSize(n uint64) int {
 
 // size returns the bytes of all records.
 func (r *ring) size() int {
-	n := len(r.base)
+	n := 0
 	for _, l := range r.logs {
 		n += len(l)
 	}
@@ -91,7 +89,7 @@ func (r *ring) size() int {
 
 // capacity returns the bytes that are allocated for records.
 func (r *ring) capacity() int {
-	n := cap(r.base)
+	n := 0
 	for _, l := range r.logs {
 		n += cap(l)
 	}
@@ -163,31 +161,16 @@ type scratch struct {
 	body  []byte
 }
 
-// seal appends the difference between what the endpoint has counted and what it had at the latest seal.
-func (r *ring) seal(tick int64, live *Endpoint, s *scratch) {
+// seal appends what the entry did in the sub-window that begins at the tick.
+func (r *ring) seal(tick int64, counts *Counts, s *scratch) {
 	s.tally = tally{}
 	s.cells.reset(0)
-	s.tally.addEndpoint(live)
-	for i := range live.Series {
-		s.cells.addHistogram(&live.Series[i].Duration)
+	s.tally.addCounts(counts)
+	for i := range counts.Series {
+		s.cells.addHistogram(&counts.Series[i].Duration)
 	}
 	s.cells.coarsen(uint(r.shift))
-	s.body = appendBody(s.body[:0], 0, &s.tally, &s.cells)
-	if len(r.base) > 0 {
-		base := wholeRecord(r.base)
-		s.cells.coarsen(base.shift)
-		base.subtractFrom(&s.tally, &s.cells)
-	}
-	r.base = append(withRoom(r.base[:0], len(s.body)), s.body...)
-	if s.tally[tallyExchanges] > 0 {
-		r.append(0, tick, s)
-	}
-}
-
-// wholeRecord is a record without its size in front, as the base is kept.
-func wholeRecord(b []byte) (r record) {
-	tick, i := uvarint(b, 0)
-	return record{tick: int64(tick), shift: uint(b[i]), body: b[i+1:]}
+	r.append(0, tick, s)
 }
 
 // append appends what the scratch holds as a record of the tier.
@@ -230,11 +213,6 @@ func (r *ring) fit(bytes int, s *scratch) {
 		r.shift++
 		for tier, l := range r.logs {
 			r.logs[tier] = l.coarsen(uint(r.shift), s)
-		}
-		if len(r.base) > 0 {
-			base := wholeRecord(r.base)
-			s.load(&base, uint(r.shift))
-			r.base = appendBody(nil, 0, &s.tally, &s.cells)
 		}
 		size = r.size()
 	}
@@ -298,24 +276,4 @@ func mergeLogs(a, b recordLog, s *scratch) recordLog {
 		to = to.append(s.body)
 	}
 	return to
-}
-
-// discard empties a ring that has become part of another one. The next roll removes it.
-func (r *ring) discard() {
-	r.base, r.logs, r.gone = nil, [tiers]recordLog{}, true
-	r.hide()
-}
-
-// sumBases returns the sum of two bases, either of which may be nil.
-func sumBases(a, b []byte, s *scratch) []byte {
-	if len(a) == 0 {
-		return b
-	}
-	if len(b) == 0 {
-		return a
-	}
-	x, y := wholeRecord(a), wholeRecord(b)
-	s.load(&x, y.shift)
-	y.addTo(&s.tally, &s.cells)
-	return appendBody(nil, 0, &s.tally, &s.cells)
 }

@@ -99,7 +99,7 @@ func TestWindowConcurrency(t *testing.T) {
 		for i := range n / 2 {
 			e.AddTo(&h, ex)
 			other := timed("/", time.Millisecond)
-			other.Route = string(rune('a' + i%60))
+			other.Name = string(rune('a' + i%60))
 			e.Add(other)
 		}
 	})

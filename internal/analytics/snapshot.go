@@ -25,8 +25,8 @@ const (
 type Snapshot struct {
 	Time time.Time
 
-	Endpoints []*Endpoint
-	Targets   []*Target
+	Endpoints []*Entry // of servers
+	Targets   []*Entry // of clients
 
 	// Levels are those of the latest tick, of the endpoints that have one, in the order of their keys.
 	Levels []EndpointLevels
@@ -176,24 +176,38 @@ func (e *Engine) build(now time.Time) *Snapshot {
 	if active := e.active.Load(); active != nil {
 		s.Active = maps.Clone(*active)
 	}
+	var stale []*entry
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.sweep(now)
 	if e.listChanged {
-		slices.SortFunc(e.serverList, compareServers)
-		slices.SortFunc(e.clientList, compareClients)
+		slices.SortFunc(e.list, func(a, b *entry) int { return a.key.compare(&b.key) })
 		e.listChanged = false
 	}
-	s.Endpoints = make([]*Endpoint, len(e.serverList))
-	for i, entry := range e.serverList {
-		s.Endpoints[i] = entry.publish()
-	}
-	s.Targets = make([]*Target, len(e.clientList))
-	for i, entry := range e.clientList {
-		s.Targets[i] = entry.publish()
+	list := slices.Clone(e.list)
+	for _, n := range list {
+		if n.changed || n.view == nil {
+			n.changed = false
+			n.view = &Entry{n.key, n.source, n.created, n.live.clone()}
+			stale = append(stale, n)
+		}
 	}
 	s.Exchanges = slices.Clone(e.kinds)
-	s.EndpointsOwn = len(e.servers) - e.otherServers
+	s.EndpointsOwn = e.own(wire.RoleServer)
 	s.Overflowed = e.overflowed
+	e.mu.Unlock()
+	for _, n := range stale {
+		if len(n.total.Series) > 0 {
+			n.view.Counts = n.total.plus(&n.view.Counts)
+		}
+	}
+	s.Endpoints, s.Targets = make([]*Entry, 0, len(list)), []*Entry{}
+	for _, n := range list {
+		n.shown = true
+		if n.key.Role == wire.RoleClient {
+			s.Targets = append(s.Targets, n.view)
+		} else {
+			s.Endpoints = append(s.Endpoints, n.view)
+		}
+	}
 	return s
 }

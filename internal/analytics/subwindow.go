@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// A sub-window is what an endpoint counted between two seals. It is kept as a record of bytes, because most cells of a
+// A sub-window is what an entry counted between two ticks. It is kept as a record of bytes, because most cells of a
 // histogram are empty most of the time, and most counts are small:
 //
 //	record = size  tick  shift  tally  cells        all uvarint, shift one byte
@@ -22,15 +22,14 @@ import (
 // shiftMax is the coarsest resolution: one cell for each power of two.
 const shiftMax = Schema
 
-// tally is what is counted of a sub-window beside the histogram of durations. All of it only ever grows, so the
-// difference of two is the tally of what happened in between.
+// tally is what is counted of a sub-window beside the histogram of durations.
 type tally [tallyFields]uint64
 
 const (
 	tallyExchanges = iota
-	tallyFailures  // with an error type: 5xx, aborted, timeout
-	tallyTimeouts  // no response before the deadline, or the status 408 or 504
-	tallyUntimed   // without a duration
+	tallyFailures
+	tallyTimeouts // nobody answered in time
+	tallyUntimed  // without a duration
 	tallyDurationNS
 	tallyUnqueued // without a queue phase
 	tallyQueueNS
@@ -47,35 +46,29 @@ func (t *tally) add(o *tally) {
 	}
 }
 
-func (t *tally) subtract(o *tally) {
-	for i := range t {
-		t[i] -= o[i]
-	}
-}
-
-// addEndpoint adds everything that the endpoint counted.
-func (t *tally) addEndpoint(e *Endpoint) {
+// addCounts adds what was counted.
+func (t *tally) addCounts(c *Counts) {
 	var n uint64
-	for i := range e.Series {
-		s := &e.Series[i]
+	for i := range c.Series {
+		s := &c.Series[i]
 		count := s.Duration.count + s.Untimed
 		n += count
 		t[tallyUntimed] += s.Untimed
 		t[tallyDurationNS] += s.Duration.sum
-		if s.ErrorType != "" { // Other among them: outcomes beyond the limit, of which nothing is known
+		if s.Failed() { // Other among them: results beyond the limit, of which nothing is known
 			t[tallyFailures] += count
 		}
-		if s.ErrorType == "timeout" || s.Status == 408 || s.Status == 504 {
+		if s.Late {
 			t[tallyTimeouts] += count
 		}
 	}
 	t[tallyExchanges] += n
-	t[tallyUnqueued] += n - min(n, e.Queue.count)
-	t[tallyQueueNS] += e.Queue.sum
-	t[tallyUnsizedRequests] += n - min(n, e.RequestSize.count)
-	t[tallyRequestBytes] += e.RequestSize.sum
-	t[tallyUnsizedResponses] += n - min(n, e.ResponseSize.count)
-	t[tallyResponseBytes] += e.ResponseSize.sum
+	t[tallyUnqueued] += n - min(n, c.Queue.count)
+	t[tallyQueueNS] += c.Queue.sum
+	t[tallyUnsizedRequests] += n - min(n, c.RequestSize.count)
+	t[tallyRequestBytes] += c.RequestSize.sum
+	t[tallyUnsizedResponses] += n - min(n, c.ResponseSize.count)
+	t[tallyResponseBytes] += c.ResponseSize.sum
 }
 
 // cells are the counts of a histogram of durations, laid out to add to. Outside from…to-1 all are zero.
@@ -229,24 +222,6 @@ func (r *record) addTo(t *tally, c *cells) {
 	}
 	if first >= 0 {
 		c.include(first>>by, cell>>by+1)
-	}
-}
-
-// subtractFrom takes the record from both, whose resolution must not be finer than the record's.
-func (r *record) subtractFrom(t *tally, c *cells) {
-	b, i := r.body, 0
-	for f := range t {
-		var n uint64
-		n, i = uvarint(b, i)
-		t[f] -= n
-	}
-	by := (c.shift - r.shift) & 63
-	for cell := -1; i < len(b); {
-		var gap int
-		var n uint64
-		gap, n, i = cellAt(b, i)
-		cell += gap
-		c.n[cell>>by] -= n
 	}
 }
 

@@ -1,10 +1,8 @@
 package analytics
 
 import (
-	"cmp"
-	"context"
+	"math"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,41 +11,37 @@ import (
 )
 
 const (
-	// TickInterval is how often sub-windows are sealed and levels judged. Windows end at the latest tick.
-	TickInterval = 10 * time.Second
-	// windowBytesPerEndpoint times Limits.Endpoints is what all sub-windows together may take: 6 MiB at 2,000 endpoints.
-	// It is divided between the endpoints that there are. Two hundred busy ones keep the full resolution for an hour;
+	// windowBytesPerEndpoint times Limits.Endpoints is what all sub-windows of a role together may take: 6 MiB at 2,000
+	// endpoints. It is divided between the entries that there are. Two hundred busy ones keep the full resolution for an hour;
 	// two thousand have estimates within some 4 %.
 	windowBytesPerEndpoint = 3 << 10
-	// ringBytesMin is what an endpoint gets in any case: all tallies of an hour and some cells.
+	// ringBytesMin is what an entry gets in any case: all tallies of an hour and some cells.
 	ringBytesMin = 1 << 10
 )
 
 // WindowLengths are the windows that can be asked for.
 var WindowLengths = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
 
-// windows turn cumulative counts into what happened in the last minutes.
+// windows are what was seen in the last minutes: the first consumer of seals.
 //
-// Counting knows nothing of them. At each tick the difference between what an endpoint has counted and what it had at
-// the tick before becomes a sealed sub-window, in a few dozen bytes; six of these become one of a minute, five of those one
-// of five minutes. A window is a sum of sub-windows. It ends at the latest tick, and begins at a border of its coarsest
+// What an entry did between two ticks becomes a sub-window, in a few dozen bytes; six of these become one of a minute, five of
+// those one of five minutes. A window is a sum of sub-windows. It ends at the latest tick, and begins at a border of its coarsest
 // sub-windows, so that it is never shorter than asked for: one of 1 minute is exact, those of 5 and 15 minutes are up to 50
 // seconds longer, that of 60 minutes up to 4 minutes and 50 seconds. Every answer says from when to when it is, and rates
 // are over that time. An exchange belongs to the sub-window in which it was counted, which is that in which it ended or,
 // by at most a second, a later one.
-//
-// mu is taken before Engine.mu, never after it. The one goroutine that counts takes only the latter, except when routes have
-// become others.
 type windows struct {
-	mu       sync.Mutex
-	started  time.Time     // what was before was not seen
-	offset   time.Duration // of started from the origin of ticks, which is a border of five minutes
-	sealed   int64         // ticks since the origin that are sealed
-	sealedAt time.Time
-	rings    []*ring
-	sorted   bool
-	// Rings of endpoints that the engine forgot, which have sub-windows still.
-	gone    map[ServerKey]*ring
+	mu     sync.Mutex
+	limit  int           // of entries that are known to the engine at a time, by role
+	offset time.Duration // of the start from the origin of ticks
+	sealed int64         // ticks since the origin that are sealed
+	at     time.Time     // when the latest of them was
+	byKey  map[Key]*ring
+	rings  []*ring // the same
+	sorted bool
+	// How many rings there are, and how many of them are of one key each, by role.
+	roles, own [2]int
+
 	scratch scratch
 
 	options LevelOptions
@@ -57,17 +51,11 @@ type windows struct {
 	bytes   atomic.Int64
 }
 
-func (w *windows) start(now time.Time) {
-	origin := now.Truncate(ticksPerFive * TickInterval)
-	w.started, w.offset = now, now.Sub(origin)
-	w.sealed = int64(w.offset / TickInterval)
-	w.sealedAt = now
-	w.gone = map[ServerKey]*ring{}
+func (w *windows) start(c clockTicks, limit int) {
+	w.limit, w.offset, w.sealed, w.at = limit, c.offset, c.sealed, c.at
+	w.byKey = map[Key]*ring{}
 	w.general = w.options.general()
 }
-
-// elapsed is the time since the origin of ticks. Steps of the wall clock do not show in it.
-func (w *windows) elapsed(now time.Time) time.Duration { return w.offset + now.Sub(w.started) }
 
 // SetLevels replaces the limits by which levels are judged. It may be called from any goroutine. Levels whose limits
 // change are judged anew.
@@ -89,184 +77,102 @@ func (e *Engine) SetLevels(o LevelOptions) {
 	w.publishLevels()
 }
 
-// Run ticks until the context ends.
-func (e *Engine) Run(ctx context.Context) {
-	for {
-		timer := time.NewTimer(e.untilTick())
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-			e.Tick()
-		}
-	}
-}
-
-func (e *Engine) untilTick() time.Duration {
-	w := &e.windows
+// consume takes a seal in.
+func (w *windows) consume(s *Seal) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return time.Duration(w.sealed+1)*TickInterval - w.elapsed(e.now())
-}
-
-// Tick seals the sub-windows that the clock has completed since the last call, and judges levels. Run calls it; where
-// there is no Run, there are no windows. It may be called at any time, and does nothing before the next border.
-func (e *Engine) Tick() {
-	w := &e.windows
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	now := e.now()
-	tick := int64(w.elapsed(now) / TickInterval)
-	if tick <= w.sealed {
-		return
+	for i := range s.Renames {
+		w.rename(&s.Renames[i])
 	}
-	e.seal(tick)
-	w.roll(tick)
-	w.sealedAt = now.Add(time.Duration(tick)*TickInterval - w.elapsed(now))
-	w.sealed = tick
+	for i := range s.Entries {
+		n := s.Entries[i]
+		r := w.ringOf(&n.Key)
+		r.source = n.RouteSource
+		r.seal(s.Tick-1, &n.Counts, &w.scratch)
+		r.fit(w.allowance(n.Role), &w.scratch)
+	}
+	w.roll(s.Tick)
+	w.sealed, w.at = s.Tick, s.To
 	w.cached = [4]*Window{}
-	w.judge()
+	w.judge(len(s.Renames) > 0)
 }
 
-// seal takes over what was counted since the latest seal, and with it the rings of the endpoints that are gone.
-func (e *Engine) seal(tick int64) {
-	w := &e.windows
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.ticking = true
-	allowance := w.allowance(e.limits.Endpoints)
-	for _, s := range e.gone {
-		w.sealEndpoint(s, tick, allowance)
-		w.retire(s, e.limits.Endpoints)
-	}
-	e.gone = nil
-	for _, s := range e.serverList {
-		w.sealEndpoint(s, tick, allowance)
-	}
-	for _, j := range e.joins {
-		w.handOver(j.from, j.into)
-	}
-	e.joins = nil
+// allowance is how many bytes each ring of a role may have.
+func (w *windows) allowance(role wire.Role) int {
+	return max(w.limit*windowBytesPerEndpoint/max(w.roles[role&1], 1), ringBytesMin)
 }
 
-// allowance is how many bytes each ring may have.
-func (w *windows) allowance(endpoints int) int {
-	return max(endpoints*windowBytesPerEndpoint/max(len(w.rings), 1), ringBytesMin)
-}
+// ringsPerEntry times the limit of entries is how many rings of a role and of one key each there may be: sub-windows outlive what the engine
+// forgets.
+const ringsPerEntry = 2
 
-func (w *windows) sealEndpoint(s *endpoint, tick int64, allowance int) {
-	if !s.unsealed {
-		return
-	}
-	s.unsealed = false
-	if s.ring == nil {
-		s.ring = w.ringOf(&s.live.ServerKey)
-	}
-	s.ring.source = s.live.RouteSource
-	s.ring.seal(tick-1, &s.live, &w.scratch)
-	s.ring.fit(allowance, &w.scratch)
-}
-
-// ringOf returns the ring that an endpoint of the key left behind, or a new one.
-func (w *windows) ringOf(k *ServerKey) *ring {
-	if r := w.gone[*k]; r != nil {
-		delete(w.gone, *k)
-		r.gone = false
+// ringOf returns the ring of a key, or a new one.
+func (w *windows) ringOf(k *Key) *ring {
+	if r := w.byKey[*k]; r != nil {
 		return r
 	}
-	r := &ring{key: *k}
+	if !k.isOther() && w.own[k.Role&1] >= ringsPerEntry*w.limit {
+		w.retire(k.Role)
+	}
+	r := &ring{key: *k, born: math.MaxInt64}
 	r.limits = w.options.limitsOf(k, w.general)
 	w.rings = append(w.rings, r)
+	w.byKey[*k] = r
+	w.count(k, 1)
 	w.sorted = false
 	return r
 }
 
-// rename makes the ring that of another key, with what an endpoint of that left behind.
-func (w *windows) rename(r *ring, k *ServerKey) {
-	r.key, w.sorted = *k, false
-	r.limits = w.options.limitsOf(k, w.general)
-	if left := w.gone[*k]; left != nil && left != r {
-		delete(w.gone, *k)
-		r.merge(left, &w.scratch)
-		left.discard()
+// retire keeps what the ring that was quiet for longest has for others.
+func (w *windows) retire(role wire.Role) {
+	var oldest *ring
+	for _, r := range w.rings {
+		if r.key.Role == role && !r.key.isOther() && (oldest == nil || r.last < oldest.last) {
+			oldest = r
+		}
 	}
-}
-
-// join adds the sub-windows of an endpoint that is merged into another one, whose counts are the sum of both by the next
-// seal.
-func (w *windows) join(into, from *endpoint) {
-	switch {
-	case from.ring == nil:
-	case into.ring == nil:
-		into.ring = from.ring
-		w.rename(into.ring, &into.live.ServerKey)
-	default:
-		into.ring.base = sumBases(into.ring.base, from.ring.base, &w.scratch)
-		into.ring.merge(from.ring, &w.scratch)
-		from.ring.discard()
-	}
-}
-
-// handOver moves the sub-windows of an endpoint, which goes on with none, to another one's.
-func (w *windows) handOver(from, into *endpoint) {
-	if from.ring == nil || from.ring.gone {
+	if oldest == nil {
 		return
 	}
-	if into.ring == nil {
-		into.ring = w.ringOf(&into.live.ServerKey)
-	}
-	into.ring.merge(from.ring, &w.scratch)
-	into.ring.source = into.live.RouteSource
-	from.ring.logs = [tiers]recordLog{}
-	from.ring.hide()
+	w.drop(oldest)
+	key := oldest.key.other(true)
+	w.ringOf(&key).merge(oldest, &w.scratch)
 }
 
-// rerouteGone gives rings of endpoints that are gone the keys that their routes have become.
-func (w *windows) rerouteGone(current func(service, route string) string) {
-	for k, r := range w.gone {
-		if r.source != wire.RouteLearned || k.Route == Other {
-			continue
-		}
-		route := routeLabel(current(k.Service, k.Route))
-		if route == k.Route {
-			continue
-		}
-		delete(w.gone, k)
-		k.Route = route
-		if i := slices.IndexFunc(w.rings, func(o *ring) bool { return o != r && o.key == k }); i >= 0 {
-			w.rings[i].merge(r, &w.scratch)
-			r.discard()
-			continue
-		}
-		w.rename(r, &k)
-		w.gone[k] = r
+// drop forgets a ring.
+func (w *windows) drop(r *ring) {
+	w.rings = slices.DeleteFunc(w.rings, func(o *ring) bool { return o == r })
+	w.leave(r)
+}
+
+// leave takes a ring out of all but the list.
+func (w *windows) leave(r *ring) {
+	delete(w.byKey, r.key)
+	w.count(&r.key, -1)
+}
+
+func (w *windows) count(k *Key, n int) {
+	w.roles[k.Role&1] += n
+	if !k.isOther() {
+		w.own[k.Role&1] += n
 	}
 }
 
-// retire keeps the ring of an endpoint that the engine forgot, for as long as windows reach back. Beyond the limit what
-// it counted is kept under Other.
-func (w *windows) retire(s *endpoint, most int) {
-	r := s.ring
+// rename gives what a route has to the one that it has become.
+func (w *windows) rename(n *Rename) {
+	r := w.byKey[n.From]
 	if r == nil {
 		return
 	}
-	r.base, r.gone = nil, true
-	if len(w.gone) < most {
-		w.gone[r.key] = r
+	if into := w.byKey[n.To]; into != nil {
+		into.merge(r, &w.scratch)
+		w.drop(r)
 		return
 	}
-	k := ServerKey{Service: Other, Method: Other, Route: Other}
-	i := slices.IndexFunc(w.rings, func(r *ring) bool { return r.key == k })
-	if i < 0 {
-		w.ringOf(&k).gone = true
-		i = len(w.rings) - 1
-		w.gone[k] = w.rings[i]
-	}
-	if w.rings[i] != r {
-		w.rings[i].merge(r, &w.scratch)
-		r.logs = [tiers]recordLog{}
-	}
+	delete(w.byKey, n.From)
+	r.key, w.sorted = n.To, false
+	r.limits = w.options.limitsOf(&r.key, w.general)
+	w.byKey[n.To] = r
 }
 
 // roll goes on from the latest sealed tick to the tick.
@@ -285,24 +191,25 @@ func (w *windows) roll(tick int64) {
 	}
 	w.bytes.Store(bytes)
 	w.rings = slices.DeleteFunc(w.rings, func(r *ring) bool {
-		if !r.gone || !r.empty() {
+		if !r.empty() {
 			return false
 		}
-		if w.gone[r.key] == r {
-			delete(w.gone, r.key)
-		}
+		w.leave(r)
 		return true
 	})
 }
 
-// judge judges the levels of all endpoints that had exchanges in the last five minutes.
-func (w *windows) judge() {
-	changed := w.levels.Load() == nil
+// judge judges the levels of all endpoints that had exchanges in the last five minutes. changed: they are to be published in any case.
+func (w *windows) judge(changed bool) {
+	changed = changed || w.levels.Load() == nil
 	spans, from := w.spans(LevelWindow)
 	long, longFrom := w.spans(levelLong)
 	look := w.sealed%longEvery == 0
 	for _, r := range w.rings {
-		if r.empty() || r.last < from || r.gone {
+		if r.key.Role == wire.RoleClient {
+			continue // nobody has said what is good for those
+		}
+		if r.last < from {
 			changed = r.hide() || changed
 			continue
 		}
@@ -348,7 +255,7 @@ func (w *windows) seconds(from, to int64) float64 {
 
 // EndpointLevels are the levels of one endpoint.
 type EndpointLevels struct {
-	ServerKey
+	Key
 	Levels [Aspects]AspectLevel
 }
 
@@ -393,13 +300,8 @@ func (w *windows) sort() {
 	if w.sorted {
 		return
 	}
-	slices.SortFunc(w.rings, func(a, b *ring) int { return compareKeys(&a.key, &b.key) })
+	slices.SortFunc(w.rings, func(a, b *ring) int { return a.key.compare(&b.key) })
 	w.sorted = true
-}
-
-func compareKeys(x, y *ServerKey) int {
-	return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Service, y.Service),
-		strings.Compare(x.Route, y.Route), strings.Compare(x.Method, y.Method))
 }
 
 // WindowMemory returns the bytes that sub-windows take.

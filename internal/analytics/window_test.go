@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -153,10 +154,7 @@ func play(t *testing.T, e *Engine, c *clock, words []string) {
 	case "load":
 		ex := timed(words[2], time.Duration(number(words[3])*1e6))
 		if len(words) > 4 {
-			ex.Status = uint16(number(words[4]))
-			if ex.Status >= 500 {
-				ex.ErrorType = words[4]
-			}
+			ex.Outcome = http.Answered(ex.Role, uint16(number(words[4])))
 		}
 		for range int(number(words[1])) {
 			e.Add(ex)
@@ -173,7 +171,7 @@ func play(t *testing.T, e *Engine, c *clock, words []string) {
 		w := windowOf(t, e, duration(words[1]))
 		stats := w.Total
 		if words[2] != "*" {
-			i := slices.IndexFunc(w.Endpoints, func(x EndpointWindow) bool { return x.Route == words[2] })
+			i := slices.IndexFunc(w.Endpoints, func(x EntryWindow) bool { return x.Name == words[2] })
 			if words[3] == "none" || i < 0 {
 				if words[3] != "none" || i >= 0 {
 					t.Errorf("%v: endpoint %d of %d", words, i, len(w.Endpoints))
@@ -221,7 +219,7 @@ func TestWindowsEqualRawData(t *testing.T) {
 			x := raw{c.now(), int64(math.Exp(r.NormFloat64()*1.2 + 15)), fmt.Sprintf("/%d", r.IntN(3)), r.IntN(10) == 0}
 			ex := timed(x.route, time.Duration(x.duration))
 			if x.failed {
-				ex.Status, ex.ErrorType = 500, "500"
+				ex.Outcome = http.Answered(ex.Role, 500)
 			}
 			e.Add(ex)
 			all = append(all, x)
@@ -251,7 +249,7 @@ func TestWindowsEqualRawData(t *testing.T) {
 				var h Histogram
 				var failures uint64
 				for _, x := range all {
-					if x.route == got.Route && !x.at.Before(w.From) && x.at.Before(w.To) {
+					if x.route == got.Name && !x.at.Before(w.From) && x.at.Before(w.To) {
 						h.Add(x.duration)
 						if x.failed {
 							failures++
@@ -259,14 +257,14 @@ func TestWindowsEqualRawData(t *testing.T) {
 					}
 				}
 				if got.Exchanges != h.Count() || got.DurationNS != h.sum || got.Failures != failures {
-					t.Fatalf("%s of %s from %s to %s: %d exchanges, %d failures; raw %d, %d", got.Route, length, w.From, w.To,
+					t.Fatalf("%s of %s from %s to %s: %d exchanges, %d failures; raw %d, %d", got.Name, length, w.From, w.To,
 						got.Exchanges, got.Failures, h.Count(), failures)
 				}
 				for q, v := range map[float64]float64{.5: got.P50, .95: got.P95, .99: got.P99} {
 					// The histogram knows the extremes, a window does not.
 					if want := h.Quantile(q); math.Abs(v-want) > .011*want || v != want && want != float64(h.max) && want != float64(h.min) &&
 						v < float64(h.max) && v > float64(h.min) {
-						t.Fatalf("%s of %s: quantile %v is %v, raw %v", got.Route, length, q, v, want)
+						t.Fatalf("%s of %s: quantile %v is %v, raw %v", got.Name, length, q, v, want)
 					}
 				}
 			}
@@ -309,7 +307,7 @@ func TestWindowMemoryBound(t *testing.T) {
 	want := math.Exp(1.6449*1.5 + 15)
 	for _, x := range w.Endpoints {
 		if math.Abs(x.P95-want) > (w.QuantileError+.1)*want {
-			t.Errorf("%s: p95 %v, the distribution's is %v", x.Route, x.P95, want)
+			t.Errorf("%s: p95 %v, the distribution's is %v", x.Name, x.P95, want)
 		}
 	}
 	for range 400 { // and when all are quiet, nothing is left but what they had counted
@@ -346,10 +344,7 @@ func TestWindowMemory(t *testing.T) {
 		return int64(m.HeapAlloc)
 	}
 	with := heap()
-	for _, s := range e.serverList {
-		s.ring = nil
-	}
-	e.windows.rings, e.windows.gone, e.windows.scratch = nil, nil, scratch{}
+	e.windows.rings, e.windows.byKey, e.windows.scratch = nil, nil, scratch{}
 	windows := with - heap()
 	t.Logf("windows: %d KiB, of which %d are records; the engine without them and its workload: %d KiB", windows>>10, records>>10, (with-windows)>>10)
 	if windows > 6<<20 || windows < records {
@@ -453,10 +448,6 @@ func FuzzRecord(f *testing.F) {
 		}
 		if s.cells.n[int(i)%cellsMax>>shift] == 0 || s.cells.n[int(j)%cellsMax>>shift] == 0 {
 			t.Error("a count is in another cell")
-		}
-		second.subtractFrom(&s.tally, &s.cells)
-		if s.tally != (tally{}) {
-			t.Errorf("tally %v after subtracting all", s.tally)
 		}
 	})
 }

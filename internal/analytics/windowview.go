@@ -19,8 +19,9 @@ type Window struct {
 
 	Total    Stats
 	Services []ServiceWindow
-	// Endpoints had exchanges in the window; they are in the order of their keys, as Services are.
-	Endpoints []EndpointWindow
+	// Endpoints and Targets had exchanges in the window; they are in the order of their keys, as Services are. Total and
+	// Services are of what servers did.
+	Endpoints, Targets []EntryWindow
 }
 
 // ServiceWindow is what one service did in a window.
@@ -31,10 +32,10 @@ type ServiceWindow struct {
 	Saturation Saturation
 }
 
-// EndpointWindow is what one endpoint did in a window, with its levels as of the window's end (which are judged over five
+// EntryWindow is what one entry did in a window; an endpoint with its levels as of the window's end (which are judged over five
 // minutes, whatever the window) and the limits of these.
-type EndpointWindow struct {
-	ServerKey
+type EntryWindow struct {
+	Key
 	Stats
 	Levels      [Aspects]AspectLevel
 	Limits      *[Aspects]LevelLimits
@@ -43,8 +44,7 @@ type EndpointWindow struct {
 
 // Stats are the statistics of some exchanges.
 type Stats struct {
-	// Exchanges counts all; Failures those with an error type (5xx, aborted, timeout); Timeouts those without a response
-	// before the deadline, and responses 408 and 504.
+	// Exchanges counts all; Failures those that this end takes for failures; Timeouts those that nobody answered in time.
 	Exchanges, Failures, Timeouts uint64
 	// Timed exchanges have a duration; the sum of these is in nanoseconds.
 	Timed      uint64
@@ -128,13 +128,13 @@ func (g *group) reset() {
 // view makes a Window.
 func (w *windows) view(length time.Duration) *Window {
 	spans, from := w.spans(length)
-	v := &Window{Length: length, To: w.sealedAt, Seconds: w.seconds(from, w.sealed), QuantileError: shiftError(0)}
+	v := &Window{Length: length, To: w.at, Seconds: w.seconds(from, w.sealed), QuantileError: shiftError(0)}
 	v.From = v.To.Add(-time.Duration(v.Seconds * float64(time.Second)))
 	w.sort()
-	v.Endpoints = make([]EndpointWindow, 0, len(w.rings))
+	v.Endpoints = make([]EntryWindow, 0, w.roles[wire.RoleServer&1])
 	total, service := new(group), new(group)
 	for i, r := range w.rings {
-		if i > 0 && (r.key.Service != w.rings[i-1].key.Service || r.key.Namespace != w.rings[i-1].key.Namespace) {
+		if i > 0 && (r.key.Service != w.rings[i-1].key.Service || r.key.Namespace != w.rings[i-1].key.Namespace || r.key.Role != w.rings[i-1].key.Role) {
 			v.endService(w, spans, service, total)
 		}
 		if r.last < from {
@@ -144,10 +144,14 @@ func (w *windows) view(length time.Duration) *Window {
 		if !w.scratch.sum(&p) {
 			continue
 		}
+		n := EntryWindow{r.key, w.scratch.tally.stats(&w.scratch.cells), r.aspectLevels(), (*[Aspects]LevelLimits)(r.limits), r.source}
 		v.QuantileError = max(v.QuantileError, shiftError(w.scratch.cells.shift))
+		if r.key.Role == wire.RoleClient {
+			v.Targets = append(v.Targets, n)
+			continue
+		}
 		service.add(&p, spans, &w.scratch)
-		v.Endpoints = append(v.Endpoints, EndpointWindow{r.key, w.scratch.tally.stats(&w.scratch.cells), r.aspectLevels(),
-			(*[Aspects]LevelLimits)(r.limits), r.source})
+		v.Endpoints = append(v.Endpoints, n)
 	}
 	v.endService(w, spans, service, total)
 	v.Total = total.tally.stats(&total.cells)

@@ -18,7 +18,7 @@ func manyEndpoints(n int) *analytics.Engine {
 	e := analytics.NewEngine(analytics.Options{Now: newClock().now})
 	for i := range n {
 		ex := exchange()
-		ex.Route = fmt.Sprintf("/api/v1/things/%d/{id}", i)
+		ex.Name = fmt.Sprintf("/api/v1/things/%d/{id}", i)
 		e.Add(ex)
 	}
 	return e

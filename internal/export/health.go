@@ -101,11 +101,11 @@ func (o *PerformanceOptions) health(w *analytics.Window) *performanceHealth {
 	return h
 }
 
-func appendReason(to []reasonJSON, e *analytics.EndpointWindow, a analytics.Aspect, l analytics.AspectLevel, value float64, format string) []reasonJSON {
+func appendReason(to []reasonJSON, e *analytics.EntryWindow, a analytics.Aspect, l analytics.AspectLevel, value float64, format string) []reasonJSON {
 	if !l.Known || l.Level < analytics.Poor {
 		return to
 	}
-	r := reasonJSON{Service: e.Service, Namespace: e.Namespace, Method: e.Method, Route: e.Route, Aspect: a.String(), Level: l.Level.String(),
+	r := reasonJSON{Service: e.Service, Namespace: e.Namespace, Method: e.Verb, Route: e.Name, Aspect: a.String(), Level: l.Level.String(),
 		Severe: l.Severe, Value: rounded(value), Message: fmt.Sprintf(format, value), weight: float64(l.Level), exchanges: e.Exchanges}
 	if l.Severe {
 		r.weight++

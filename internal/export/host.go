@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/host"
 )
 
@@ -31,27 +32,27 @@ func (c hostCollector) Collect(ch chan<- prometheus.Metric) {
 	if s == nil {
 		return
 	}
-	var l labelSet
+	var l analytics.Labels
 	collect(ch, hostFigures, &l, s)
 	collectHost(ch, s)
 	for i := range s.Filesystems {
 		f := &s.Filesystems[i]
-		l.reset()
-		l.add("device", f.Device)
-		l.add("fstype", f.Type)
-		l.add("mountpoint", f.Mountpoint)
+		l.Reset()
+		l.Add("device", f.Device)
+		l.Add("fstype", f.Type)
+		l.Add("mountpoint", f.Mountpoint)
 		collect(ch, filesystemFigures, &l, f)
 	}
 	for i := range s.Disks {
-		l.reset()
-		l.add("device", s.Disks[i].Device)
-		l.add("stacked", strconv.FormatBool(s.Disks[i].Stacked))
+		l.Reset()
+		l.Add("device", s.Disks[i].Device)
+		l.Add("stacked", strconv.FormatBool(s.Disks[i].Stacked))
 		collect(ch, diskFigures, &l, &s.Disks[i])
 	}
 	for i := range s.Interfaces {
-		l.reset()
-		l.add("interface", s.Interfaces[i].Name)
-		l.add("loopback", strconv.FormatBool(s.Interfaces[i].Loopback))
+		l.Reset()
+		l.Add("interface", s.Interfaces[i].Name)
+		l.Add("loopback", strconv.FormatBool(s.Interfaces[i].Loopback))
 		collect(ch, interfaceFigures, &l, &s.Interfaces[i])
 	}
 	for i := range s.Services {
@@ -61,13 +62,13 @@ func (c hostCollector) Collect(ch chan<- prometheus.Metric) {
 
 // collectHost exports what has one more label.
 func collectHost(ch chan<- prometheus.Metric, s *host.Sample) {
-	var l labelSet
-	set := func(name, value string) *labelSet {
-		l.reset()
-		l.add(name, value)
+	var l analytics.Labels
+	set := func(name, value string) *analytics.Labels {
+		l.Reset()
+		l.Add(name, value)
 		return &l
 	}
-	none := new(labelSet)
+	none := new(analytics.Labels)
 	if s.CPU != nil {
 		for m := range s.CPU.Modes {
 			cpuSeconds.collect(ch, set("mode", host.CPUMode(m).String()), &s.CPU.Modes[m].Counter)
@@ -99,43 +100,43 @@ func collectHost(ch chan<- prometheus.Metric, s *host.Sample) {
 }
 
 func collectStall(ch chan<- prometheus.Metric, resource, kind string, stall *host.Stall) {
-	var l labelSet
-	l.add("kind", kind)
-	l.add("resource", resource)
+	var l analytics.Labels
+	l.Add("kind", kind)
+	l.Add("resource", resource)
 	stalled.collect(ch, &l, &stall.Seconds)
 	for _, w := range [...]struct {
 		window  string
 		percent float64
 	}{{"10s", stall.Avg10}, {"60s", stall.Avg60}} {
 		average := l
-		average.add("window", w.window)
+		average.Add("window", w.window)
 		stalledRatio.collect(ch, &average, &w.percent)
 	}
 }
 
 // collectService exports a service and its control groups.
 func collectService(ch chan<- prometheus.Metric, s *host.Service) {
-	var l labelSet
-	l.add("service_name", s.Name)
-	l.add("service_namespace", s.Namespace)
+	var l analytics.Labels
+	l.Add("service_name", s.Name)
+	l.Add("service_namespace", s.Namespace)
 	collect(ch, serviceFigures, &l, s)
 	for _, k := range [...]struct {
 		kind    string
 		counter *host.Counter
 	}{{"involuntary", &s.InvoluntarySwitches}, {"voluntary", &s.VoluntarySwitches}} {
-		l.reset()
-		l.add("kind", k.kind)
-		l.add("service_name", s.Name)
-		l.add("service_namespace", s.Namespace)
+		l.Reset()
+		l.Add("kind", k.kind)
+		l.Add("service_name", s.Name)
+		l.Add("service_namespace", s.Namespace)
 		switches.collect(ch, &l, k.counter)
 	}
 	for i := range s.Cgroups {
 		g := &s.Cgroups[i]
-		l.reset()
-		l.add("cgroup", g.Path)
-		l.add("container_id", g.ContainerID)
-		l.add("service_name", s.Name)
-		l.add("service_namespace", s.Namespace)
+		l.Reset()
+		l.Add("cgroup", g.Path)
+		l.Add("container_id", g.ContainerID)
+		l.Add("service_name", s.Name)
+		l.Add("service_namespace", s.Namespace)
 		collect(ch, cgroupFigures, &l, g)
 	}
 }
@@ -155,14 +156,14 @@ func counterOf[T any](name, help string, of func(*T) float64) figure[T] {
 	return figure[T]{describe(name, help), prometheus.CounterValue, of}
 }
 
-func collect[T any](ch chan<- prometheus.Metric, all []figure[T], l *labelSet, thing *T) {
+func collect[T any](ch chan<- prometheus.Metric, all []figure[T], l *analytics.Labels, thing *T) {
 	for i := range all {
 		all[i].collect(ch, l, thing)
 	}
 }
 
 // collect sends the metric, unless its value is unknown or infinite.
-func (f *figure[T]) collect(ch chan<- prometheus.Metric, l *labelSet, thing *T) {
+func (f *figure[T]) collect(ch chan<- prometheus.Metric, l *analytics.Labels, thing *T) {
 	if v := f.of(thing); host.Known(v) && !math.IsInf(v, 0) {
 		ch <- &plainMetric{f.desc, f.kind, *l, v}
 	}
@@ -172,16 +173,16 @@ func (f *figure[T]) collect(ch chan<- prometheus.Metric, l *labelSet, thing *T) 
 type plainMetric struct {
 	desc   *prometheus.Desc
 	kind   prometheus.ValueType
-	labels labelSet
+	labels analytics.Labels
 	value  float64
 }
 
 func (m *plainMetric) Desc() *prometheus.Desc { return m.desc }
 
 func (m *plainMetric) Write(out *dto.Metric) error {
-	for _, pair := range m.labels.all() {
-		value := validLabel(pair.value)
-		out.Label = append(out.Label, &dto.LabelPair{Name: &pair.name, Value: &value})
+	for _, pair := range m.labels.All() {
+		value := validLabel(pair.Value)
+		out.Label = append(out.Label, &dto.LabelPair{Name: &pair.Name, Value: &value})
 	}
 	if m.kind == prometheus.CounterValue {
 		out.Counter = &dto.Counter{Value: &m.value}

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -25,12 +26,12 @@ func samples() []*wire.Exchange {
 	unix := exchange()
 	unix.Flags, unix.Local, unix.Remote, unix.Host = wire.FlagUnix, netip.AddrPort{}, netip.AddrPort{}, []byte("localhost")
 	aborted := exchange()
-	aborted.Status, aborted.ErrorType, aborted.Responded, aborted.ResponseSize = 0, "aborted", 0, -1
+	aborted.Outcome, aborted.Responded, aborted.ResponseSize = perfhttp.CutOff(wire.ClassAborted, 0), 0, -1
 	aborted.Arrived = 0
 	hostile := exchange()
-	hostile.Route = ""
+	hostile.Name = ""
 	hostile.Path = []byte("/\x1b[2J\x00\x7f\xff\u0085\u202e\U000e0041<&>")
-	hostile.Method, hostile.MethodOriginal = "_OTHER", []byte("PROP\"FIND")
+	hostile.Verb, hostile.MethodOriginal = "_OTHER", []byte("PROP\"FIND")
 	hostile.UserAgent = []byte("line\nbreak\r")
 	hostile.Host = []byte("evil\nhost")
 	return []*wire.Exchange{exchange(), clientExchange(), traced, given, unix, aborted, hostile}
@@ -77,7 +78,7 @@ func TestJSONGolden(t *testing.T) {
 // Lines of text are printable ASCII of at most 80 columns, whatever was captured, and the header fits them.
 func TestLines(t *testing.T) {
 	long := exchange()
-	long.Service, long.Path, long.Route = strings.Repeat("s", 50), []byte("/"+strings.Repeat("é", 100)), ""
+	long.Service, long.Path, long.Name = strings.Repeat("s", 50), []byte("/"+strings.Repeat("é", 100)), ""
 	long.Finished += 3600e9
 	lines := LineHeader()
 	for _, ex := range append(samples(), long) {
@@ -117,7 +118,7 @@ func TestObjectPath(t *testing.T) {
 		{"/\x1b[2J", "/\x1b[2J", "/%1B[2J"},
 	} {
 		ex := exchange()
-		ex.Path, ex.Route = []byte(c[0]), c[1]
+		ex.Path, ex.Name = []byte(c[0]), c[1]
 		if got := NewObject(ex, false).Path; got != c[2] {
 			t.Errorf("%s under %s: %s, want %s", c[0], c[1], got, c[2])
 		}
@@ -171,8 +172,8 @@ func FuzzObject(f *testing.F) {
 	f.Add([]byte("\xff\xfe"), []byte("\u2028"), []byte("[::1]:99999"), []byte("x"), []byte("\"[::1]:1\""), "{")
 	f.Fuzz(func(t *testing.T, path, agent, host, parent, forwarded []byte, route string) {
 		ex := exchange()
-		ex.Path, ex.UserAgent, ex.Host, ex.TraceParent, ex.ForwardedFor, ex.Route = path, agent, host, parent, forwarded, route
-		ex.RequestID, ex.Method, ex.MethodOriginal = path, "_OTHER", agent
+		ex.Path, ex.UserAgent, ex.Host, ex.TraceParent, ex.ForwardedFor, ex.Name = path, agent, host, parent, forwarded, route
+		ex.RequestID, ex.Verb, ex.MethodOriginal = path, "_OTHER", agent
 		o := NewObject(ex, false)
 		line, err := o.AppendJSON(nil)
 		if err != nil || !json.Valid(line) || !utf8.Valid(line) {

@@ -18,20 +18,20 @@ const (
 )
 
 // eachLevel yields the levels that are known. There are three an endpoint, so they are streamed as histograms are.
-func eachLevel(s *analytics.Snapshot, yield func(l *labelSet, level analytics.Level)) {
-	var l labelSet
+func eachLevel(s *analytics.Snapshot, yield func(l *analytics.Labels, level analytics.Level)) {
+	var l analytics.Labels
 	for i := range s.Levels {
 		e := &s.Levels[i]
 		for a, level := range e.Levels {
 			if !level.Known {
 				continue
 			}
-			l.reset()
-			l.add("aspect", analytics.Aspect(a).String())
-			l.add("http_request_method", e.Method)
-			l.add("http_route", e.Route)
-			l.add("service_name", e.Service)
-			l.add("service_namespace", e.Namespace)
+			l.Reset()
+			l.Add("aspect", analytics.Aspect(a).String())
+			l.Add("http_request_method", e.Verb)
+			l.Add("http_route", e.Name)
+			l.Add("service_name", e.Service)
+			l.Add("service_namespace", e.Namespace)
 			yield(&l, level.Level)
 		}
 	}
@@ -45,7 +45,7 @@ func writeLevels(w io.Writer, format expfmt.Format, s *analytics.Snapshot, p *pr
 		return writeProtoFamily(w, family, func(yield func(*dto.Metric)) {
 			var value float64
 			m := &dto.Metric{Gauge: &dto.Gauge{Value: &value}}
-			eachLevel(s, func(l *labelSet, level analytics.Level) {
+			eachLevel(s, func(l *analytics.Labels, level analytics.Level) {
 				m.Label, value = p.labels(l), float64(level)
 				yield(m)
 			})
@@ -53,7 +53,7 @@ func writeLevels(w io.Writer, format expfmt.Format, s *analytics.Snapshot, p *pr
 	}
 	t := textSeries{openMetrics: format.FormatType() == expfmt.TypeOpenMetrics}
 	var out []byte
-	eachLevel(s, func(l *labelSet, level analytics.Level) {
+	eachLevel(s, func(l *analytics.Labels, level analytics.Level) {
 		if err != nil {
 			return
 		}
@@ -75,7 +75,7 @@ func writeLevels(w io.Writer, format expfmt.Format, s *analytics.Snapshot, p *pr
 
 // levelMetric is one level for a registry.
 type levelMetric struct {
-	labels labelSet
+	labels analytics.Labels
 	value  float64
 }
 
@@ -97,5 +97,5 @@ func (levelCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c levelCollector) Collect(ch chan<- prometheus.Metric) {
-	eachLevel(c.source.Snapshot(), func(l *labelSet, level analytics.Level) { ch <- &levelMetric{*l, float64(level)} })
+	eachLevel(c.source.Snapshot(), func(l *analytics.Labels, level analytics.Level) { ch <- &levelMetric{*l, float64(level)} })
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -72,8 +73,8 @@ func (c *clock) advance(d time.Duration) {
 
 func exchange() *wire.Exchange {
 	return &wire.Exchange{
-		Conn: 0xabc, Seq: 7, PID: 4242, Role: wire.RoleServer, Protocol: "http/1.1", Method: "GET", Status: 200,
-		Comm: [16]byte{'n', 'g', 'i', 'n', 'x'}, Service: "shop", Route: "/items/{id}", Path: []byte("/items/42"),
+		ID: wire.ID{Conn: 0xabc, Seq: 7}, PID: 4242, Role: wire.RoleServer, Protocol: "http/1.1", Operation: wire.Operation{Verb: "GET", Name: "/items/{id}"}, Outcome: wire.Outcome{Code: 200},
+		Comm: [16]byte{'n', 'g', 'i', 'n', 'x'}, Service: "shop", Path: []byte("/items/42"),
 		Local: netip.MustParseAddrPort("10.0.0.1:8080"), Remote: netip.MustParseAddrPort("10.0.0.2:54321"),
 		Arrived: 1_000_000_000, Read: 1_000_100_000, Responded: 1_002_000_000, Finished: 1_002_050_000,
 		RequestSize: 0, ResponseSize: 1234, Host: []byte("shop.example:8080"), UserAgent: []byte("curl/8.5"),
@@ -83,10 +84,10 @@ func exchange() *wire.Exchange {
 
 func clientExchange() *wire.Exchange {
 	ex := exchange()
-	ex.Role, ex.Read, ex.Route, ex.RequestSize, ex.ResponseSize = wire.RoleClient, 0, "", -1, -1
+	ex.Role, ex.Read, ex.Name, ex.RequestSize, ex.ResponseSize = wire.RoleClient, 0, "", -1, -1
 	ex.Local, ex.Remote = netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("10.0.0.9:9000")
 	ex.Host = []byte("stock.example:9000")
-	ex.Status, ex.ErrorType = 503, "503"
+	ex.Outcome = perfhttp.Answered(ex.Role, 503)
 	return ex
 }
 
@@ -101,7 +102,7 @@ func filledEngine(c *clock) *analytics.Engine {
 	slow.Namespace = "prod"
 	e.Add(slow)
 	aborted := exchange()
-	aborted.Status, aborted.ErrorType, aborted.Responded, aborted.ResponseSize = 0, "aborted", 0, -1
+	aborted.Outcome, aborted.Responded, aborted.ResponseSize = perfhttp.CutOff(wire.ClassAborted, 0), 0, -1
 	aborted.Service, aborted.TLS, aborted.Protocol = "odd \"service\"\n\\", true, "http/1.0"
 	e.Add(aborted)
 	e.Add(clientExchange())

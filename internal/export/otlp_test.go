@@ -32,6 +32,8 @@ import (
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/host"
+	perfhttp "github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // otlpPoint is a data point with what stands around it.
@@ -120,11 +122,13 @@ func randomEngine(c *clock, seed uint64, exchanges int) *analytics.Engine {
 			ex.Host = fmt.Appendf(nil, "h%d.example", r.IntN(3))
 		}
 		ex.Service, ex.Namespace = fmt.Sprintf("service-%d", r.IntN(4)), []string{"", "prod"}[r.IntN(2)]
-		if ex.Route != "" {
-			ex.Route = fmt.Sprintf("/r/%d", r.IntN(5))
+		if ex.Name != "" {
+			ex.Name = fmt.Sprintf("/r/%d", r.IntN(5))
 		}
-		ex.Status = []uint16{200, 404, 500, 0}[r.IntN(4)]
-		ex.ErrorType = map[uint16]string{500: "500", 0: "aborted"}[ex.Status]
+		ex.Outcome = perfhttp.Answered(wire.RoleServer, []uint16{200, 404, 500, 0}[r.IntN(4)])
+		if ex.Code == 0 {
+			ex.Outcome = perfhttp.CutOff(wire.ClassAborted, 0)
+		}
 		if ex.Read != 0 {
 			ex.Read = ex.Arrived + int64(math.Exp(r.Float64()*20)) - 1 // also 0
 		}
@@ -388,9 +392,9 @@ func TestOTLPHost(t *testing.T) {
 
 // Every family has the conventions' name, or one that turns into the family's again.
 func TestOTLPNames(t *testing.T) {
-	for _, f := range histogramFamilies {
-		if _, ok := otlpMetrics[f.name]; !ok {
-			t.Errorf("%s has no name in otlpMetrics", f.name)
+	for _, f := range analytics.Families {
+		if _, ok := otlpMetrics[f.Name]; !ok {
+			t.Errorf("%s has no name in otlpMetrics", f.Name)
 		}
 	}
 	for family, want := range map[string]otlpMetric{
@@ -700,7 +704,7 @@ func FuzzOTLPEncoder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, service, namespace, route string, duration int64) {
 		engine := analytics.NewEngine(analytics.Options{})
 		ex := exchange()
-		ex.Service, ex.Namespace, ex.Route = service, namespace, route
+		ex.Service, ex.Namespace, ex.Name = service, namespace, route
 		ex.Finished = ex.Responded + max(duration, 0)/2
 		engine.Add(ex)
 		engine.SetActive(map[string]int64{service: 1})

@@ -153,7 +153,7 @@ type otlpEncoder struct {
 func (e *otlpEncoder) encode(s *analytics.Snapshot, own []*dto.MetricFamily, send func(body []byte) error) error {
 	e.now, e.body = s.Time, e.body[:0]
 	if e.points == nil {
-		e.points = make([][]byte, len(histogramFamilies))
+		e.points = make([][]byte, len(analytics.Families))
 	}
 	e.addAgent(own)
 	for _, v := range serviceViews(s) {
@@ -209,8 +209,8 @@ func (e *otlpEncoder) pending() int {
 
 // addSeries lays out the data points of all histograms of a part of a snapshot.
 func (e *otlpEncoder) addSeries(s *analytics.Snapshot) {
-	for i, f := range histogramFamilies {
-		f.each(s, func(l *labelSet, h *analytics.Histogram, created time.Time) {
+	for i, f := range analytics.Families {
+		f.EachOf(s, func(l *analytics.Labels, h *analytics.Histogram, created time.Time) {
 			e.points[i] = nest(e.points[i], 1, func(b []byte) []byte { return e.appendPoint(b, l, h, created) })
 		})
 	}
@@ -218,10 +218,10 @@ func (e *otlpEncoder) addSeries(s *analytics.Snapshot) {
 
 // appendPoint lays out an ExponentialHistogramDataPoint. Its scale is the histogram's schema, and bucket i holds the
 // values up to 2^((i+1)/32), which Prometheus counts as i+1.
-func (e *otlpEncoder) appendPoint(b []byte, l *labelSet, h *analytics.Histogram, created time.Time) []byte {
-	for _, pair := range l.all() {
-		if pair.name != "service_name" && pair.name != "service_namespace" { // they are the resource's
-			b = appendLabel(b, 1, pair.name, pair.value)
+func (e *otlpEncoder) appendPoint(b []byte, l *analytics.Labels, h *analytics.Histogram, created time.Time) []byte {
+	for _, pair := range l.All() {
+		if pair.Name != "service_name" && pair.Name != "service_namespace" { // they are the resource's
+			b = appendLabel(b, 1, pair.Name, pair.Value)
 		}
 	}
 	b = appendFixed(b, 2, nanoseconds(created))
@@ -280,13 +280,13 @@ func (e *otlpEncoder) addActive(n int64) {
 
 // finishService moves what was laid out of a service to the body. Nothing is left where there was nothing.
 func (e *otlpEncoder) finishService(v *serviceView) {
-	for i, f := range histogramFamilies {
+	for i, f := range analytics.Families {
 		points := e.points[i]
 		if len(points) == 0 {
 			continue
 		}
 		e.metrics = nest(e.metrics, 2, func(b []byte) []byte {
-			b = appendMetricHead(b, otlpMetricOf(f.name), f.help)
+			b = appendMetricHead(b, otlpMetricOf(f.Name), f.Help)
 			return nest(b, 10, func(b []byte) []byte { return appendVarint(append(b, points...), 2, otlpCumulative) })
 		})
 		e.points[i] = points[:0]

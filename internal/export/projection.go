@@ -33,7 +33,7 @@ type projection struct {
 }
 
 // fill returns the series as a message, which is valid until the next call.
-func (p *projection) fill(l *labelSet, h *analytics.Histogram, created time.Time) *dto.Metric {
+func (p *projection) fill(l *analytics.Labels, h *analytics.Histogram, created time.Time) *dto.Metric {
 	p.metric.Label = p.labels(l)
 	p.metric.Histogram = &p.histogram
 	p.count, p.zeros, p.sum = h.Count(), h.Zeros(), h.Sum()
@@ -45,14 +45,15 @@ func (p *projection) fill(l *labelSet, h *analytics.Histogram, created time.Time
 	return &p.metric
 }
 
-func (p *projection) labels(l *labelSet) []*dto.LabelPair {
-	for len(p.labelRoom) < l.n {
+func (p *projection) labels(l *analytics.Labels) []*dto.LabelPair {
+	all := l.All()
+	for len(p.labelRoom) < len(all) {
 		p.labelRoom = append(p.labelRoom, &dto.LabelPair{Name: new(string), Value: new(string)})
 	}
-	for i, pair := range l.all() {
-		*p.labelRoom[i].Name, *p.labelRoom[i].Value = pair.name, pair.value
+	for i, pair := range all {
+		*p.labelRoom[i].Name, *p.labelRoom[i].Value = pair.Name, pair.Value
 	}
-	return p.labelRoom[:l.n]
+	return p.labelRoom[:len(all)]
 }
 
 func (p *projection) fillClassic(h *analytics.Histogram) {

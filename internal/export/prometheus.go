@@ -4,7 +4,6 @@ package export
 
 import (
 	"maps"
-	"strconv"
 	"strings"
 	"time"
 
@@ -243,170 +242,24 @@ func validLabels(labels []string) []string {
 	return labels
 }
 
-// label is a name with its value.
-type label struct{ name, value string }
-
-// labelSet is a series' labels in the order of their names, which is how Prometheus wants them. One serves all series of
-// a family, one after the other.
-type labelSet struct {
-	pairs [10]label
-	n     int
-}
-
-// add appends a label where its value is known.
-func (l *labelSet) add(name, value string) {
-	if value != "" {
-		l.pairs[l.n] = label{name, value}
-		l.n++
-	}
-}
-
-func (l *labelSet) reset() { l.n = 0 }
-
-func (l *labelSet) all() []label { return l.pairs[:l.n] }
-
-// histogramFamily is one metric of all endpoints. each calls yield for every series that has a value.
-type histogramFamily struct {
-	name, help string
-	each       func(s *analytics.Snapshot, yield yieldFunc)
-}
-
-// yieldFunc receives a series; the labels are valid during the call.
-type yieldFunc func(l *labelSet, h *analytics.Histogram, created time.Time)
-
-// Series of all families carry service_namespace where it is known: without it, services of the same name in two
-// namespaces would collide.
-var histogramFamilies = []histogramFamily{
-	{"http_server_request_duration_seconds", "Time from the first byte of a request's arrival to the last byte of its response.", eachServerDuration},
-	{"http_client_request_duration_seconds", "Time from sending the first byte of a request to reading the last byte of its response.", eachClientDuration},
-	{"perfagent_http_server_phase_duration_seconds", "Time that requests spent in each phase.", eachPhase},
-	{"http_server_request_body_size_bytes", "Body bytes of requests, chunk framing included.", eachRequestSize},
-	{"http_server_response_body_size_bytes", "Body bytes of responses, chunk framing included.", eachResponseSize},
-}
-
-func eachServerDuration(s *analytics.Snapshot, yield yieldFunc) {
-	var l labelSet
-	for _, e := range s.Endpoints {
-		for i := range e.Series {
-			o := &e.Series[i]
-			if o.Duration.Count() == 0 {
-				continue
-			}
-			l.reset()
-			l.add("error_type", o.ErrorType)
-			l.add("http_request_method", e.Method)
-			l.add("http_response_status_code", statusText(o.Status))
-			l.add("http_route", e.Route)
-			l.add("network_protocol_version", protocolVersion(o.Protocol))
-			l.add("service_name", e.Service)
-			l.add("service_namespace", e.Namespace)
-			l.add("url_scheme", scheme(o.Outcome))
-			yield(&l, &o.Duration, o.Created)
-		}
-	}
-}
-
-func eachClientDuration(s *analytics.Snapshot, yield yieldFunc) {
-	var l labelSet
-	for _, t := range s.Targets {
-		for i := range t.Series {
-			o := &t.Series[i]
-			if o.Duration.Count() == 0 {
-				continue
-			}
-			l.reset()
-			l.add("error_type", o.ErrorType)
-			l.add("http_request_method", t.Method)
-			l.add("http_response_status_code", statusText(o.Status))
-			l.add("network_protocol_version", protocolVersion(o.Protocol))
-			l.add("server_address", t.Address)
-			l.add("server_port", statusText(t.Port))
-			l.add("service_name", t.Service)
-			l.add("service_namespace", t.Namespace)
-			l.add("url_scheme", scheme(o.Outcome))
-			yield(&l, &o.Duration, o.Created)
-		}
-	}
-}
-
-func eachPhase(s *analytics.Snapshot, yield yieldFunc) {
-	var l labelSet
-	for _, e := range s.Endpoints {
-		for _, p := range [...]struct {
-			name string
-			h    *analytics.Histogram
-		}{{"queue", &e.Queue}, {"processing", &e.Processing}, {"transfer", &e.Transfer}} {
-			yieldEndpoint(&l, e, p.name, p.h, yield)
-		}
-	}
-}
-
-func eachRequestSize(s *analytics.Snapshot, yield yieldFunc) {
-	var l labelSet
-	for _, e := range s.Endpoints {
-		yieldEndpoint(&l, e, "", &e.RequestSize, yield)
-	}
-}
-
-func eachResponseSize(s *analytics.Snapshot, yield yieldFunc) {
-	var l labelSet
-	for _, e := range s.Endpoints {
-		yieldEndpoint(&l, e, "", &e.ResponseSize, yield)
-	}
-}
-
-func yieldEndpoint(l *labelSet, e *analytics.Endpoint, phase string, h *analytics.Histogram, yield yieldFunc) {
-	if h.Count() == 0 {
-		return
-	}
-	l.reset()
-	l.add("http_request_method", e.Method)
-	l.add("http_route", e.Route)
-	l.add("phase", phase)
-	l.add("service_name", e.Service)
-	l.add("service_namespace", e.Namespace)
-	yield(l, h, e.Created)
-}
-
-// statusText is the number as text, or nothing for 0, which stands for unknown.
-func statusText(n uint16) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.Itoa(int(n))
-}
-
-func protocolVersion(protocol string) string { return strings.TrimPrefix(protocol, "http/") }
-
-// scheme is empty for the outcome that stands for many.
-func scheme(o analytics.Outcome) string {
-	switch {
-	case o.ErrorType == analytics.Other && o.Protocol == "":
-		return ""
-	case o.TLS:
-		return "https"
-	}
-	return "http"
-}
-
 // histogramCollector collects the endpoints' histograms.
 type histogramCollector struct{ source Source }
 
 var histogramDescs = func() (all []*prometheus.Desc) {
-	for _, f := range histogramFamilies {
-		all = append(all, describe(f.name, f.help))
+	for _, f := range analytics.Families {
+		all = append(all, describe(f.Name, f.Help))
 	}
 	return all
 }()
 
 func (c histogramCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.source.Snapshot()
-	for i, f := range histogramFamilies {
-		f.each(s, func(l *labelSet, h *analytics.Histogram, created time.Time) {
+	for i, f := range analytics.Families {
+		f.EachOf(s, func(l *analytics.Labels, h *analytics.Histogram, created time.Time) {
 			ch <- &histogramMetric{histogramDescs[i], *l, h, created}
 		})
 	}
-	eachLevel(s, func(l *labelSet, level analytics.Level) {
+	eachLevel(s, func(l *analytics.Labels, level analytics.Level) {
 		ch <- &levelMetric{*l, float64(level)}
 	})
 }
@@ -415,7 +268,7 @@ func (c histogramCollector) Collect(ch chan<- prometheus.Metric) {
 // not do together.
 type histogramMetric struct {
 	desc    *prometheus.Desc
-	labels  labelSet
+	labels  analytics.Labels
 	h       *analytics.Histogram
 	created time.Time
 }

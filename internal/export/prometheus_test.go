@@ -155,13 +155,13 @@ func TestMetricsStreamEqualsGather(t *testing.T) {
 	for _, format := range []expfmt.Format{expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1} {
 		var got, want bytes.Buffer
 		encoder := expfmt.NewEncoder(&want, format)
-		for _, f := range histogramFamilies {
+		for _, f := range analytics.Families {
 			var p projection
 			var all []*dto.Metric
-			f.each(e.Snapshot(), func(l *labelSet, h *analytics.Histogram, created time.Time) {
+			f.EachOf(e.Snapshot(), func(l *analytics.Labels, h *analytics.Histogram, created time.Time) {
 				all = append(all, proto.Clone(p.fill(l, h, created)).(*dto.Metric))
 			})
-			if err := encoder.Encode(f.message(all...)); err != nil {
+			if err := encoder.Encode(message(&f, all...)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -207,7 +207,7 @@ func TestNativeEqualsClientGolang(t *testing.T) {
 		t.Fatal(err)
 	}
 	var p projection
-	got := p.fill(&labelSet{}, &h, time.Unix(0, 0))
+	got := p.fill(&analytics.Labels{}, &h, time.Unix(0, 0))
 	got.Histogram.CreatedTimestamp, want.Histogram.CreatedTimestamp = nil, nil
 	if math.Abs(got.Histogram.GetSampleSum()-want.Histogram.GetSampleSum()) > 1e-6*want.Histogram.GetSampleSum() {
 		t.Errorf("sum %v, want %v", got.Histogram.GetSampleSum(), want.Histogram.GetSampleSum())
@@ -230,9 +230,9 @@ func TestProjectionReuse(t *testing.T) {
 		for range r.IntN(200) {
 			h.Add(int64(math.Exp(r.Float64() * 30)))
 		}
-		var l labelSet
+		var l analytics.Labels
 		for k := range r.IntN(5) {
-			l.add(fmt.Sprintf("l%d", k), fmt.Sprint(r.IntN(100)))
+			l.Add(fmt.Sprintf("l%d", k), fmt.Sprint(r.IntN(100)))
 		}
 		var fresh projection
 		if got, want := reused.fill(&l, &h, time.Unix(int64(i), 5)), fresh.fill(&l, &h, time.Unix(int64(i), 5)); !proto.Equal(got, want) {
@@ -293,7 +293,7 @@ func largeEngine(c *clock) *analytics.Engine {
 	r := rand.New(rand.NewPCG(5, 6))
 	for i := range 2000 {
 		ex := exchange()
-		ex.Route = fmt.Sprintf("/api/v1/things/%d/{id}", i)
+		ex.Name = fmt.Sprintf("/api/v1/things/%d/{id}", i)
 		for range 500 {
 			ex.Read = ex.Arrived + int64(math.Exp(r.NormFloat64()*.8+10))
 			ex.Responded = ex.Read + int64(math.Exp(r.NormFloat64()*.8+14))

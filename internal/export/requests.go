@@ -91,11 +91,11 @@ func parseKinds(lists []string) (kinds []analytics.RequestKind, err error) {
 
 // Match reports whether the query chooses ex.
 func (q *RequestsQuery) Match(ex *wire.Exchange) bool {
-	if len(q.Routes) > 0 && !slices.Contains(q.Routes, ex.Route) {
+	if len(q.Routes) > 0 && !slices.Contains(q.Routes, ex.Name) {
 		return false
 	}
 	if len(q.Methods) > 0 && !slices.ContainsFunc(q.Methods, func(m string) bool {
-		return strings.EqualFold(m, ex.Method) || m == string(ex.MethodOriginal)
+		return strings.EqualFold(m, ex.Verb) || m == string(ex.MethodOriginal)
 	}) {
 		return false
 	}

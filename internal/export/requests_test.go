@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -21,7 +22,10 @@ func filledRequests(t testing.TB) *RequestsHandler {
 	seq := uint32(0)
 	add := func(ex *wire.Exchange, status uint16, errorType string, ms int64) {
 		seq++
-		ex.Seq, ex.Status, ex.ErrorType = seq, status, errorType
+		ex.Seq, ex.Outcome = seq, perfhttp.Answered(ex.Role, status)
+		if errorType == "aborted" {
+			ex.Outcome = perfhttp.CutOff(wire.ClassAborted, status)
+		}
 		ex.Finished = ex.Arrived + ms*1_000_000
 		ex.ForwardedFor, ex.RequestID = []byte("203.0.113.7"), []byte(fmt.Sprintf("req-%d", seq))
 		var h analytics.Handle
@@ -38,7 +42,7 @@ func filledRequests(t testing.TB) *RequestsHandler {
 		}
 	}
 	other := exchange()
-	other.Service, other.Method, other.MethodOriginal, other.Route = "other", "_OTHER", []byte("PURGE"), "/cache"
+	other.Service, other.Verb, other.MethodOriginal, other.Name = "other", "_OTHER", []byte("PURGE"), "/cache"
 	add(other, 0, "aborted", 1)
 	return NewRequestsHandler(source)
 }
@@ -139,7 +143,7 @@ func BenchmarkRequests(b *testing.B) {
 	source := analytics.NewRequests(analytics.RequestsOptions{Now: func() int64 { return 2_000_000_000 }})
 	for i := range 20_000 {
 		ex := exchange()
-		ex.Seq, ex.Status, ex.Route = uint32(i), []uint16{200, 404, 500}[i%3], fmt.Sprintf("/%d", i%300)
+		ex.Seq, ex.Outcome, ex.Name = uint32(i), perfhttp.Answered(ex.Role, []uint16{200, 404, 500}[i%3]), fmt.Sprintf("/%d", i%300)
 		var h analytics.Handle
 		engine.AddTo(&h, ex)
 		if p := source.Pick(&h, ex); p.Any() {

@@ -127,9 +127,9 @@ func writeMetrics(w io.Writer, format expfmt.Format, families []*dto.MetricFamil
 		write = writeProto
 	}
 	var p projection
-	for _, f := range histogramFamilies {
+	for _, f := range analytics.Families {
 		if err := write(w, format, f, s, &p); err != nil {
-			return fmt.Errorf("encoding %s: %w", f.name, err)
+			return fmt.Errorf("encoding %s: %w", f.Name, err)
 		}
 	}
 	if err := writeLevels(w, format, s, &p); err != nil {
@@ -141,8 +141,8 @@ func writeMetrics(w io.Writer, format expfmt.Format, families []*dto.MetricFamil
 	return nil
 }
 
-func (f *histogramFamily) message(metrics ...*dto.Metric) *dto.MetricFamily {
-	return &dto.MetricFamily{Name: &f.name, Help: &f.help, Type: dto.MetricType_HISTOGRAM.Enum(), Metric: metrics}
+func message(f *analytics.Family, metrics ...*dto.Metric) *dto.MetricFamily {
+	return &dto.MetricFamily{Name: &f.Name, Help: &f.Help, Type: dto.MetricType_HISTOGRAM.Enum(), Metric: metrics}
 }
 
 // flushBytes is how much text is collected before it is written.
@@ -151,17 +151,17 @@ const flushBytes = 32 << 10
 // writeText writes the family in Prometheus' text format or in OpenMetrics', which differ in how floats look. It writes
 // what expfmt would (the tests compare), at a thirtieth of the time: names and labels of a series are laid out once, not
 // once for each of its two dozen lines.
-func writeText(w io.Writer, format expfmt.Format, f histogramFamily, s *analytics.Snapshot, p *projection) (err error) {
+func writeText(w io.Writer, format expfmt.Format, f analytics.Family, s *analytics.Snapshot, p *projection) (err error) {
 	t := textSeries{openMetrics: format.FormatType() == expfmt.TypeOpenMetrics}
 	var out []byte
-	f.each(s, func(l *labelSet, h *analytics.Histogram, _ time.Time) {
+	f.EachOf(s, func(l *analytics.Labels, h *analytics.Histogram, _ time.Time) {
 		if err != nil {
 			return
 		}
 		if out == nil {
-			out = fmt.Appendf(nil, "# HELP %s %s\n# TYPE %s histogram\n", f.name, f.help, f.name)
+			out = fmt.Appendf(nil, "# HELP %s %s\n# TYPE %s histogram\n", f.Name, f.Help, f.Name)
 		}
-		out = t.append(out, f.name, l, h)
+		out = t.append(out, f.Name, l, h)
 		if len(out) >= flushBytes {
 			_, err = w.Write(out)
 			out = out[:0]
@@ -177,9 +177,9 @@ func writeText(w io.Writer, format expfmt.Format, f histogramFamily, s *analytic
 const metricField = 4
 
 // writeProto writes the family of histograms as one message.
-func writeProto(w io.Writer, _ expfmt.Format, f histogramFamily, s *analytics.Snapshot, p *projection) error {
-	return writeProtoFamily(w, f.message(), func(yield func(*dto.Metric)) {
-		f.each(s, func(l *labelSet, h *analytics.Histogram, created time.Time) { yield(p.fill(l, h, created)) })
+func writeProto(w io.Writer, _ expfmt.Format, f analytics.Family, s *analytics.Snapshot, p *projection) error {
+	return writeProtoFamily(w, message(&f), func(yield func(*dto.Metric)) {
+		f.EachOf(s, func(l *analytics.Labels, h *analytics.Histogram, created time.Time) { yield(p.fill(l, h, created)) })
 	})
 }
 

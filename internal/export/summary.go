@@ -157,22 +157,22 @@ func windowParameter() Parameter {
 }
 
 // endpointOrders are the values of the parameter sort: by what endpoints can be ordered, the largest first.
-var endpointOrders = map[string]func(e *analytics.EndpointWindow) float64{
-	"throughput":    func(e *analytics.EndpointWindow) float64 { return float64(e.Exchanges) },
-	"time":          func(e *analytics.EndpointWindow) float64 { return float64(e.DurationNS) },
-	"failures":      func(e *analytics.EndpointWindow) float64 { return float64(e.Failures) },
-	"error_rate":    func(e *analytics.EndpointWindow) float64 { return e.ErrorRate() },
-	"average":       func(e *analytics.EndpointWindow) float64 { return e.MeanDuration() },
-	"p50":           func(e *analytics.EndpointWindow) float64 { return e.P50 },
-	"p95":           func(e *analytics.EndpointWindow) float64 { return e.P95 },
-	"p99":           func(e *analytics.EndpointWindow) float64 { return e.P99 },
-	"response_size": func(e *analytics.EndpointWindow) float64 { return e.MeanResponseSize() },
+var endpointOrders = map[string]func(e *analytics.EntryWindow) float64{
+	"throughput":    func(e *analytics.EntryWindow) float64 { return float64(e.Exchanges) },
+	"time":          func(e *analytics.EntryWindow) float64 { return float64(e.DurationNS) },
+	"failures":      func(e *analytics.EntryWindow) float64 { return float64(e.Failures) },
+	"error_rate":    func(e *analytics.EntryWindow) float64 { return e.ErrorRate() },
+	"average":       func(e *analytics.EntryWindow) float64 { return e.MeanDuration() },
+	"p50":           func(e *analytics.EntryWindow) float64 { return e.P50 },
+	"p95":           func(e *analytics.EntryWindow) float64 { return e.P95 },
+	"p99":           func(e *analytics.EntryWindow) float64 { return e.P99 },
+	"response_size": func(e *analytics.EntryWindow) float64 { return e.MeanResponseSize() },
 	"level":         worstLevel,
 	"name":          nil, // the order that they are in
 }
 
 // worstLevel is that of response times and errors: a low throughput is nobody's fault.
-func worstLevel(e *analytics.EndpointWindow) float64 {
+func worstLevel(e *analytics.EntryWindow) float64 {
 	worst := math.NaN()
 	for _, a := range []analytics.Aspect{analytics.ResponseTime, analytics.ErrorRate} {
 		if l := e.Levels[a]; l.Known {
@@ -359,7 +359,7 @@ func (o *PerformanceOptions) servicesOf(w *analytics.Window, active map[string]i
 func (o *PerformanceOptions) endpointsOf(w *analytics.Window, sort string, limit int, only string) []endpointJSON {
 	type row struct {
 		by float64
-		e  *analytics.EndpointWindow
+		e  *analytics.EntryWindow
 	}
 	order := endpointOrders[sort]
 	rows := make([]row, 0, len(w.Endpoints))
@@ -383,10 +383,10 @@ func (o *PerformanceOptions) endpointsOf(w *analytics.Window, sort string, limit
 	return all
 }
 
-func (o *PerformanceOptions) endpoint(e *analytics.EndpointWindow, seconds float64) endpointJSON {
+func (o *PerformanceOptions) endpoint(e *analytics.EntryWindow, seconds float64) endpointJSON {
 	valid := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 	return endpointJSON{
-		Service: valid(e.Service), Namespace: valid(e.Namespace), Method: valid(e.Method), Route: valid(e.Route), RouteSource: e.RouteSource.String(),
+		Service: valid(e.Service), Namespace: valid(e.Namespace), Method: valid(e.Verb), Route: valid(e.Name), RouteSource: e.RouteSource.String(),
 		statistics:      statisticsOf(&e.Stats, seconds),
 		InFlightMean:    rounded(e.InFlight(seconds)),
 		RequestSizeMean: rounded(e.MeanRequestSize()), ResponseSizeMean: rounded(e.MeanResponseSize()),

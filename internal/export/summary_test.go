@@ -21,16 +21,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // load adds n exchanges of the milliseconds.
 func load(e *analytics.Engine, n int, service, route string, ms float64, status uint16) {
 	ex := exchange()
-	ex.Service, ex.Route, ex.Status = service, route, status
-	if status >= 500 {
-		ex.ErrorType = fmt.Sprint(status)
-	}
+	ex.Service, ex.Name, ex.Outcome = service, route, perfhttp.Answered(ex.Role, status)
 	ex.Read, ex.Responded, ex.Finished = ex.Arrived, ex.Arrived+int64(ms*1e6), ex.Arrived+int64(ms*1e6)
 	for range n {
 		e.Add(ex)
@@ -496,7 +494,7 @@ func largeWindows(tb testing.TB) (*analytics.Engine, *clock) {
 	var all [2000]*wire.Exchange
 	for i := range all {
 		all[i] = exchange()
-		all[i].Service, all[i].Route = fmt.Sprintf("service-%d", i%10), fmt.Sprintf("/api/v1/things/%d/{id}", i)
+		all[i].Service, all[i].Name = fmt.Sprintf("service-%d", i%10), fmt.Sprintf("/api/v1/things/%d/{id}", i)
 	}
 	for range 390 {
 		for _, ex := range all {

@@ -18,7 +18,7 @@ type textSeries struct {
 }
 
 // append appends all lines of a series.
-func (t *textSeries) append(dst []byte, name string, l *labelSet, h *analytics.Histogram) []byte {
+func (t *textSeries) append(dst []byte, name string, l *analytics.Labels, h *analytics.Histogram) []byte {
 	t.setLabels(l)
 	t.setLimits(h.Bounds())
 	t.counts = h.Cumulative(t.counts[:0])
@@ -60,14 +60,14 @@ func (t *textSeries) appendFloat(dst []byte, v float64) []byte {
 	return dst
 }
 
-func (t *textSeries) setLabels(l *labelSet) {
+func (t *textSeries) setLabels(l *analytics.Labels) {
 	t.labels = t.labels[:0]
-	for i, pair := range l.all() {
+	for i, pair := range l.All() {
 		if i > 0 {
 			t.labels = append(t.labels, ',')
 		}
-		t.labels = append(append(t.labels, pair.name...), `="`...)
-		t.labels = append(appendEscaped(t.labels, pair.value), '"')
+		t.labels = append(append(t.labels, pair.Name...), `="`...)
+		t.labels = append(appendEscaped(t.labels, pair.Value), '"')
 	}
 }
 

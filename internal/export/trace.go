@@ -115,13 +115,13 @@ func matchName(glob, name string) bool {
 func matchStatus(s string, ex *wire.Exchange) bool {
 	switch {
 	case s == "error":
-		return ex.ErrorType != "" || ex.Status >= 400
+		return ex.ErrorType != "" || ex.Code >= 400
 	case s == ex.ErrorType:
 		return true
 	case len(s) == 3 && s[1:] == "xx":
-		return ex.Status/100 == uint16(s[0]-'0')
+		return ex.Code/100 == uint16(s[0]-'0')
 	case len(s) == 3:
-		return ex.Status == uint16(s[0]-'0')*100+uint16(s[1]-'0')*10+uint16(s[2]-'0')
+		return ex.Code == uint16(s[0]-'0')*100+uint16(s[1]-'0')*10+uint16(s[2]-'0')
 	}
 	return false
 }

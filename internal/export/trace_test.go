@@ -18,12 +18,13 @@ import (
 	"testing"
 	"time"
 
+	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
 func TestFilter(t *testing.T) {
 	ok, failed, client := exchange(), exchange(), clientExchange()
-	failed.Status, failed.ErrorType, failed.Finished = 0, "aborted", 0
+	failed.Outcome, failed.Finished = perfhttp.CutOff(wire.ClassAborted, 0), 0
 	for _, c := range []struct {
 		filter             Filter
 		ok, failed, client bool

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/perfagent/perfagent/internal/analytics"
 )
 
 // HostStats is what the host and its TCP connections suffer from, counted since the agent's start. What could not be
@@ -81,7 +83,7 @@ func (c agentCollector) collectWitness(ch chan<- prometheus.Metric) {
 	for _, d := range s.Disks {
 		m.histogram("perfagent_host_block_io_latency_seconds",
 			"Time that requests of block devices took, from their making to their end.", &d.Latency,
-			label{"device", d.Device}, label{"operation", d.Operation})
+			label("device", d.Device), label("operation", d.Operation))
 	}
 	for _, e := range s.Services {
 		m.service(&e, &s.Unseen)
@@ -91,7 +93,7 @@ func (c agentCollector) collectWitness(ch chan<- prometheus.Metric) {
 		m.lost(&s.Lost)
 	}
 	for _, p := range s.Ports {
-		port := label{"server_port", strconv.Itoa(int(p.Port))}
+		port := label("server_port", strconv.Itoa(int(p.Port)))
 		m.gauge("perfagent_tcp_listen_backlog", "Connections that wait for the server to accept them.", p.Backlog, port)
 		m.gauge("perfagent_tcp_listen_backlog_max", "Connections that may wait for the server to accept them.", p.BacklogMax, port)
 		m.counter("perfagent_tcp_listen_drops_total",
@@ -102,12 +104,14 @@ func (c agentCollector) collectWitness(ch chan<- prometheus.Metric) {
 	}
 }
 
+func label(name, value string) analytics.Label { return analytics.Label{Name: name, Value: value} }
+
 // witnessMetrics sends constant metrics. Labels without a value are left out, as everywhere.
 type witnessMetrics struct{ ch chan<- prometheus.Metric }
 
 func (m witnessMetrics) service(e *ServiceStats, unseen *Unseen) {
-	who := []label{{"service_name", e.Service}, {"service_namespace", e.Namespace}}
-	with := func(more label) []label { return append(who[:len(who):len(who)], more) }
+	who := []analytics.Label{label("service_name", e.Service), label("service_namespace", e.Namespace)}
+	with := func(more analytics.Label) []analytics.Label { return append(who[:len(who):len(who)], more) }
 	m.histogram("perfagent_tcp_rtt_seconds",
 		"TCP's smoothed round trip time: a sample when a connection ends, and every few seconds while it is in use.", &e.RTT, who...)
 	m.histogram("perfagent_tcp_connect_duration_seconds", "Time from connect to the end of the handshake.", &e.Connect, who...)
@@ -118,10 +122,10 @@ func (m witnessMetrics) service(e *ServiceStats, unseen *Unseen) {
 		m.counter("perfagent_tcp_retransmits_total", "TCP segments sent again.", e.TCP.Retransmits, who...)
 	}
 	if !unseen.ResetsSent {
-		m.counter(tcpResets, tcpResetsHelp, e.TCP.ResetsSent, with(label{"direction", "sent"})...)
+		m.counter(tcpResets, tcpResetsHelp, e.TCP.ResetsSent, with(label("direction", "sent"))...)
 	}
 	if !unseen.ResetsReceived {
-		m.counter(tcpResets, tcpResetsHelp, e.TCP.ResetsReceived, with(label{"direction", "received"})...)
+		m.counter(tcpResets, tcpResetsHelp, e.TCP.ResetsReceived, with(label("direction", "received"))...)
 	}
 	if !unseen.Stalls {
 		m.gauge("perfagent_tcp_stalled_connections", "Connections with data that the peer's window keeps back.", e.Stalled, who...)
@@ -148,7 +152,7 @@ func (m witnessMetrics) unattributed(e *TCPEvents, unseen *Unseen) {
 			continue
 		}
 		m.counter("perfagent_tcp_unattributed_events_total", "TCP events of the host whose process is not known.", row.n,
-			label{"event", row.event})
+			label("event", row.event))
 	}
 }
 
@@ -159,22 +163,22 @@ func (m witnessMetrics) lost(l *HostLost) {
 	}{{"processes_full", l.Processes}, {"connects_full", l.Connects}, {"disks_full", l.Disks}} {
 		m.counter("perfagent_host_events_lost_total",
 			"Events that found no room in the kernel side's tables: of processes they count as unattributed.", row.n,
-			label{"reason", row.reason})
+			label("reason", row.reason))
 	}
 }
 
-func (m witnessMetrics) gauge(name, help string, v uint64, labels ...label) {
+func (m witnessMetrics) gauge(name, help string, v uint64, labels ...analytics.Label) {
 	desc, values := describeLabels(name, help, labels)
 	m.ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(v), values...)
 }
 
-func (m witnessMetrics) counter(name, help string, v uint64, labels ...label) {
+func (m witnessMetrics) counter(name, help string, v uint64, labels ...analytics.Label) {
 	desc, values := describeLabels(name, help, labels)
 	m.ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), values...)
 }
 
 // histogram sends a distribution that has counts.
-func (m witnessMetrics) histogram(name, help string, l *Latency, labels ...label) {
+func (m witnessMetrics) histogram(name, help string, l *Latency, labels ...analytics.Label) {
 	buckets := make(map[float64]uint64, len(l.Bounds))
 	var count uint64
 	for i, n := range l.Buckets {
@@ -190,11 +194,11 @@ func (m witnessMetrics) histogram(name, help string, l *Latency, labels ...label
 	m.ch <- prometheus.MustNewConstHistogram(desc, count, l.Sum, buckets, values...)
 }
 
-func describeLabels(name, help string, labels []label) (*prometheus.Desc, []string) {
+func describeLabels(name, help string, labels []analytics.Label) (*prometheus.Desc, []string) {
 	var names, values []string
 	for _, l := range labels {
-		if l.value != "" {
-			names, values = append(names, l.name), append(values, l.value)
+		if l.Value != "" {
+			names, values = append(names, l.Name), append(values, l.Value)
 		}
 	}
 	return describe(name, help, names...), validLabels(values)

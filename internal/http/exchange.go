@@ -4,12 +4,6 @@ import (
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
-// The values of wire.Exchange.ErrorType that are not a status.
-const (
-	errorAborted = "aborted"
-	errorTimeout = "timeout"
-)
-
 // Decoder turns the kernel side's records into exchanges. The zero value is ready; it is used by one goroutine at a
 // time.
 type Decoder struct {
@@ -33,7 +27,7 @@ func (d *Decoder) Exchange(rec *wire.Record, ex *wire.Exchange) (final bool, err
 		return final, err
 	}
 	*ex = wire.Exchange{
-		Conn: rec.Conn, Seq: rec.Seq, PID: rec.PID, Role: rec.Role, Flags: rec.Flags, Comm: rec.Comm,
+		ID: wire.ID{Conn: rec.Conn, Seq: rec.Seq}, PID: rec.PID, Role: rec.Role, Flags: rec.Flags, Comm: rec.Comm,
 		Local: rec.Local(), Remote: rec.Remote(),
 		Arrived: rec.Arrived, Read: rec.Read, Responded: rec.Responded, Finished: rec.Finished,
 	}
@@ -48,7 +42,7 @@ func (d *Decoder) respond(rec *wire.Record, ex *wire.Exchange, final bool) (bool
 	if rec.Flags&wire.FlagFramed != 0 {
 		return framed(rec, ex)
 	}
-	ex.Status, ex.ErrorType, ex.ResponseSize = 0, "", -1
+	ex.Outcome, ex.ResponseSize = wire.Outcome{}, -1
 	heads, err := finalHead(rec.Response, &d.response)
 	if err != nil {
 		return final, err
@@ -65,15 +59,14 @@ func framed(rec *wire.Record, ex *wire.Exchange) (final bool, err error) {
 	if len(b) < len("HTTP/1.1 200") || !isDigit(b[9]) || !isDigit(b[10]) || !isDigit(b[11]) {
 		return true, ErrMalformed
 	}
-	ex.Status = uint16(b[9]-'0')*100 + uint16(b[10]-'0')*10 + uint16(b[11]-'0')
+	ex.Outcome = Answered(ex.Role, uint16(b[9]-'0')*100+uint16(b[10]-'0')*10+uint16(b[11]-'0'))
 	ex.ResponseSize = max(int64(rec.ResponseBytes)-int64(rec.ResponseHead), 0)
-	ex.ErrorType = statusError(ex.Role, ex.Status)
 	return true, nil
 }
 
 // describe copies what the request says into ex.
 func describe(r *Request, ex *wire.Exchange) {
-	ex.Protocol, ex.Method = r.Proto, r.Method
+	ex.Protocol, ex.Verb = r.Proto, r.Method
 	if r.Method == methodOther {
 		ex.MethodOriginal = r.MethodOriginal
 	}
@@ -112,14 +105,14 @@ func unanswered(rec *wire.Record, ex *wire.Exchange, final bool) (bool, error) {
 	ex.Responded = 0
 	switch {
 	case rec.Flags&wire.FlagTimeout != 0:
-		ex.ErrorType = errorTimeout
+		ex.Outcome = CutOff(wire.ClassTimeout, 0)
 	case !final: // a swept copy of an exchange that still waits
 	case rec.ResponseBytes > uint64(len(rec.Response)) && rec.Flags&wire.FlagUnreadable != 0:
 		return final, ErrUnreadable
 	case rec.ResponseBytes > uint64(len(rec.Response)): // a status was sent, behind what was captured
 		return final, ErrStatusCut
 	case rec.Flags&wire.FlagClosed != 0 || len(rec.Response) == 0:
-		ex.ErrorType = errorAborted
+		ex.Outcome = CutOff(wire.ClassAborted, 0)
 	default:
 		return final, ErrStatusCut
 	}
@@ -129,8 +122,7 @@ func unanswered(rec *wire.Record, ex *wire.Exchange, final bool) (bool, error) {
 // answered completes an exchange whose final status is known; before is the length of the interim heads.
 func (d *Decoder) answered(rec *wire.Record, ex *wire.Exchange, before int, final bool) bool {
 	r := &d.response
-	ex.Status = r.Status
-	end := endOf(ex.Method, r.Status, &r.Framing)
+	end := endOf(ex.Verb, r.Status, &r.Framing)
 	head := 0
 	if r.Complete {
 		head = before + r.HeadLen
@@ -146,11 +138,11 @@ func (d *Decoder) answered(rec *wire.Record, ex *wire.Exchange, before int, fina
 	whole := complete(rec, r, end, head)
 	switch {
 	case rec.Flags&wire.FlagTimeout != 0:
-		ex.ErrorType = errorTimeout
+		ex.Outcome = CutOff(wire.ClassTimeout, r.Status)
 	case rec.Flags&wire.FlagCut != 0 || rec.Flags&wire.FlagClosed != 0 && whole == no:
-		ex.ErrorType = errorAborted
+		ex.Outcome = CutOff(wire.ClassAborted, r.Status)
 	default:
-		ex.ErrorType = statusError(rec.Role, r.Status)
+		ex.Outcome = Answered(rec.Role, r.Status)
 	}
 	return final || whole == yes
 }
@@ -256,21 +248,3 @@ func chunkedComplete(rec *wire.Record, head int) answer {
 	}
 	return maybe
 }
-
-// statusError returns the status as text where it is an error: 5xx, and 4xx for the client, which caused it
-// (OpenTelemetry's rule for error.type).
-func statusError(role wire.Role, status uint16) string {
-	if status >= 500 || status >= 400 && role == wire.RoleClient {
-		return statusTexts[(int(status)-400)*3:][:3]
-	}
-	return ""
-}
-
-// statusTexts holds "400401402…999", so that a status becomes text without allocation.
-var statusTexts = func() string {
-	b := make([]byte, 0, 600*3)
-	for s := 400; s < 1000; s++ {
-		b = append(b, byte('0'+s/100), byte('0'+s/10%10), byte('0'+s%10))
-	}
-	return string(b)
-}()

@@ -81,7 +81,7 @@ func TestExchange(t *testing.T) {
 		}
 		var ex wire.Exchange
 		final, err := d.Exchange(&rec, &ex)
-		got := fmt.Sprint(ex.Status, " ", ex.ErrorType, " ", ex.RequestSize, " ", ex.ResponseSize, " ", final)
+		got := fmt.Sprint(ex.Code, " ", ex.ErrorType, " ", ex.RequestSize, " ", ex.ResponseSize, " ", final)
 		if err != nil || got != tt.want {
 			t.Errorf("%s: got %q, %v; want %q", tt.name, got, err, tt.want)
 		}

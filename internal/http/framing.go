@@ -413,11 +413,11 @@ func (s *Streams) answer(st *stream, status uint16) (method string) {
 		return methodOther
 	}
 	s.understand(st, p)
-	p.ex.Status, p.ex.Responded, p.ex.ResponseSize = status, d.begunAt, 0
+	p.ex.Code, p.ex.Responded, p.ex.ResponseSize = status, d.begunAt, 0
 	if st.role == wire.RoleClient && d.begunArrived != 0 {
 		p.ex.Responded = d.begunArrived
 	}
-	return p.ex.Method
+	return p.ex.Verb
 }
 
 // responseGap passes over bytes that were not captured.
@@ -466,7 +466,7 @@ func (s *Streams) partialStatus(st *stream, d *direction) bool {
 	method := s.answer(st, s.response.Status)
 	if p := d.owner; p != nil {
 		p.fixed, p.ex.ResponseSize = true, -1
-		switch endOf(method, p.ex.Status, &s.response.Framing) {
+		switch endOf(method, p.ex.Code, &s.response.Framing) {
 		case endLength:
 			p.ex.ResponseSize = length
 		case endNone, endTunnel:
@@ -528,7 +528,7 @@ func (s *Streams) finish(st *stream, at int64) {
 		s.lose(p.loss, 1)
 	default:
 		p.ex.Finished = at
-		p.ex.ErrorType = statusError(st.role, p.ex.Status)
+		p.ex.Outcome = Answered(st.role, p.ex.Code)
 		if r := &st.requests; r.owner == p && (r.state == dirLength || r.state == dirChunked) {
 			p.answered = true // its size is known once all of it was seen
 			return
@@ -550,7 +550,7 @@ func (s *Streams) abort(st *stream, at int64) {
 	case p.loss != (wire.Loss{}):
 		s.lose(p.loss, 1)
 	default:
-		p.ex.Finished, p.ex.ErrorType = at, errorAborted
+		p.ex.Finished, p.ex.Outcome = at, CutOff(wire.ClassAborted, p.ex.Code)
 		p.ex.Flags |= wire.FlagClosed
 		s.report(p)
 	}
@@ -568,9 +568,9 @@ func (s *Streams) begin(st *stream, f *wire.Fragment) *pending {
 	}
 	p.seen = f.At
 	p.ex = wire.Exchange{
-		Conn: st.conn, Seq: st.base + st.count, PID: f.PID, Role: st.role, Comm: f.Comm, Local: st.local, Remote: st.remote,
+		ID: wire.ID{Conn: st.conn, Seq: st.base + st.count}, PID: f.PID, Role: st.role, Comm: f.Comm, Local: st.local, Remote: st.remote,
 		Flags:       f.Flags & (wire.FlagUnix | wire.FlagOlder),
-		RequestSize: -1, ResponseSize: -1, Method: methodOther, Protocol: proto11,
+		RequestSize: -1, ResponseSize: -1, Operation: wire.Operation{Verb: methodOther}, Protocol: proto11,
 	}
 	if st.role == wire.RoleClient {
 		p.ex.Arrived = f.At

@@ -280,13 +280,13 @@ func (s *Streams) sweep(st *stream, now int64, deadline time.Duration) {
 		if p.reported || now-p.seen < int64(deadline) {
 			continue
 		}
-		s.unanswered(st, p, errorTimeout, now)
+		s.unanswered(st, p, wire.ClassTimeout, now)
 		p.reported = true
 	}
 }
 
 // unanswered reports a request without response, or counts it where it may well have had one.
-func (s *Streams) unanswered(st *stream, p *pending, errorType string, now int64) {
+func (s *Streams) unanswered(st *stream, p *pending, class wire.Class, now int64) {
 	if p.reported {
 		return
 	}
@@ -302,8 +302,8 @@ func (s *Streams) unanswered(st *stream, p *pending, errorType string, now int64
 	case st.unsure:
 		s.lose(wire.LostDesync, 1)
 	default:
-		p.ex.Finished, p.ex.ErrorType = now, errorType
-		if errorType == errorTimeout {
+		p.ex.Finished, p.ex.Outcome = now, CutOff(class, p.ex.Code)
+		if class == wire.ClassTimeout {
 			p.ex.Flags |= wire.FlagTimeout
 		} else {
 			p.ex.Flags |= wire.FlagClosed
@@ -329,7 +329,7 @@ func (s *Streams) close(st *stream, at int64) {
 		}
 	}
 	for _, p := range st.waiting() {
-		s.unanswered(st, p, errorAborted, at)
+		s.unanswered(st, p, wire.ClassAborted, at)
 	}
 	s.forget(st)
 }

@@ -38,7 +38,7 @@ func newTape(opts StreamOptions) *tape {
 
 func (t *tape) note(ex *wire.Exchange) {
 	t.last = *ex.Clone()
-	t.out = append(t.out, fmt.Sprintf("%d %s %s %d %s %d %d", ex.Seq, ex.Method, ex.Path, ex.Status, ex.ErrorType, ex.RequestSize, ex.ResponseSize))
+	t.out = append(t.out, fmt.Sprintf("%d %s %s %d %s %d %d", ex.Seq, ex.Verb, ex.Path, ex.Code, ex.ErrorType, ex.RequestSize, ex.ResponseSize))
 }
 
 func (t *tape) send(flags wire.Flags, data string, uncaptured uint64) {
@@ -563,7 +563,7 @@ func FuzzStream(f *testing.F) {
 		s := NewStreams(StreamOptions{MaxStreams: 3, MaxBytes: bound, Lost: func(_ wire.Loss, n int) { lost += uint64(n) }})
 		emit := func(ex *wire.Exchange) {
 			emitted++
-			if ex.RequestSize < -1 || ex.ResponseSize < -1 || ex.Method == "" || ex.Finished == 0 || ex.Status == 0 && ex.ErrorType == "" {
+			if ex.RequestSize < -1 || ex.ResponseSize < -1 || ex.Verb == "" || ex.Finished == 0 || ex.Code == 0 && ex.ErrorType == "" {
 				t.Fatalf("%+v", ex)
 			}
 		}

@@ -106,8 +106,8 @@ type exported struct{ metrics, labels map[string]bool }
 func agentMetrics(t *testing.T) exported {
 	t.Helper()
 	engine := analytics.NewEngine(analytics.Options{})
-	server := wire.Exchange{Role: wire.RoleServer, Protocol: "http/1.1", Method: "GET", Route: "/", Service: "s", Namespace: "n",
-		Arrived: 1, Read: 2, Responded: 3, Finished: 4, RequestSize: 1, ResponseSize: 1, ErrorType: "500", Status: 500}
+	server := wire.Exchange{Role: wire.RoleServer, Protocol: "http/1.1", Operation: wire.Operation{Verb: "GET", Name: "/"}, Service: "s", Namespace: "n",
+		Arrived: 1, Read: 2, Responded: 3, Finished: 4, RequestSize: 1, ResponseSize: 1, Outcome: wire.Outcome{Code: 500, Class: wire.ClassServerFault, ErrorType: "500"}}
 	client := server
 	client.Role, client.Host = wire.RoleClient, []byte("h.example:80")
 	client.Remote = netip.MustParseAddrPort("192.0.2.1:80")
