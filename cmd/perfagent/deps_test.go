@@ -23,8 +23,9 @@ var layers = map[string][]string{
 	"internal/http":      {"internal/wire"},
 	"internal/host":      {"internal/wire"},
 	"internal/analytics": {"internal/wire", "internal/probes", "internal/http", "internal/host"},
-	"internal/export":    {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics"},
-	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics", "internal/export"},
+	"internal/trace":     {"internal/wire"},
+	"internal/export":    {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics", "internal/trace"},
+	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics", "internal/trace", "internal/export"},
 }
 
 // homes names the one package for each heavy module.
@@ -40,7 +41,7 @@ var homes = map[string]string{
 
 // standardOnly are packages that import the standard library, this module, and the modules that have their home there
 // alone, so that they build and test anywhere.
-var standardOnly = []string{"internal/wire", "internal/http", "internal/host", "internal/analytics"}
+var standardOnly = []string{"internal/wire", "internal/http", "internal/host", "internal/analytics", "internal/trace"}
 
 // Shows that every package keeps to the import rule, from the import lines of its sources for every platform. Tests
 // and the programs below test/ may import what they need.

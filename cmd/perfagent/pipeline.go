@@ -17,6 +17,7 @@ import (
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/probes"
+	"github.com/perfagent/perfagent/internal/trace"
 )
 
 func init() {
@@ -31,7 +32,7 @@ type agent struct {
 	probe  *probes.Probe
 	worker *worker
 	engine *analytics.Engine
-	hub    *export.TraceHub
+	hub    *trace.Hub
 	gate   *export.Gate            // before everything that is served
 	host   atomic.Pointer[witness] // nil where nothing of the host is watched
 	server *export.Server          // nil without listen addresses
@@ -55,7 +56,7 @@ type agent struct {
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ pipeline, err error) {
-	a := &agent{log: log, failed: make(chan error, 1), hub: new(export.TraceHub), gate: export.NewGate()}
+	a := &agent{log: log, failed: make(chan error, 1), hub: new(trace.Hub), gate: export.NewGate()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.release())

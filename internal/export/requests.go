@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -26,10 +27,10 @@ const (
 
 // RequestsQuery chooses kept exchanges, as query parameters of GET /requests. The zero value chooses all.
 type RequestsQuery struct {
-	Filter           // service and status (repeatable), slower
-	Routes  []string // route: exactly this http_route; repeatable
-	Methods []string // method, repeatable
-	Role    string   // role: server, client; "": both
+	trace.Filter          // service and status (repeatable), slower
+	Routes       []string // route: exactly this http_route; repeatable
+	Methods      []string // method, repeatable
+	Role         string   // role: server, client; "": both
 	// Kinds are the kinds to show (kind; repeatable, or separated by commas); empty: all.
 	Kinds []analytics.RequestKind
 	// Limit is the most exchanges of each kind; 0: 50.
@@ -53,7 +54,7 @@ func ParseRequestsQuery(v url.Values) (q RequestsQuery, err error) {
 		case "method":
 			q.Methods = values
 		case "status":
-			q.Status = SplitStatus(values)
+			q.Status = trace.SplitStatus(values)
 		case "slower":
 			q.Slower, err = time.ParseDuration(value)
 		case "role":

@@ -216,21 +216,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	return serveAll(ctx, servers, s.options.WebConfigFile, s.options.Log)
 }
 
-// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), behind the gate, until the context ends, and
-// closes it.
-func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *TraceHub, log *slog.Logger) error {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	mux := http.NewServeMux()
-	mux.Handle(TracePath, hub.TraceHandler())
-	server := newHTTPServer(mux, log)
-	// Streams have no end, and a read deadline would cancel them, too. The hub bounds their number, and drops exchanges
-	// for who does not read.
-	server.ReadTimeout, server.WriteTimeout = 0, 0
-	return serveAll(ctx, []served{{gate.guard(l, server, true), server}}, "", log)
-}
-
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: secureHeaders(boundBody(ownPagesOnly(h))), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
