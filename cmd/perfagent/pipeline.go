@@ -108,7 +108,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	if a.otlp != nil {
 		collector.Exports = a.otlp.Exports
 	}
-	metrics, err := export.NewMetricsHandler(export.MetricsOptions{CollectorOptions: collector, Log: log})
+	metrics, err := export.NewMetrics(export.MetricsOptions{CollectorOptions: collector, Log: log})
 	if err != nil {
 		return err
 	}

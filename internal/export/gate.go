@@ -35,13 +35,6 @@ const (
 	requestLeast = 10 * time.Second
 )
 
-// GateStats tells what became of the connections to the agent.
-type GateStats struct {
-	Open    int
-	Closed  [closeReasons]uint64
-	Reasons [closeReasons]string
-}
-
 type closeReason int
 
 const (
@@ -72,10 +65,14 @@ func NewGate() *Gate {
 }
 
 // Stats may be called from any goroutine.
-func (g *Gate) Stats() GateStats {
+func (g *Gate) Stats() WebConnections {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return GateStats{Open: len(g.open), Closed: g.closed, Reasons: closeReasonNames}
+	stats := WebConnections{Open: len(g.open)}
+	for reason, n := range g.closed {
+		stats.Closed = append(stats.Closed, ClosedConnections{Reason: closeReasonNames[reason], Count: n})
+	}
+	return stats
 }
 
 // guard puts the gate before a server's listener. Clients of a patient one may read as slowly as they like.

@@ -45,7 +45,7 @@ type ServerOptions struct {
 	// WebConfigFile holds TLS and basic auth in the exporter-toolkit's format; empty: neither.
 	WebConfigFile string
 	// Metrics serves /metrics; nil: nothing does.
-	Metrics http.Handler
+	Metrics *Metrics
 	// Requests serves /requests; nil: nothing does.
 	Requests *RequestsHandler
 	// Performance is what /performance/summary and /health/performance show; without an engine neither is served.
@@ -113,8 +113,7 @@ func (s *Server) routes() []Route {
 			Errors: []int{http.StatusForbidden, http.StatusInternalServerError}, Handler: http.HandlerFunc(s.serveReload)},
 	}
 	if o.Metrics != nil {
-		all = append(all, Route{Path: "/metrics", Summary: "All metrics, for Prometheus: text, OpenMetrics or protobuf.", MediaType: "text/plain",
-			Errors: []int{http.StatusInternalServerError, http.StatusServiceUnavailable}, Handler: o.Metrics})
+		all = append(all, metricsRoute(o.Metrics))
 	}
 	if o.Performance.Engine != nil {
 		all = append(all, summaryRoute(o.Performance), performanceHealthRoute(o.Performance))

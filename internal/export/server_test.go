@@ -23,7 +23,7 @@ const webConfig = "basic_auth_users:\n  prometheus: @HASH@\n"
 func startServer(t *testing.T, o ServerOptions) *Server {
 	t.Helper()
 	if o.Metrics == nil {
-		o.Metrics = metricsHandlerOf(t, filledEngine(newClock()), true)
+		o.Metrics = metricsOf(t, filledEngine(newClock()), true)
 	}
 	s := NewServer(o)
 	if err := s.Listen(); err != nil {

@@ -263,7 +263,7 @@ func fullServer(t testing.TB) *Server {
 	c := newClock()
 	e := shopEngine(c)
 	return NewServer(ServerOptions{
-		Version: "1.2.3", Performance: performanceOf(e, c), Agent: AgentOptions{Source: e}, Metrics: metricsHandlerOf(t, e, true),
+		Version: "1.2.3", Performance: performanceOf(e, c), Agent: AgentOptions{Source: e}, Metrics: metricsOf(t, e, true),
 		Requests: filledRequests(t),
 		Routes:   []Route{{Path: "/more", Summary: "More.", Handler: http.NotFoundHandler()}},
 	})
@@ -458,7 +458,7 @@ func TestLevelMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	streamed := decode(t, scrape(t, metricsHandlerOf(t, e, true), protoAccept))[levelName]
+	streamed := decode(t, scrape(t, metricsOf(t, e, true), protoAccept))[levelName]
 	if len(streamed.GetMetric()) != 9 {
 		t.Fatalf("%d levels", len(streamed.GetMetric()))
 	}
@@ -481,7 +481,7 @@ func TestLevelMetrics(t *testing.T) {
 			`perfagent_endpoint_level{aspect="response_time",http_request_method="GET",http_route="/items/{id}",service_name="shop"} 2` + "\n",
 		"application/openmetrics-text;version=1.0.0": `perfagent_endpoint_level{aspect="error_rate",http_request_method="GET",http_route="/pay",service_name="shop"} 4.0` + "\n",
 	} {
-		if body := scrape(t, metricsHandlerOf(t, e, true), accept).Body.String(); !strings.Contains(body, want) {
+		if body := scrape(t, metricsOf(t, e, true), accept).Body.String(); !strings.Contains(body, want) {
 			t.Errorf("%q: no %q in\n%s", accept, want, body)
 		}
 	}
