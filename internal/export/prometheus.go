@@ -1,5 +1,4 @@
-// Package export shows the engine's snapshots to the world: Prometheus metrics, the HTTP server, and the stream of
-// single exchanges.
+// Package export makes of snapshots what others read: Prometheus' formats, OTLP, and lines of single exchanges.
 package export
 
 import (

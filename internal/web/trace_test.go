@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"bufio"
@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/trace"
 )
 
@@ -70,7 +71,7 @@ func TestTraceStream(t *testing.T) {
 	lines := bufio.NewScanner(r.Body)
 	n := 0
 	for lines.Scan() {
-		var o Object
+		var o export.Object
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil || o.StatusCode != 503 || o.Path != "/items/{id}" {
 			t.Errorf("%s: %v", lines.Bytes(), err)
 		}

@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/trace"
 )
 
@@ -77,7 +78,7 @@ func stream(ctx context.Context, w http.ResponseWriter, s *trace.Subscription, q
 			break
 		}
 		var err error
-		if line, err = NewObject(ex, q.RawPaths).AppendJSON(line[:0]); err != nil {
+		if line, err = export.NewObject(ex, q.RawPaths).AppendJSON(line[:0]); err != nil {
 			return err
 		}
 		if _, err := w.Write(line); err != nil {

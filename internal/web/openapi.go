@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"fmt"
@@ -136,7 +136,7 @@ func (s *schemas) schema(t reflect.Type) object {
 	case reflect.Interface:
 		return object{}
 	}
-	panic(fmt.Sprintf("export: %s in an answer", t))
+	panic(fmt.Sprintf("web: %s in an answer", t))
 }
 
 func (s *schemas) structure(t reflect.Type) object {

@@ -1,4 +1,6 @@
-package export
+// Package web is the agent's HTTP server: what it serves, to whom, and how many at once. What metrics look like is export's
+// business, who gets single exchanges is trace's.
+package web
 
 import (
 	"context"
@@ -16,7 +18,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/exporter-toolkit/web"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/perfagent/perfagent/internal/export"
 )
 
 // AddressDefault is the default of --web.listen-address. Only the host itself can reach it: endpoints and services
@@ -45,7 +49,7 @@ type ServerOptions struct {
 	// WebConfigFile holds TLS and basic auth in the exporter-toolkit's format; empty: neither.
 	WebConfigFile string
 	// Metrics serves /metrics; nil: nothing does.
-	Metrics *Metrics
+	Metrics *export.Metrics
 	// Requests serves /requests; nil: nothing does.
 	Requests *RequestsHandler
 	// Performance is what /performance/summary and /health/performance show; without an engine neither is served.
@@ -138,7 +142,7 @@ func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 
 // Listen checks the web configuration and opens all addresses, or none.
 func (s *Server) Listen() error {
-	if err := web.Validate(s.options.WebConfigFile); err != nil {
+	if err := toolkit.Validate(s.options.WebConfigFile); err != nil {
 		return fmt.Errorf("web configuration %s: %w", s.options.WebConfigFile, err)
 	}
 	for _, a := range s.options.Addresses {
@@ -242,7 +246,7 @@ func serveAll(ctx context.Context, all []served, webConfig string, log *slog.Log
 		running.Go(func() {
 			defer cancel() // one that fails takes the others with it
 			defer s.listener.Close()
-			err := web.Serve(s.listener, s.server, &web.FlagConfig{WebConfigFile: &webConfig}, slog.New(chatter{log.Handler()}))
+			err := toolkit.Serve(s.listener, s.server, &toolkit.FlagConfig{WebConfigFile: &webConfig}, slog.New(chatter{log.Handler()}))
 			if !errors.Is(err, http.ErrServerClosed) {
 				errs[i] = fmt.Errorf("serving on %s: %w", s.listener.Addr(), err)
 			}

@@ -1,14 +1,18 @@
-package export
+package web
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/perfagent/perfagent/internal/export"
+)
 
 // metricsHandler serves scrapes.
 type metricsHandler struct {
-	metrics *Metrics
+	metrics *export.Metrics
 	places  places
 }
 
-func metricsRoute(m *Metrics) Route {
+func metricsRoute(m *export.Metrics) Route {
 	return Route{
 		Path: "/metrics", Summary: "All metrics, for Prometheus: text, OpenMetrics or protobuf.", MediaType: "text/plain",
 		Errors: []int{http.StatusInternalServerError, http.StatusServiceUnavailable}, Handler: &metricsHandler{metrics: m},

@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/wire"
 )
@@ -106,7 +107,7 @@ func (q *RequestsQuery) Match(ex *wire.Exchange) bool {
 // KeptRequest is an exchange of /requests: what trace shows of it, and why it was kept.
 type KeptRequest struct {
 	Kinds []analytics.RequestKind `json:"kinds"`
-	*Object
+	*export.Object
 }
 
 // RequestsDocument is the answer of GET /requests. Failed exchanges come first, then the slowest, client errors, and the
@@ -214,7 +215,7 @@ func (h *RequestsHandler) document(q RequestsQuery, now time.Time) *RequestsDocu
 			if i >= cmp.Or(q.Limit, requestsLimitDefault) {
 				continue
 			}
-			k := &KeptRequest{[]analytics.RequestKind{kind}, NewObject(ex, h.rawPaths.Load())}
+			k := &KeptRequest{[]analytics.RequestKind{kind}, export.NewObject(ex, h.rawPaths.Load())}
 			shown[id] = k
 			d.Requests = append(d.Requests, k)
 		}

@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 const webConfig = "basic_auth_users:\n  prometheus: @HASH@\n"
@@ -23,7 +25,7 @@ const webConfig = "basic_auth_users:\n  prometheus: @HASH@\n"
 func startServer(t *testing.T, o ServerOptions) *Server {
 	t.Helper()
 	if o.Metrics == nil {
-		o.Metrics = metricsOf(t, filledEngine(newClock()), true)
+		o.Metrics = metricsOf(t, filledEngine(newClock()))
 	}
 	s := NewServer(o)
 	if err := s.Listen(); err != nil {
@@ -156,6 +158,16 @@ func TestServerBasicAuth(t *testing.T) {
 			}
 		}
 	}
+}
+
+// hashOf is the password's bcrypt hash, at the least cost.
+func hashOf(t *testing.T, password string) string {
+	t.Helper()
+	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(h)
 }
 
 // tlsConfig writes a web configuration with a certificate, and returns a client that trusts it.

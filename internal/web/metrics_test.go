@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"net/http"
@@ -8,7 +8,7 @@ import (
 
 // Other methods and too many scrapes at once are answered with a problem document.
 func TestMetricsRoute(t *testing.T) {
-	route := metricsRoute(metricsOf(t, filledEngine(newClock()), true))
+	route := metricsRoute(metricsOf(t, filledEngine(newClock())))
 	mux := http.NewServeMux()
 	route.register(mux)
 	ask := func(method string, want int) {

@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"crypto/tls"
@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/export"
 )
 
 // Bounds of the connections to the agent. One whose head never ends was measured at 35 KiB, with TLS at 70; in the kernel
@@ -65,12 +67,12 @@ func NewGate() *Gate {
 }
 
 // Stats may be called from any goroutine.
-func (g *Gate) Stats() WebConnections {
+func (g *Gate) Stats() export.WebConnections {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	stats := WebConnections{Open: len(g.open)}
+	stats := export.WebConnections{Open: len(g.open)}
 	for reason, n := range g.closed {
-		stats.Closed = append(stats.Closed, ClosedConnections{Reason: closeReasonNames[reason], Count: n})
+		stats.Closed = append(stats.Closed, export.ClosedConnections{Reason: closeReasonNames[reason], Count: n})
 	}
 	return stats
 }
