@@ -22,9 +22,11 @@ var layers = map[string][]string{
 	"internal/probes":    {"internal/wire"},
 	"internal/http":      {"internal/wire"},
 	"internal/host":      {"internal/wire"},
+	"internal/trace":     {"internal/wire"},
 	"internal/analytics": {"internal/wire", "internal/probes", "internal/http", "internal/host"},
 	"internal/export":    {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics"},
-	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics", "internal/export"},
+	"internal/web":       {"internal/wire", "internal/trace", "internal/analytics", "internal/export"},
+	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web"},
 }
 
 // homes names the one package for each heavy module.
@@ -32,7 +34,7 @@ var homes = map[string]string{
 	"github.com/cilium/ebpf":                 "internal/probes",
 	"github.com/shirou/gopsutil":             "internal/host",
 	"github.com/prometheus/client_golang":    "internal/export",
-	"github.com/prometheus/exporter-toolkit": "internal/export",
+	"github.com/prometheus/exporter-toolkit": "internal/web",
 	"github.com/spf13/cobra":                 "cmd/perfagent",
 	"github.com/spf13/pflag":                 "cmd/perfagent",
 	"go.yaml.in/yaml":                        "cmd/perfagent",
@@ -40,7 +42,7 @@ var homes = map[string]string{
 
 // standardOnly are packages that import the standard library, this module, and the modules that have their home there
 // alone, so that they build and test anywhere.
-var standardOnly = []string{"internal/wire", "internal/http", "internal/host", "internal/analytics"}
+var standardOnly = []string{"internal/wire", "internal/http", "internal/host", "internal/analytics", "internal/trace"}
 
 // Shows that every package keeps to the import rule, from the import lines of its sources for every platform. Tests
 // and the programs below test/ may import what they need.
@@ -141,7 +143,10 @@ func TestImportRuleViolations(t *testing.T) {
 		{"internal/analytics", modulePath + "/internal/export", false},
 		{"internal/analytics", "github.com/cilium/ebpf/link", false},
 		{"internal/probes", "github.com/cilium/ebpf/link", true},
+		{"internal/export", modulePath + "/internal/web", false},
+		{"internal/trace", modulePath + "/internal/web", false},
 		{"internal/export", "github.com/spf13/pflag", false},
+		{"internal/web", "github.com/prometheus/client_golang/prometheus", false},
 		{"internal/host", "github.com/shirou/gopsutil/v3/disk", true},
 		{"internal/host", "github.com/prometheus/procfs", false},
 		{"internal/analytics", "github.com/shirou/gopsutil/v3/disk", false},

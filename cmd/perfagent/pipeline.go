@@ -17,6 +17,8 @@ import (
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/probes"
+	"github.com/perfagent/perfagent/internal/trace"
+	"github.com/perfagent/perfagent/internal/web"
 )
 
 func init() {
@@ -25,18 +27,18 @@ func init() {
 	checkHost = checkHostHooks
 }
 
-// agent is the whole pipeline, left to right: probes -> wire -> http -> host -> analytics -> export.
+// agent is the whole pipeline, left to right: probes -> wire -> http -> host -> analytics -> export, web.
 type agent struct {
 	log    *slog.Logger
 	probe  *probes.Probe
 	worker *worker
 	engine *analytics.Engine
-	hub    *export.TraceHub
-	gate   *export.Gate            // before everything that is served
+	hub    *trace.Hub
+	gate   *web.Gate               // before everything that is served
 	host   atomic.Pointer[witness] // nil where nothing of the host is watched
-	server *export.Server          // nil without listen addresses
+	server *web.Server             // nil without listen addresses
 	otlp   *export.OTLPExporter    // nil without an endpoint
-	recent *export.RequestsHandler
+	recent *web.RequestsHandler
 	socket string // that trace reads from; "" where there is none
 
 	memoryLimit atomic.Int64
@@ -55,7 +57,7 @@ type agent struct {
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ pipeline, err error) {
-	a := &agent{log: log, failed: make(chan error, 1), hub: new(export.TraceHub), gate: export.NewGate()}
+	a := &agent{log: log, failed: make(chan error, 1), hub: new(trace.Hub), gate: web.NewGate()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.release())
@@ -70,7 +72,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	}
 	filter.PIDs = nil // the kernel side filters these, also those that have ended since
 	a.worker = newWorker(config, filter, a.engine, a.hub)
-	a.recent = export.NewRequestsHandler(a.worker.requests)
+	a.recent = web.NewRequestsHandler(a.worker.requests)
 	a.showRawPaths(config.Trace.RawPaths)
 	if err := a.worker.loadRoutes(config.Routes.File); err != nil {
 		return nil, err
@@ -107,19 +109,19 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	if a.otlp != nil {
 		collector.Exports = a.otlp.Exports
 	}
-	metrics, err := export.NewMetricsHandler(export.MetricsOptions{CollectorOptions: collector, Log: log})
+	metrics, err := export.NewMetrics(export.MetricsOptions{CollectorOptions: collector, Log: log})
 	if err != nil {
 		return err
 	}
-	options := export.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
+	options := web.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
 		AllowUnprotected: config.Web.AllowUnprotected || protects(config.Web.ConfigFile), Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
-	options.Performance = export.PerformanceOptions{Engine: a.engine, System: systemNow(a.worker.sampler.Latest), Resources: resourcesNow(a.worker.sampler.Latest)}
+	options.Performance = web.PerformanceOptions{Engine: a.engine, System: systemNow(a.worker.sampler.Latest), Resources: resourcesNow(a.worker.sampler.Latest)}
 	options.Agent = a.ownHealth(hooks)
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
 	}
-	server := export.NewServer(options)
+	server := web.NewServer(options)
 	if err := server.Listen(); err != nil {
 		return err
 	}
@@ -128,8 +130,8 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 }
 
 // ownHealth is what /monitoring/health needs to know.
-func (a *agent) ownHealth(hooks pipelineHooks) export.AgentOptions {
-	return export.AgentOptions{
+func (a *agent) ownHealth(hooks pipelineHooks) web.AgentOptions {
+	return web.AgentOptions{
 		Source: a.engine,
 		Probes: a.probeStatus(),
 		Missing: func() (missing []string) {
@@ -138,12 +140,12 @@ func (a *agent) ownHealth(hooks pipelineHooks) export.AgentOptions {
 			}
 			return missing
 		},
-		Queues: func() []export.QueueState {
+		Queues: func() []web.QueueState {
 			if a.probe == nil {
 				return nil
 			}
 			length, capacity := a.probe.Queue()
-			return []export.QueueState{{Name: "batches", Length: length, Capacity: capacity}}
+			return []web.QueueState{{Name: "batches", Length: length, Capacity: capacity}}
 		},
 		Reload:       hooks.ReloadState,
 		MemoryLimit:  a.memoryLimit.Load,
@@ -245,8 +247,8 @@ func (a *agent) start(config *Config) error {
 	var socket net.Listener
 	if config.Web.Socket != "" {
 		var err error
-		socket, err = export.ListenSocket(config.Web.Socket)
-		if errors.Is(err, export.ErrSocketBusy) {
+		socket, err = web.ListenSocket(config.Web.Socket)
+		if errors.Is(err, web.ErrSocketBusy) {
 			a.log.Warn("another agent serves the trace socket: trace shows that one's exchanges", "socket", config.Web.Socket)
 		} else if err != nil {
 			return err
@@ -271,7 +273,7 @@ func (a *agent) start(config *Config) error {
 	}
 	if socket != nil {
 		a.socket = config.Web.Socket
-		a.serves.Go(func() { a.fail(export.ServeTrace(exporting, socket, a.gate, a.hub, a.log)) })
+		a.serves.Go(func() { a.fail(web.ServeTrace(exporting, socket, a.gate, a.hub, a.log)) })
 	}
 	if a.otlp != nil {
 		a.serves.Go(func() { a.otlp.Run(exporting) })

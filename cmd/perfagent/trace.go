@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/trace"
 )
 
 // traceLineBytesMax bounds one line of the stream: a path of 4 KiB, all of it escaped, is far below.
@@ -30,7 +31,7 @@ const traceLineBytesMax = 1 << 20
 var errTraceDone = errors.New("all exchanges shown")
 
 type traceOptions struct {
-	query  export.TraceQuery
+	query  trace.Query
 	output string // text or json
 }
 
@@ -54,20 +55,20 @@ func newTraceCommand(environ []string) *cobra.Command {
 	flags.IntVar(&query.Limit, "limit", 0, "end after this `count` of exchanges; 0 for no end")
 	flags.StringVarP(&options.output, "output", "o", "text", "`format`: text or json")
 	command.RunE = func(cmd *cobra.Command, _ []string) error {
-		query.Status = export.SplitStatus(statuses)
+		query.Status = trace.SplitStatus(statuses)
 		if err := query.Validate(); err != nil {
 			return usageError{fmt.Errorf("flag --%w", err)} // parameters and flags have the same names
 		}
 		if options.output != "text" && options.output != "json" {
 			return usageError{fmt.Errorf("flag --output: %q is not one of text, json", options.output)}
 		}
-		return trace(cmd.Context(), source, options, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		return showTrace(cmd.Context(), source, options, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return command
 }
 
-// trace shows exchanges until the limit, SIGINT or SIGTERM, or until nobody reads them any more.
-func trace(ctx context.Context, source *configSource, options traceOptions, stdout, stderr io.Writer) error {
+// showTrace shows exchanges until the limit, SIGINT or SIGTERM, or until nobody reads them any more.
+func showTrace(ctx context.Context, source *configSource, options traceOptions, stdout, stderr io.Writer) error {
 	config, err := source.load()
 	if err != nil {
 		return err
@@ -155,7 +156,7 @@ func streamTrace(ctx context.Context, socket string, query url.Values, printer *
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
 	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://perfagent"+export.TracePath+"?"+query.Encode(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://perfagent"+trace.Path+"?"+query.Encode(), nil)
 	if err != nil {
 		return err
 	}
@@ -220,7 +221,7 @@ func (p *tracePrinter) print(data []byte) error {
 	}
 	var line struct {
 		export.Object
-		export.Dropped
+		trace.Dropped
 	}
 	if err := json.Unmarshal(data, &line); err != nil {
 		return fmt.Errorf("the agent sent a line that is no exchange: %w", err)

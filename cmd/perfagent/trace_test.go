@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/trace"
 )
 
 const traceSample = `{"time":"2030-01-02T03:04:05.678Z","role":"server","service_name":"shop","method":"GET","path":"/items/7","status_code":200,"duration_ns":12345678}`
@@ -31,7 +32,7 @@ func serveTrace(t *testing.T, socket string, lines ...string) <-chan url.Values 
 	queries := make(chan url.Values, 10)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		queries <- r.URL.Query()
-		if r.URL.Path != export.TracePath {
+		if r.URL.Path != trace.Path {
 			http.NotFound(w, r)
 			return
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/probes"
+	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -51,7 +52,7 @@ type worker struct {
 	rerouted  int                         // the router's epoch that the engine's endpoints have
 	engine    *analytics.Engine
 	requests  *analytics.Requests
-	hub       *export.TraceHub
+	hub       *trace.Hub
 	sampler   *host.Sampler
 	timeout   time.Duration
 
@@ -68,7 +69,7 @@ type worker struct {
 	watchedAt     time.Time
 }
 
-func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub *export.TraceHub) *worker {
+func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub *trace.Hub) *worker {
 	w := &worker{
 		clock:     host.NewClock(host.ClockOptions{}),
 		processes: host.NewProcesses(host.ProcessOptions{Filter: filter}),

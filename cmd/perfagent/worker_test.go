@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/perfagent/perfagent/internal/analytics"
-	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
+	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -34,7 +34,7 @@ func TestCountedOnce(t *testing.T) {
 		{"P", 1, 0, 0}, {"S P", 1, 0, 0},
 	} {
 		engine := analytics.NewEngine(analytics.Options{})
-		w := newWorker(defaultConfig(), host.Filter{}, engine, new(export.TraceHub))
+		w := newWorker(defaultConfig(), host.Filter{}, engine, new(trace.Hub))
 		for _, event := range strings.Fields(c.events) {
 			play(w, event)
 		}
@@ -54,7 +54,7 @@ func TestCountedOnce(t *testing.T) {
 func TestKeptRequests(t *testing.T) {
 	config := defaultConfig()
 	config.Trace.UserHeader = "X-User"
-	w := newWorker(config, host.Filter{}, analytics.NewEngine(analytics.Options{}), new(export.TraceHub))
+	w := newWorker(config, host.Filter{}, analytics.NewEngine(analytics.Options{}), new(trace.Hub))
 	const request, response = "GET /fast HTTP/1.1\r\nX-User: alice\r\nCookie: secret\r\n\r\n", "HTTP/1.1 200 OK"
 	now := host.Monotonic()
 	for i := range 5 {
@@ -139,7 +139,7 @@ func play(w *worker, event string) {
 // whose heads are known, which the router does not see one by one.
 func TestWorkerLearnsRoutes(t *testing.T) {
 	engine := analytics.NewEngine(analytics.Options{})
-	w := newWorker(defaultConfig(), host.Filter{}, engine, new(export.TraceHub))
+	w := newWorker(defaultConfig(), host.Filter{}, engine, new(trace.Hub))
 	const rounds = 40
 	names := strings.Fields("mossy amber fuzzy hollow crooked velvet rustic gloomy sleepy brisk copper lunar")
 	send := func(path string) {
@@ -175,7 +175,7 @@ func TestWorkerBounded(t *testing.T) {
 		t.Skip("a million exchanges")
 	}
 	engine := analytics.NewEngine(analytics.Options{})
-	w := newWorker(defaultConfig(), host.Filter{}, engine, new(export.TraceHub))
+	w := newWorker(defaultConfig(), host.Filter{}, engine, new(trace.Hub))
 	r := rand.New(rand.NewPCG(1, 1))
 	shapes := []func(i int) string{
 		func(i int) string { return fmt.Sprintf("/user/%x/%d", r.Uint64(), i) },
@@ -256,7 +256,7 @@ func heapInUse() int64 {
 // A head that is known follows its route: also one that was refused or came in the very request that made the router think.
 func TestWorkerRoutesKnownHeads(t *testing.T) {
 	engine := analytics.NewEngine(analytics.Options{})
-	w := newWorker(defaultConfig(), host.Filter{}, engine, new(export.TraceHub))
+	w := newWorker(defaultConfig(), host.Filter{}, engine, new(trace.Hub))
 	send := func(path string, status int) {
 		request := "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"
 		response := fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", status)

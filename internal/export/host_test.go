@@ -68,12 +68,12 @@ func hostMetrics(t testing.TB, s *host.Sample) []byte {
 	t.Helper()
 	o := collectorOptions(analytics.NewEngine(analytics.Options{Now: newClock().now}))
 	o.Host = func() *host.Sample { return s }
-	h, err := NewMetricsHandler(MetricsOptions{CollectorOptions: o, WithoutRuntime: true})
+	m, err := NewMetrics(MetricsOptions{CollectorOptions: o, WithoutRuntime: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []byte
-	for line := range bytes.Lines(scrape(t, h, "").Body.Bytes()) {
+	for line := range bytes.Lines(scrape(t, m, "").Body.Bytes()) {
 		if bytes.Contains(line, []byte("perfagent_host_")) || bytes.Contains(line, []byte("perfagent_service_")) {
 			out = append(out, line...)
 		}

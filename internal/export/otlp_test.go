@@ -263,7 +263,7 @@ func TestOTLPEqualsNative(t *testing.T) {
 				t.Errorf("%d requests", len(bodies))
 			}
 			series := 0
-			for name, family := range decode(t, scrape(t, metricsHandlerOf(t, engine, true), protoAccept)) {
+			for name, family := range decode(t, scrape(t, metricsOf(t, engine, true), protoAccept)) {
 				if family.GetType() != dto.MetricType_HISTOGRAM {
 					continue
 				}
@@ -651,11 +651,11 @@ func TestOTLPHoldsNobodyUp(t *testing.T) {
 		}
 		o := collectorOptions(engine)
 		o.Exports = e.Exports
-		h, err := NewMetricsHandler(MetricsOptions{CollectorOptions: o, WithoutRuntime: true})
+		m, err := NewMetrics(MetricsOptions{CollectorOptions: o, WithoutRuntime: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text := scrape(t, h, "").Body.String(); !strings.Contains(text, `perfagent_otlp_exports_total{result="superseded"} 0`) {
+		if text := scrape(t, m, "").Body.String(); !strings.Contains(text, `perfagent_otlp_exports_total{result="superseded"} 0`) {
 			t.Error("the exports are not counted")
 		}
 		if waited := time.Since(before); waited != 0 {

@@ -1,5 +1,4 @@
-// Package export shows the engine's snapshots to the world: Prometheus metrics, the HTTP server, and the stream of
-// single exchanges.
+// Package export makes of snapshots what others read: Prometheus' formats, OTLP, and lines of single exchanges.
 package export
 
 import (
@@ -54,6 +53,18 @@ type Undecoded struct {
 	Connections     uint64
 }
 
+// WebConnections tells what became of the connections to the agent.
+type WebConnections struct {
+	Open   int
+	Closed []ClosedConnections // each reason, whether it occurred or not
+}
+
+// ClosedConnections is how many connections were closed for one reason.
+type ClosedConnections struct {
+	Reason string
+	Count  uint64
+}
+
 // CollectorOptions configures a Collector.
 type CollectorOptions struct {
 	Source Source
@@ -67,13 +78,13 @@ type CollectorOptions struct {
 	// Witness tells what the kernel side saw the host suffer from; nil, and a nil result: nothing is known of it.
 	Witness func() *HostStats
 	// Web tells what became of the connections to the agent; nil where it serves nothing.
-	Web func() GateStats
+	Web func() WebConnections
 	// Exports tells how the exports over OTLP ended; nil where there are none.
 	Exports func() []ExportCount
 }
 
 // Collector exports snapshots as constant metrics. It is the union of the agent's own few metrics, the host's resources,
-// and the histograms of all endpoints, which MetricsHandler streams rather than gathers (see there).
+// and the histograms of all endpoints, which Metrics streams rather than gathers (see there).
 type Collector struct {
 	agent      agentCollector
 	host       hostCollector
@@ -171,8 +182,8 @@ func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 	if c.Web != nil {
 		web := c.Web()
 		gauge(descWeb, float64(web.Open))
-		for i, n := range web.Closed {
-			counter(descWebClosed, n, web.Reasons[i])
+		for _, closed := range web.Closed {
+			counter(descWebClosed, closed.Count, closed.Reason)
 		}
 	}
 	c.collectStatus(gauge)

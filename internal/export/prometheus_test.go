@@ -30,25 +30,24 @@ import (
 
 const protoAccept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 
-func metricsHandlerOf(t testing.TB, s Source, withoutRuntime bool) http.Handler {
+func metricsOf(t testing.TB, s Source, withoutRuntime bool) *Metrics {
 	t.Helper()
-	h, err := NewMetricsHandler(MetricsOptions{CollectorOptions: collectorOptions(s), WithoutRuntime: withoutRuntime})
+	m, err := NewMetrics(MetricsOptions{CollectorOptions: collectorOptions(s), WithoutRuntime: withoutRuntime})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h
+	return m
 }
 
-func scrape(t testing.TB, h http.Handler, accept string) *httptest.ResponseRecorder {
+func scrape(t testing.TB, m *Metrics, accept string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	if accept != "" {
 		r.Header.Set("Accept", accept)
 	}
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	if w.Code != http.StatusOK {
-		t.Fatalf("%d: %s", w.Code, w.Body)
+	if err := m.Scrape(w, r); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("%d: %s, %v", w.Code, w.Body, err)
 	}
 	return w
 }
@@ -59,7 +58,7 @@ func TestMetricsGolden(t *testing.T) {
 		"metrics.txt":         "",
 		"metrics_openmetrics": "application/openmetrics-text;version=1.0.0",
 	} {
-		got := scrape(t, metricsHandlerOf(t, filledEngine(newClock()), true), accept).Body.Bytes()
+		got := scrape(t, metricsOf(t, filledEngine(newClock()), true), accept).Body.Bytes()
 		name := "testdata/" + file
 		if os.Getenv("UPDATE_GOLDEN") != "" {
 			if err := os.WriteFile(name, got, 0o644); err != nil {
@@ -83,7 +82,7 @@ func TestMetricsLint(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
 	}
-	text := scrape(t, metricsHandlerOf(t, e, false), "").Body.Bytes()
+	text := scrape(t, metricsOf(t, e, false), "").Body.Bytes()
 	problems, err = promlint.New(bytes.NewReader(text)).Lint()
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
@@ -128,7 +127,7 @@ func TestMetricsStreamEqualsGather(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	streamed := decode(t, scrape(t, metricsHandlerOf(t, e, true), protoAccept))
+	streamed := decode(t, scrape(t, metricsOf(t, e, true), protoAccept))
 	if len(streamed) != len(gathered) {
 		t.Errorf("%d families streamed, %d gathered", len(streamed), len(gathered))
 	}
@@ -171,7 +170,7 @@ func TestMetricsStreamEqualsGather(t *testing.T) {
 		}
 	}
 	// The text stream parses, and has each family once.
-	text := scrape(t, metricsHandlerOf(t, e, true), "").Body.Bytes()
+	text := scrape(t, metricsOf(t, e, true), "").Body.Bytes()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
 	if err != nil || len(families) != len(gathered) {
@@ -241,33 +240,26 @@ func TestProjectionReuse(t *testing.T) {
 	}
 }
 
-// Compression, HEAD, other methods and too many scrapes at once are answered as they should be.
-func TestMetricsHandler(t *testing.T) {
-	h := metricsHandlerOf(t, filledEngine(newClock()), true).(*metricsHandler)
+// Compression and HEAD are answered as they should be.
+func TestScrape(t *testing.T) {
+	m := metricsOf(t, filledEngine(newClock()), true)
 	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	r.Header.Set("Accept-Encoding", "deflate, gzip;q=0.5")
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
+	if err := m.Scrape(w, r); err != nil {
+		t.Fatal(err)
+	}
 	z, err := gzip.NewReader(w.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	unzipped, err := io.ReadAll(z)
-	if err != nil || !bytes.Equal(unzipped, scrape(t, h, "").Body.Bytes()) {
+	if err != nil || !bytes.Equal(unzipped, scrape(t, m, "").Body.Bytes()) {
 		t.Errorf("gzip: %v, %d bytes", err, len(unzipped))
 	}
-	for method, want := range map[string]int{http.MethodHead: 200, http.MethodPost: 405} {
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(method, "/metrics", nil))
-		if w.Code != want {
-			t.Errorf("%s: %d", method, w.Code)
-		}
-	}
-	fill(&h.places)
 	w = httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Content-Type") != "application/problem+json" {
-		t.Errorf("%d %v", w.Code, w.Header())
+	if err := m.Scrape(w, httptest.NewRequest(http.MethodHead, "/metrics", nil)); err != nil || w.Code != http.StatusOK || w.Body.Len() > 0 {
+		t.Errorf("HEAD: %d, %d bytes, %v", w.Code, w.Body.Len(), err)
 	}
 }
 
@@ -275,11 +267,11 @@ func TestMetricsHandler(t *testing.T) {
 func TestReloadStatus(t *testing.T) {
 	o := collectorOptions(filledEngine(newClock()))
 	o.Reload = func() (bool, time.Time) { return false, time.Unix(1_700_000_000, 500_000_000) }
-	h, err := NewMetricsHandler(MetricsOptions{CollectorOptions: o, WithoutRuntime: true})
+	m, err := NewMetrics(MetricsOptions{CollectorOptions: o, WithoutRuntime: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := scrape(t, h, "").Body.String()
+	text := scrape(t, m, "").Body.String()
 	for _, line := range []string{"perfagent_config_last_reload_successful 0\n", "perfagent_config_last_reload_success_timestamp_seconds 1.7000000005e+09\n"} {
 		if !strings.Contains(text, line) {
 			t.Errorf("no %q", line)
@@ -316,15 +308,17 @@ func TestScrapeMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("as many series as there may be")
 	}
-	h := metricsHandlerOf(t, largeEngine(newClock()), true)
+	m := metricsOf(t, largeEngine(newClock()), true)
 	for _, accept := range []string{"", protoAccept} {
 		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 		r.Header.Set("Accept", accept)
-		h.ServeHTTP(&discard{http.Header{}}, r) // makes the snapshot
+		_ = m.Scrape(&discard{http.Header{}}, r) // makes the snapshot
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		h.ServeHTTP(&discard{http.Header{}}, r)
+		if err := m.Scrape(&discard{http.Header{}}, r); err != nil {
+			t.Fatal(err)
+		}
 		runtime.ReadMemStats(&after)
 		allocated := after.TotalAlloc - before.TotalAlloc
 		t.Logf("%q: %d KiB allocated", accept, allocated>>10)
@@ -335,7 +329,7 @@ func TestScrapeMemory(t *testing.T) {
 }
 
 func BenchmarkScrape(b *testing.B) {
-	h := metricsHandlerOf(b, largeEngine(newClock()), true)
+	m := metricsOf(b, largeEngine(newClock()), true)
 	for name, accept := range map[string]string{"text": "", "text-gzip": "", "protobuf": protoAccept, "protobuf-gzip": protoAccept} {
 		b.Run(name, func(b *testing.B) {
 			r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
@@ -345,7 +339,7 @@ func BenchmarkScrape(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				h.ServeHTTP(&discard{http.Header{}}, r)
+				_ = m.Scrape(&discard{http.Header{}}, r)
 			}
 		})
 	}

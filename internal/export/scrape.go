@@ -20,7 +20,7 @@ import (
 	"github.com/perfagent/perfagent/internal/analytics"
 )
 
-// MetricsOptions configures the handler of /metrics.
+// MetricsOptions configures Metrics.
 type MetricsOptions struct {
 	CollectorOptions
 	// WithoutRuntime leaves out go_* and process_*.
@@ -28,13 +28,19 @@ type MetricsOptions struct {
 	Log            *slog.Logger // nil: silent
 }
 
-// NewMetricsHandler returns the handler of /metrics: text, OpenMetrics, or protobuf with native histograms, as the
-// client asks.
+// Metrics answers scrapes: with text, OpenMetrics, or protobuf with native histograms, as the client asks.
 //
 // The usual way, gathering all series and then encoding them, would hold every bucket of every endpoint as a message
 // at once: 2,000 endpoints have 12,000 histograms of 22 buckets, about 2 KiB each. So only the agent's own metrics
 // are gathered; histograms are encoded one by one, from a snapshot, through the memory of one.
-func NewMetricsHandler(o MetricsOptions) (http.Handler, error) {
+type Metrics struct {
+	registry *prometheus.Registry
+	source   Source
+	log      *slog.Logger
+}
+
+// NewMetrics returns what answers scrapes of everything that the options name.
+func NewMetrics(o MetricsOptions) (*Metrics, error) {
 	registry := prometheus.NewRegistry()
 	all := []prometheus.Collector{agentCollector{o.CollectorOptions}, hostCollector{o.Host}}
 	if !o.WithoutRuntime {
@@ -48,34 +54,20 @@ func NewMetricsHandler(o MetricsOptions) (http.Handler, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &metricsHandler{registry: registry, source: o.Source, log: o.Log}, nil
+	return &Metrics{registry: registry, source: o.Source, log: o.Log}, nil
 }
 
 // formats are what clients may ask for, best first. The last one is also the answer to no wish.
 var formats = []expfmt.Format{expfmt.FmtProtoDelim, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1, expfmt.FmtText}
 
-type metricsHandler struct {
-	registry *prometheus.Registry
-	source   Source
-	log      *slog.Logger
-	places   places
-}
-
-func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !allowMethods(w, r, http.MethodGet, http.MethodHead) {
-		return
-	}
-	h.places.serve(w, r, func(w http.ResponseWriter) { h.scrape(w, r) })
-}
-
-// scrape answers once there is a place.
-func (h *metricsHandler) scrape(w http.ResponseWriter, r *http.Request) {
-	families, err := h.registry.Gather()
+// Scrape answers a request (GET or HEAD). An error says that nothing could be gathered, and that nothing was written; one
+// of writing is the client's, which is gone.
+func (m *Metrics) Scrape(w http.ResponseWriter, r *http.Request) error {
+	families, err := m.registry.Gather()
 	if err != nil {
-		h.log.Error("gathering metrics", "err", err)
+		m.log.Error("gathering metrics", "err", err)
 		if len(families) == 0 {
-			problem(w, http.StatusInternalServerError, err.Error())
-			return
+			return err
 		} // what was gathered is right
 	}
 	format := expfmt.NegotiateAccept(r.Header, formats...)
@@ -91,11 +83,12 @@ func (h *metricsHandler) scrape(w http.ResponseWriter, r *http.Request) {
 		out = z
 	}
 	if r.Method == http.MethodHead {
-		return
+		return nil
 	}
-	if err := writeMetrics(out, format, families, h.source.Snapshot()); err != nil {
-		h.log.Debug("writing metrics", "err", err) // the client is gone
+	if err := writeMetrics(out, format, families, m.source.Snapshot()); err != nil {
+		m.log.Debug("writing metrics", "err", err) // the client is gone
 	}
+	return nil
 }
 
 var gzips = sync.Pool{New: func() any {

@@ -1,7 +1,6 @@
 package export
 
 import (
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -75,16 +74,11 @@ func TestWitnessMetrics(t *testing.T) {
 
 func scrapeWitness(t *testing.T, source func() *HostStats) string {
 	t.Helper()
-	h, err := NewMetricsHandler(MetricsOptions{CollectorOptions: CollectorOptions{Source: analytics.NewEngine(analytics.Options{}), Witness: source}})
+	m, err := NewMetrics(MetricsOptions{CollectorOptions: CollectorOptions{Source: analytics.NewEngine(analytics.Options{}), Witness: source}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	if w.Code != 200 {
-		t.Fatalf("%d: %s", w.Code, w.Body)
-	}
-	return w.Body.String()
+	return scrape(t, m, "").Body.String()
 }
 
 // What is not observed has no series: a 0 would say that it did not happen.

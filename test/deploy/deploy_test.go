@@ -115,7 +115,7 @@ func agentMetrics(t *testing.T) exported {
 	engine.Add(&client)
 	engine.SetActive(map[string]int64{"s": 1})
 	engine.ParseError("http/1.1", "head", 1)
-	handler, err := export.NewMetricsHandler(export.MetricsOptions{CollectorOptions: export.CollectorOptions{
+	metrics, err := export.NewMetrics(export.MetricsOptions{CollectorOptions: export.CollectorOptions{
 		Source: engine,
 		Probes: export.ProbeStatus{
 			Backend: func() string { return "b" },
@@ -133,7 +133,9 @@ func agentMetrics(t *testing.T) exported {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if err := metrics.Scrape(w, httptest.NewRequest("GET", "/metrics", nil)); err != nil {
+		t.Fatal(err)
+	}
 	samples, err := agent.ParseMetrics(w.Body.String())
 	if err != nil {
 		t.Fatal(err)

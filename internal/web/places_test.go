@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"bufio"
@@ -54,10 +54,10 @@ func stall(t *testing.T, address, path string) {
 func TestStalledReaders(t *testing.T) {
 	gate := NewGate()
 	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Gate: gate, Routes: []Route{bigRoute()},
-		Metrics: metricsHandlerOf(t, manyEndpoints(250), true)})
+		Metrics: metricsOf(t, manyEndpoints(250))})
 	address := s.Addresses()[0].String()
 	for path, least := range map[string]int{"/metrics": 2 << 20, "/big": bigBytes} {
-		before := gate.Stats().Closed[closedSlow]
+		before := gate.Stats().Closed[closedSlow].Count
 		for range answersMax {
 			stall(t, address, path)
 		}
@@ -65,7 +65,7 @@ func TestStalledReaders(t *testing.T) {
 		if status != 200 || len(body) < least {
 			t.Errorf("%s behind stalled clients: %d, %d bytes", path, status, len(body))
 		}
-		if n := gate.Stats().Closed[closedSlow] - before; n < 1 {
+		if n := gate.Stats().Closed[closedSlow].Count - before; n < 1 {
 			t.Errorf("%s: %d closed as slow", path, n)
 		}
 	}

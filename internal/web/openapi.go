@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"fmt"
@@ -63,6 +63,9 @@ func (s *schemas) operation(r *Route) object {
 	statuses := append(slices.Clone(r.Errors), http.StatusMethodNotAllowed)
 	if len(r.Parameters) > 0 {
 		statuses = append(statuses, http.StatusBadRequest)
+	}
+	if r.Endless {
+		statuses = append(statuses, http.StatusServiceUnavailable)
 	}
 	for _, status := range statuses {
 		responses[strconv.Itoa(status)] = object{"description": http.StatusText(status),
@@ -136,7 +139,7 @@ func (s *schemas) schema(t reflect.Type) object {
 	case reflect.Interface:
 		return object{}
 	}
-	panic(fmt.Sprintf("export: %s in an answer", t))
+	panic(fmt.Sprintf("web: %s in an answer", t))
 }
 
 func (s *schemas) structure(t reflect.Type) object {

@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"bytes"
@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -26,10 +28,10 @@ const (
 
 // RequestsQuery chooses kept exchanges, as query parameters of GET /requests. The zero value chooses all.
 type RequestsQuery struct {
-	Filter           // service and status (repeatable), slower
-	Routes  []string // route: exactly this http_route; repeatable
-	Methods []string // method, repeatable
-	Role    string   // role: server, client; "": both
+	trace.Filter          // service and status (repeatable), slower
+	Routes       []string // route: exactly this http_route; repeatable
+	Methods      []string // method, repeatable
+	Role         string   // role: server, client; "": both
 	// Kinds are the kinds to show (kind; repeatable, or separated by commas); empty: all.
 	Kinds []analytics.RequestKind
 	// Limit is the most exchanges of each kind; 0: 50.
@@ -53,7 +55,7 @@ func ParseRequestsQuery(v url.Values) (q RequestsQuery, err error) {
 		case "method":
 			q.Methods = values
 		case "status":
-			q.Status = SplitStatus(values)
+			q.Status = trace.SplitStatus(values)
 		case "slower":
 			q.Slower, err = time.ParseDuration(value)
 		case "role":
@@ -105,7 +107,7 @@ func (q *RequestsQuery) Match(ex *wire.Exchange) bool {
 // KeptRequest is an exchange of /requests: what trace shows of it, and why it was kept.
 type KeptRequest struct {
 	Kinds []analytics.RequestKind `json:"kinds"`
-	*Object
+	*export.Object
 }
 
 // RequestsDocument is the answer of GET /requests. Failed exchanges come first, then the slowest, client errors, and the
@@ -213,7 +215,7 @@ func (h *RequestsHandler) document(q RequestsQuery, now time.Time) *RequestsDocu
 			if i >= cmp.Or(q.Limit, requestsLimitDefault) {
 				continue
 			}
-			k := &KeptRequest{[]analytics.RequestKind{kind}, NewObject(ex, h.rawPaths.Load())}
+			k := &KeptRequest{[]analytics.RequestKind{kind}, export.NewObject(ex, h.rawPaths.Load())}
 			shown[id] = k
 			d.Requests = append(d.Requests, k)
 		}

@@ -1,4 +1,6 @@
-package export
+// Package web is the agent's HTTP server: what it serves, to whom, and how many at once. What metrics look like is export's
+// business, who gets single exchanges is trace's.
+package web
 
 import (
 	"context"
@@ -16,7 +18,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/exporter-toolkit/web"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/perfagent/perfagent/internal/export"
 )
 
 // AddressDefault is the default of --web.listen-address. Only the host itself can reach it: endpoints and services
@@ -27,7 +31,8 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
-	// writeTimeout bounds a scrape by a client that does not read; Prometheus gives up after 10 s by default.
+	// writeTimeout bounds a scrape by a client that does not read; Prometheus gives up after 10 s by default. Endless answers
+	// are without it.
 	writeTimeout   = time.Minute
 	headerBytesMax = 16 << 10
 	// bodyTimeout is for a request's body, which no route reads: net/http waits for it before the connection's next request.
@@ -45,7 +50,7 @@ type ServerOptions struct {
 	// WebConfigFile holds TLS and basic auth in the exporter-toolkit's format; empty: neither.
 	WebConfigFile string
 	// Metrics serves /metrics; nil: nothing does.
-	Metrics http.Handler
+	Metrics *export.Metrics
 	// Requests serves /requests; nil: nothing does.
 	Requests *RequestsHandler
 	// Performance is what /performance/summary and /health/performance show; without an engine neither is served.
@@ -113,8 +118,7 @@ func (s *Server) routes() []Route {
 			Errors: []int{http.StatusForbidden, http.StatusInternalServerError}, Handler: http.HandlerFunc(s.serveReload)},
 	}
 	if o.Metrics != nil {
-		all = append(all, Route{Path: "/metrics", Summary: "All metrics, for Prometheus: text, OpenMetrics or protobuf.", MediaType: "text/plain",
-			Errors: []int{http.StatusInternalServerError, http.StatusServiceUnavailable}, Handler: o.Metrics})
+		all = append(all, metricsRoute(o.Metrics))
 	}
 	if o.Performance.Engine != nil {
 		all = append(all, summaryRoute(o.Performance), performanceHealthRoute(o.Performance))
@@ -139,7 +143,7 @@ func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 
 // Listen checks the web configuration and opens all addresses, or none.
 func (s *Server) Listen() error {
-	if err := web.Validate(s.options.WebConfigFile); err != nil {
+	if err := toolkit.Validate(s.options.WebConfigFile); err != nil {
 		return fmt.Errorf("web configuration %s: %w", s.options.WebConfigFile, err)
 	}
 	for _, a := range s.options.Addresses {
@@ -216,21 +220,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	return serveAll(ctx, servers, s.options.WebConfigFile, s.options.Log)
 }
 
-// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), behind the gate, until the context ends, and
-// closes it.
-func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *TraceHub, log *slog.Logger) error {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	mux := http.NewServeMux()
-	mux.Handle(TracePath, hub.TraceHandler())
-	server := newHTTPServer(mux, log)
-	// Streams have no end, and a read deadline would cancel them, too. The hub bounds their number, and drops exchanges
-	// for who does not read.
-	server.ReadTimeout, server.WriteTimeout = 0, 0
-	return serveAll(ctx, []served{{gate.guard(l, server, true), server}}, "", log)
-}
-
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: secureHeaders(boundBody(ownPagesOnly(h))), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
@@ -258,7 +247,7 @@ func serveAll(ctx context.Context, all []served, webConfig string, log *slog.Log
 		running.Go(func() {
 			defer cancel() // one that fails takes the others with it
 			defer s.listener.Close()
-			err := web.Serve(s.listener, s.server, &web.FlagConfig{WebConfigFile: &webConfig}, slog.New(chatter{log.Handler()}))
+			err := toolkit.Serve(s.listener, s.server, &toolkit.FlagConfig{WebConfigFile: &webConfig}, slog.New(chatter{log.Handler()}))
 			if !errors.Is(err, http.ErrServerClosed) {
 				errs[i] = fmt.Errorf("serving on %s: %w", s.listener.Addr(), err)
 			}
@@ -301,14 +290,19 @@ func (c chatter) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 func (c chatter) WithGroup(name string) slog.Handler { return chatter{c.Handler.WithGroup(name)} }
 
-// secureHeaders keeps browsers from guessing types and from framing or scripting the pages.
+// contentPolicy lets the server's pages use its own scripts, styles, images and answers (event streams are connections, too),
+// and nothing of anybody else. A script must be a file: what gets into a page as text is not run. Styles may stand in the page.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// secureHeaders keeps browsers from guessing types, from framing the pages, and from running what is not the server's.
 func secureHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", contentPolicy)
 		next.ServeHTTP(w, r)
 	})
 }

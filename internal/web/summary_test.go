@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"bytes"
@@ -15,10 +15,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	perfhttp "github.com/perfagent/perfagent/internal/http"
@@ -216,7 +212,7 @@ func TestAgentHealth(t *testing.T) {
 	e := filledEngine(c)
 	successful, limit := true, int64(math.MaxInt64)
 	options := AgentOptions{
-		Source: e, Probes: collectorOptions(e).Probes, Started: c.now().Add(-time.Minute), Now: c.now,
+		Source: e, Probes: probeStatus(), Started: c.now().Add(-time.Minute), Now: c.now,
 		Queues:      func() []QueueState { return []QueueState{{"batches", 3, 32}} },
 		Reload:      func() (bool, time.Time) { return successful, c.now() },
 		MemoryLimit: func() int64 { return limit }, WindowMemory: e.WindowMemory,
@@ -261,7 +257,7 @@ func fullServer(t testing.TB) *Server {
 	c := newClock()
 	e := shopEngine(c)
 	return NewServer(ServerOptions{
-		Version: "1.2.3", Performance: performanceOf(e, c), Agent: AgentOptions{Source: e}, Metrics: metricsHandlerOf(t, e, true),
+		Version: "1.2.3", Performance: performanceOf(e, c), Agent: AgentOptions{Source: e}, Metrics: metricsOf(t, e),
 		Requests: filledRequests(t),
 		Routes:   []Route{{Path: "/more", Summary: "More.", Handler: http.NotFoundHandler()}},
 	})
@@ -444,45 +440,6 @@ func FuzzSummaryQuery(f *testing.F) {
 			t.Errorf("%q: %d %s", query, w.Code, w.Body)
 		}
 	})
-}
-
-// Levels are streamed as a registry would gather them, and in the text formats as numbers.
-func TestLevelMetrics(t *testing.T) {
-	c := newClock()
-	e := shopEngine(c)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(NewCollector(collectorOptions(e)))
-	gathered, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	streamed := decode(t, scrape(t, metricsHandlerOf(t, e, true), protoAccept))[levelName]
-	if len(streamed.GetMetric()) != 9 {
-		t.Fatalf("%d levels", len(streamed.GetMetric()))
-	}
-	for _, want := range gathered {
-		if want.GetName() != levelName {
-			continue
-		}
-		byLabels := map[string]*dto.Metric{}
-		for _, m := range want.Metric {
-			byLabels[fmt.Sprint(m.Label)] = m
-		}
-		for _, m := range streamed.Metric {
-			if !proto.Equal(m, byLabels[fmt.Sprint(m.Label)]) {
-				t.Errorf("%v is gathered as %v", m, byLabels[fmt.Sprint(m.Label)])
-			}
-		}
-	}
-	for accept, want := range map[string]string{
-		"": "# TYPE perfagent_endpoint_level gauge\n" +
-			`perfagent_endpoint_level{aspect="response_time",http_request_method="GET",http_route="/items/{id}",service_name="shop"} 2` + "\n",
-		"application/openmetrics-text;version=1.0.0": `perfagent_endpoint_level{aspect="error_rate",http_request_method="GET",http_route="/pay",service_name="shop"} 4.0` + "\n",
-	} {
-		if body := scrape(t, metricsHandlerOf(t, e, true), accept).Body.String(); !strings.Contains(body, want) {
-			t.Errorf("%q: no %q in\n%s", accept, want, body)
-		}
-	}
 }
 
 // largeWindows has 2,000 endpoints that were busy for 65 minutes, ten services.

@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/export"
 )
 
 // healthReasonsMax bounds the reasons that an answer lists.
@@ -115,13 +116,13 @@ func appendReason(to []reasonJSON, e *analytics.EntryWindow, a analytics.Aspect,
 
 // AgentOptions configures what is served of the agent's own health.
 type AgentOptions struct {
-	Source Source
-	Probes ProbeStatus
+	Source export.Source
+	Probes export.ProbeStatus
 	// Missing is what cannot be seen on this host, in a user's words; nil: unknown.
 	Missing func() []string
 	// Queues are the queues inside of the agent; nil: unknown.
 	Queues func() []QueueState
-	// Reload is that of CollectorOptions.
+	// Reload is that of export.CollectorOptions.
 	Reload func() (successful bool, last time.Time)
 	// MemoryLimit is the bound on resident memory, bytes; nil: unknown.
 	MemoryLimit func() int64

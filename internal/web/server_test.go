@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 const webConfig = "basic_auth_users:\n  prometheus: @HASH@\n"
@@ -23,7 +25,7 @@ const webConfig = "basic_auth_users:\n  prometheus: @HASH@\n"
 func startServer(t *testing.T, o ServerOptions) *Server {
 	t.Helper()
 	if o.Metrics == nil {
-		o.Metrics = metricsHandlerOf(t, filledEngine(newClock()), true)
+		o.Metrics = metricsOf(t, filledEngine(newClock()))
 	}
 	s := NewServer(o)
 	if err := s.Listen(); err != nil {
@@ -97,6 +99,28 @@ func TestServerPaths(t *testing.T) {
 	}
 }
 
+// Whatever the answer, a browser runs the server's own scripts and none that stands in a page, and connects to nobody else.
+func TestServerContentPolicy(t *testing.T) {
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}})
+	for _, path := range []string{"/", "/metrics", "/openapi.json", "/nothing"} {
+		_, _, header := ask(t, http.DefaultClient, "GET", "http://"+s.Addresses()[0].String()+path, nil)
+		policy := map[string]string{}
+		for directive := range strings.SplitSeq(header.Get("Content-Security-Policy"), ";") {
+			name, sources, _ := strings.Cut(strings.TrimSpace(directive), " ")
+			policy[name] = sources
+		}
+		for name, want := range map[string]string{"default-src": "'none'", "script-src": "'self'", "connect-src": "'self'", "img-src": "'self'",
+			"base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"} {
+			if policy[name] != want {
+				t.Errorf("%s: %s is %q, not %q", path, name, policy[name], want)
+			}
+		}
+		if header.Get("X-Content-Type-Options") != "nosniff" || header.Get("X-Frame-Options") != "DENY" {
+			t.Errorf("%s: %v", path, header)
+		}
+	}
+}
+
 // On a loopback address only names of the loopback are answered.
 func TestServerHosts(t *testing.T) {
 	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}})
@@ -156,6 +180,16 @@ func TestServerBasicAuth(t *testing.T) {
 			}
 		}
 	}
+}
+
+// hashOf is the password's bcrypt hash, at the least cost.
+func hashOf(t *testing.T, password string) string {
+	t.Helper()
+	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(h)
 }
 
 // tlsConfig writes a web configuration with a certificate, and returns a client that trusts it.

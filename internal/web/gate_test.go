@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"fmt"
@@ -77,10 +77,10 @@ func TestGateCrowd(t *testing.T) {
 	answers()
 	most(connectionsMax)
 	stats := gate.Stats()
-	if n := stats.Closed[closedIdle]; n < silent+2*halting-connectionsMax || n > silent+2*halting+uint64(asked) {
+	if n := stats.Closed[closedIdle].Count; n < silent+2*halting-connectionsMax || n > silent+2*halting+uint64(asked) {
 		t.Errorf("%d were closed for newer ones", n)
 	}
-	if stats.Closed[closedSlow] != 0 || stats.Closed[closedRefused] != 0 {
+	if stats.Closed[closedSlow].Count != 0 || stats.Closed[closedRefused].Count != 0 {
 		t.Errorf("closed: %v", stats.Closed)
 	}
 }
@@ -162,7 +162,7 @@ func TestGateNeverReads(t *testing.T) {
 	}
 	eventually(t, "stalled crowd", func() bool { return gate.leastReluctance() == doesNotRead })
 	healthy("do not read")
-	if gate.Stats().Closed[closedSlow] == 0 {
+	if gate.Stats().Closed[closedSlow].Count == 0 {
 		t.Error("none was closed as slow")
 	}
 	crowd(t, connectionsEachMax, "tcp", address, "POST /-/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")

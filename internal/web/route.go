@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ import (
 type Route struct {
 	Path    string
 	Summary string // one line, for people
-	// Methods are what the path takes; empty means GET, and HEAD with it.
+	// Methods are what the path takes; empty means GET, and HEAD with it unless the answer is endless.
 	Methods    []string
 	Parameters []Parameter
 	// MediaType is of a successful answer; empty means application/json.
@@ -27,6 +27,9 @@ type Route struct {
 	// Errors are the statuses of problem documents that it may answer with, beside 400 (with parameters) and 405.
 	Errors  []int
 	Handler http.Handler
+	// Endless says that the answer goes on until the client leaves or the server ends, as an event stream does. What the
+	// handler writes is sent at once, and a request's timeouts do not hold for it. It may be answered with 503.
+	Endless bool
 }
 
 // Parameter is one of a path's query.
@@ -42,6 +45,9 @@ type Parameter struct {
 func (r *Route) methods() []string {
 	if len(r.Methods) > 0 {
 		return r.Methods
+	}
+	if r.Endless {
+		return []string{http.MethodGet}
 	}
 	return []string{http.MethodGet, http.MethodHead}
 }
@@ -59,9 +65,13 @@ func (r Route) register(mux *http.ServeMux) {
 	if pattern == "/" {
 		pattern = "/{$}"
 	}
+	handler := r.Handler
+	if r.Endless {
+		handler = endless(handler, stallTimeout)
+	}
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, q *http.Request) {
 		if allowMethods(w, q, r.methods()...) {
-			r.Handler.ServeHTTP(w, q)
+			handler.ServeHTTP(w, q)
 		}
 	})
 }

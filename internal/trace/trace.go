@@ -1,23 +1,18 @@
-package export
+// Package trace chooses single exchanges and hands them to whoever watches: what `perfagent trace` asks for, and the hub
+// that the pipeline publishes to. Serving a trace is web's business.
+package trace
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
-	"net/http"
 	"net/url"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/perfagent/perfagent/internal/wire"
@@ -27,22 +22,13 @@ const (
 	// SocketDefault is where a running agent serves `perfagent trace`.
 	SocketDefault = "/run/perfagent/perfagent.sock"
 
-	// socketMode lets the owner and group trace: exchanges hold more than metrics do.
-	socketMode = 0o660
-
-	// traceBufferDefault is how many exchanges wait for a subscriber. The worker delivers what the kernel side saw in a
+	// bufferDefault is how many exchanges wait for a subscriber. The worker delivers what the kernel side saw in a
 	// tenth of a second at once, so this bears 160,000 exchanges/s. One takes about 0.6 KiB, 1.5 KiB with the longest
 	// heads: a subscriber that does not read holds 24 MiB at most, and all of them together four times that.
-	traceBufferDefault = 16384
-
-	// noticeEvery is after how many lines, at the latest, a subscriber hears of what it missed.
-	noticeEvery = 256
+	bufferDefault = 16384
 
 	// subscribersMax bounds the subscribers, and with them memory and the cost of each exchange.
 	subscribersMax = 4
-
-	// drainTimeout is how long a stream may take, once its server ends, to hand out what was published before.
-	drainTimeout = time.Second
 )
 
 // Filter chooses exchanges. The zero value chooses all.
@@ -115,7 +101,7 @@ func matchName(glob, name string) bool {
 func matchStatus(s string, ex *wire.Exchange) bool {
 	switch {
 	case s == "error":
-		return ex.ErrorType != "" || ex.Code >= 400
+		return ex.Class != wire.ClassOK
 	case s == ex.ErrorType:
 		return true
 	case len(s) == 3 && s[1:] == "xx":
@@ -129,16 +115,19 @@ func matchStatus(s string, ex *wire.Exchange) bool {
 // ErrTooManySubscribers says that no further subscriber is served.
 var ErrTooManySubscribers = errors.New("too many traces at once")
 
-// TraceHub hands single exchanges to whoever is watching. Its zero value is ready to use. One goroutine publishes; all
+// Hub hands single exchanges to whoever is watching. Its zero value is ready to use. One goroutine publishes; all
 // else may be called from any goroutine.
-type TraceHub struct {
+type Hub struct {
 	mu       sync.Mutex // serialises changes of subs
 	subs     atomic.Pointer[[]*Subscription]
 	rawPaths atomic.Bool
 }
 
 // SetRawPaths says whether streams show paths unmasked without being asked to.
-func (h *TraceHub) SetRawPaths(raw bool) { h.rawPaths.Store(raw) }
+func (h *Hub) SetRawPaths(raw bool) { h.rawPaths.Store(raw) }
+
+// RawPaths tells what SetRawPaths said last.
+func (h *Hub) RawPaths() bool { return h.rawPaths.Load() }
 
 // Subscription is one watcher's bounded queue.
 type Subscription struct {
@@ -148,16 +137,16 @@ type Subscription struct {
 	c       chan *wire.Exchange
 	filter  Filter
 	dropped atomic.Uint64
-	hub     *TraceHub
+	hub     *Hub
 }
 
 // Subscribe starts a subscription with room for buffer exchanges (0: 16,384). The caller must Close it.
-func (h *TraceHub) Subscribe(f Filter, buffer int) (*Subscription, error) {
+func (h *Hub) Subscribe(f Filter, buffer int) (*Subscription, error) {
 	if err := f.Validate(); err != nil {
 		return nil, err
 	}
 	if buffer <= 0 {
-		buffer = traceBufferDefault
+		buffer = bufferDefault
 	}
 	s := &Subscription{c: make(chan *wire.Exchange, buffer), filter: f, hub: h}
 	s.C = s.c
@@ -181,7 +170,22 @@ func (s *Subscription) Close() {
 // Dropped returns the number of exchanges that found the queue full since the last call.
 func (s *Subscription) Dropped() uint64 { return s.dropped.Swap(0) }
 
-func (h *TraceHub) load() []*Subscription {
+// Next waits for the next exchange. After the end of ctx it returns those that are queued, then nil.
+func (s *Subscription) Next(ctx context.Context) *wire.Exchange {
+	select {
+	case ex := <-s.C:
+		return ex
+	case <-ctx.Done():
+	}
+	select {
+	case ex := <-s.C:
+		return ex
+	default:
+		return nil
+	}
+}
+
+func (h *Hub) load() []*Subscription {
 	if all := h.subs.Load(); all != nil {
 		return *all
 	}
@@ -189,7 +193,7 @@ func (h *TraceHub) load() []*Subscription {
 }
 
 // store keeps nil for nobody, so that Publish needs one look.
-func (h *TraceHub) store(all []*Subscription) {
+func (h *Hub) store(all []*Subscription) {
 	if len(all) == 0 {
 		h.subs.Store(nil)
 		return
@@ -198,14 +202,14 @@ func (h *TraceHub) store(all []*Subscription) {
 }
 
 // Wanted tells whether anybody subscribed: what only Publish needs can be left out otherwise.
-func (h *TraceHub) Wanted() bool {
+func (h *Hub) Wanted() bool {
 	all := h.subs.Load()
 	return all != nil && len(*all) > 0
 }
 
 // Publish gives a copy of ex to every subscriber that wants it and has room; it never waits. Without a subscriber it
 // costs one load.
-func (h *TraceHub) Publish(ex *wire.Exchange) {
+func (h *Hub) Publish(ex *wire.Exchange) {
 	all := h.subs.Load()
 	if all == nil {
 		return
@@ -235,19 +239,19 @@ type Dropped struct {
 	Dropped uint64 `json:"dropped"`
 }
 
-// TracePath is where a hub's handler is served.
-const TracePath = "/trace"
+// Path is where an agent serves a trace.
+const Path = "/trace"
 
-// TraceQuery is what a trace asks for, as query parameters of GET /trace: slower (a duration), status (repeatable, or
+// Query is what a trace asks for, as query parameters of GET /trace: slower (a duration), status (repeatable, or
 // separated by commas), service (repeatable), limit, raw_paths.
-type TraceQuery struct {
+type Query struct {
 	Filter
 	Limit    int // the stream ends after so many exchanges; 0: never
 	RawPaths bool
 }
 
 // Validate reports what is wrong with the query, as Filter's does.
-func (q *TraceQuery) Validate() error {
+func (q *Query) Validate() error {
 	if q.Limit < 0 {
 		return fmt.Errorf("limit: %d is negative", q.Limit)
 	}
@@ -255,7 +259,7 @@ func (q *TraceQuery) Validate() error {
 }
 
 // Values returns the query parameters.
-func (q *TraceQuery) Values() url.Values {
+func (q *Query) Values() url.Values {
 	v := url.Values{}
 	if q.Slower > 0 {
 		v.Set("slower", q.Slower.String())
@@ -275,8 +279,8 @@ func (q *TraceQuery) Values() url.Values {
 	return v
 }
 
-// ParseTraceQuery is the inverse of Values. Unknown parameters are errors: a filter that does nothing misleads.
-func ParseTraceQuery(v url.Values) (q TraceQuery, err error) {
+// ParseQuery is the inverse of Values. Unknown parameters are errors: a filter that does nothing misleads.
+func ParseQuery(v url.Values) (q Query, err error) {
 	for name, values := range v {
 		value := values[len(values)-1]
 		switch name {
@@ -298,142 +302,4 @@ func ParseTraceQuery(v url.Values) (q TraceQuery, err error) {
 		}
 	}
 	return q, q.Validate()
-}
-
-// TraceHandler serves GET /trace: a stream of JSON objects, one a line, as the exchanges happen. The response's head is
-// sent at once: what happens after it has arrived is in the stream. When the request's context ends, what was published
-// before is still sent, for a second at most.
-func (h *TraceHub) TraceHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !allowMethods(w, r, http.MethodGet) {
-			return
-		}
-		q, err := ParseTraceQuery(r.URL.Query())
-		if err != nil {
-			problem(w, http.StatusBadRequest, err.Error())
-			return
-		}
-		q.RawPaths = q.RawPaths || h.rawPaths.Load()
-		s, err := h.Subscribe(q.Filter, 0)
-		if err != nil {
-			problem(w, http.StatusServiceUnavailable, err.Error())
-			return
-		}
-		defer s.Close()
-		w.Header().Set("Content-Type", "application/x-ndjson")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.WriteHeader(http.StatusOK)
-		_ = stream(r.Context(), w, s, q) // an error means that the client is gone, or does not read
-	})
-}
-
-// stream writes until the limit, the end of the context and of what came before it, or a write error.
-func stream(ctx context.Context, w http.ResponseWriter, s *Subscription, q TraceQuery) error {
-	control := http.NewResponseController(w)
-	if err := control.Flush(); err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, func() {
-		_ = control.SetWriteDeadline(time.Now().Add(drainTimeout)) // a connection of net/http has deadlines
-	})()
-	var line []byte
-	for sent := 0; q.Limit == 0 || sent < q.Limit; sent++ {
-		ex := s.next(ctx)
-		if ex == nil {
-			break
-		}
-		var err error
-		if line, err = NewObject(ex, q.RawPaths).AppendJSON(line[:0]); err != nil {
-			return err
-		}
-		if _, err := w.Write(line); err != nil {
-			return err
-		}
-		if len(s.C) > 0 && sent%noticeEvery != noticeEvery-1 {
-			continue
-		}
-		if err := writeDropped(w, s); err != nil {
-			return err
-		}
-		if err := control.Flush(); err != nil {
-			return err
-		}
-	}
-	return writeDropped(w, s)
-}
-
-// next waits for the next exchange. After the end of ctx it returns those that are queued, then nil.
-func (s *Subscription) next(ctx context.Context) *wire.Exchange {
-	select {
-	case ex := <-s.C:
-		return ex
-	case <-ctx.Done():
-	}
-	select {
-	case ex := <-s.C:
-		return ex
-	default:
-		return nil
-	}
-}
-
-// writeDropped tells the gap, once the queue is drained or noticeEvery lines after the last time.
-func writeDropped(w http.ResponseWriter, s *Subscription) error {
-	n := s.Dropped()
-	if n == 0 {
-		return nil
-	}
-	b, err := json.Marshal(Dropped{n})
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(append(b, '\n'))
-	return err
-}
-
-// ErrSocketBusy says that another agent serves the socket.
-var ErrSocketBusy = errors.New("another agent serves this socket")
-
-// ListenSocket listens on a Unix socket that owner and group may use, making its directory if needed. A socket that a
-// killed agent left behind is replaced; one that is being served is ErrSocketBusy.
-func ListenSocket(name string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return nil, fmt.Errorf("making the directory of the socket: %w", err)
-	}
-	if err := removeStaleSocket(name); err != nil {
-		return nil, err
-	}
-	l, err := net.Listen("unix", name)
-	if err != nil {
-		return nil, fmt.Errorf("listening on unix:%s: %w", name, err)
-	}
-	if err := os.Chmod(name, socketMode); err != nil {
-		return nil, errors.Join(fmt.Errorf("setting the socket's mode: %w", err), l.Close())
-	}
-	return l, nil
-}
-
-func removeStaleSocket(name string) error {
-	info, err := os.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("looking at the socket: %w", err)
-	}
-	if info.Mode()&fs.ModeSocket == 0 {
-		return fmt.Errorf("listening on unix:%s: the path exists and is no socket; remove it or choose another path", name)
-	}
-	c, err := net.DialTimeout("unix", name, time.Second)
-	if err == nil {
-		_ = c.Close()
-		return fmt.Errorf("unix:%s: %w", name, ErrSocketBusy)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("looking whether unix:%s is served: %w", name, err)
-	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing a stale socket: %w", err)
-	}
-	return nil
 }

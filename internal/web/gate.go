@@ -1,4 +1,4 @@
-package export
+package web
 
 import (
 	"crypto/tls"
@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/export"
 )
 
 // Bounds of the connections to the agent. One whose head never ends was measured at 35 KiB, with TLS at 70; in the kernel
@@ -34,13 +36,6 @@ const (
 	// requestLeast is how long a request may take before its connection is closed where all are at one.
 	requestLeast = 10 * time.Second
 )
-
-// GateStats tells what became of the connections to the agent.
-type GateStats struct {
-	Open    int
-	Closed  [closeReasons]uint64
-	Reasons [closeReasons]string
-}
 
 type closeReason int
 
@@ -72,10 +67,14 @@ func NewGate() *Gate {
 }
 
 // Stats may be called from any goroutine.
-func (g *Gate) Stats() GateStats {
+func (g *Gate) Stats() export.WebConnections {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return GateStats{Open: len(g.open), Closed: g.closed, Reasons: closeReasonNames}
+	stats := export.WebConnections{Open: len(g.open)}
+	for reason, n := range g.closed {
+		stats.Closed = append(stats.Closed, export.ClosedConnections{Reason: closeReasonNames[reason], Count: n})
+	}
+	return stats
 }
 
 // guard puts the gate before a server's listener. Clients of a patient one may read as slowly as they like.

@@ -1,0 +1,66 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// streamsEachMax bounds the endless answers of one path, each of which keeps a connection and a goroutine. With all that the
+// other paths answer and let wait they are fewer than connectionsEachMax.
+const streamsEachMax = 6
+
+// endless serves answers that go on until the client leaves or the server ends. The timeouts of a request would cut them off
+// while nothing is wrong: the one for writing breaks the next write, the one for reading is taken for a client that left.
+// Instead, each piece has stall to be taken in; who does not read is cut off as everywhere.
+func endless(next http.Handler, stall time.Duration) http.Handler {
+	places := make(chan struct{}, streamsEachMax)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+		default:
+			w.Header().Set("Retry-After", "1")
+			problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d clients follow this path already", streamsEachMax))
+			return
+		}
+		control := http.NewResponseController(w)
+		_ = control.SetReadDeadline(time.Time{}) // a connection of net/http has deadlines
+		_ = control.SetWriteDeadline(time.Time{})
+		next.ServeHTTP(&endlessWriter{w, control, stall}, r)
+	})
+}
+
+// endlessWriter sends what is written at once, in pieces that have a deadline each.
+type endlessWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+}
+
+// Write implements io.Writer.
+func (e *endlessWriter) Write(b []byte) (n int, err error) {
+	for {
+		var m int
+		err = e.timed(func() (err error) {
+			if m, err = e.ResponseWriter.Write(b[:min(len(b), pieceBytes)]); err != nil {
+				return err
+			}
+			return e.control.Flush()
+		})
+		n, b = n+m, b[m:]
+		if err != nil || len(b) == 0 {
+			return n, err
+		}
+	}
+}
+
+// FlushError lets http.ResponseController send the head alone.
+func (e *endlessWriter) FlushError() error { return e.timed(e.control.Flush) }
+
+// timed gives one write its time, and none to the pause after it.
+func (e *endlessWriter) timed(write func() error) error {
+	_ = e.control.SetWriteDeadline(time.Now().Add(e.stall))
+	defer func() { _ = e.control.SetWriteDeadline(time.Time{}) }()
+	return write()
+}
