@@ -81,6 +81,8 @@ type bench struct {
 	agent   *agent.Agent
 	older   map[servers.Kind]*connection // opened before the agent started
 	next    int
+
+	endConnections int // of each kind of end; 0: endConnections
 }
 
 func (b *bench) start() error {
@@ -173,7 +175,7 @@ type row struct {
 	windowsNS                                    []int64
 }
 
-const format = "%-11s %-12s %-6s %4s %4s %5s %6s  %-12s %-12s %-12s %-12s %-12s %6s\n"
+const format = "%-11s %-19s %-6s %4s %4s %5s %6s  %-12s %-12s %-12s %-12s %-12s %6s\n"
 
 func printHeader() {
 	fmt.Println("perfagent against the clocks of client and server, error at p50 and p99 in microseconds")
