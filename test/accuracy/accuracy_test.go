@@ -27,7 +27,7 @@ func TestTruths(t *testing.T) {
 	if err := preferSelf(); err != nil {
 		t.Skip(err)
 	}
-	b := &bench{endConnections: 3}
+	b := &bench{endConnections: 1}
 	t.Cleanup(func() {
 		if err := b.stop(); err != nil {
 			t.Error(err)

@@ -99,13 +99,7 @@ func (t *truth) describes(e agent.Exchange) bool {
 	return e.RequestSize != nil && *e.RequestSize == t.result.RequestBodySize && e.ResponseSize != nil && *e.ResponseSize == t.result.BodySize
 }
 
-// methodOf returns the method as it is reported: those that the conventions do not know have one name.
-func methodOf(r client.Result) string {
-	if r.Method == methodOf64 {
-		return "_OTHER"
-	}
-	return cmp.Or(r.Method, "GET")
-}
+func methodOf(r client.Result) string { return cmp.Or(r.Method, "GET") }
 
 func protocolOf(r client.Result) string { return strings.ToLower(cmp.Or(r.Proto, "HTTP/1.1")) }
 
