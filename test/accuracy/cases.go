@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/perfagent/perfagent/test/client"
@@ -32,7 +33,7 @@ type measurement struct {
 	run   func(r *runner) error
 }
 
-var cases = []measurement{
+var cases = slices.Concat([]measurement{
 	{"older", normal, older}, // first, before servers close idle connections
 	{"keep-alive", normal, func(r *runner) error { return r.each(101, client.Request{}) }},
 	{"idle-2s", normal, idle},
@@ -51,9 +52,8 @@ var cases = []measurement{
 	{"slow-reader", []servers.Kind{servers.Nginx, servers.Go, servers.Uring, servers.Raw}, slowReader},
 	{"work-50ms", dynamic, func(r *runner) error { return r.each(11, client.Request{Target: "/sleep/50"}) }},
 	{"work-500ms", dynamic, func(r *runner) error { return r.each(3, client.Request{Target: "/sleep/500"}) }},
-	{"aborted", timed, aborted},
 	{"ipv6", []servers.Kind{rawIPv6}, func(r *runner) error { return r.each(101, client.Request{}) }},
-}
+}, ends)
 
 // connection is a client's connection with what was exchanged on it.
 type connection struct {
@@ -61,7 +61,8 @@ type connection struct {
 	results []client.Result
 	key     string
 	ours    clock.Ops
-	closing clock.Span // of the close call
+	cut     cut
+	late    bool // the client read when the server had closed
 }
 
 func dial(s *servers.Server, spin bool) (*connection, error) {
@@ -74,15 +75,13 @@ func dial(s *servers.Server, spin bool) (*connection, error) {
 
 // end closes the connection and keeps its log.
 func (c *connection) end(abort bool) error {
-	c.ours = c.Ops()
-	c.closing.Before = clock.Now()
 	var err error
 	if abort {
 		err = c.Abort()
 	} else {
 		err = c.Close()
 	}
-	c.closing.After = clock.Now()
+	c.ours = c.Ops()
 	return err
 }
 
@@ -92,7 +91,6 @@ type runner struct {
 	server      *servers.Server
 	kind        servers.Kind
 	connections []*connection
-	unanswered  bool // the exchanges get no response
 }
 
 // named gives a request fields that no other has: identifier, trace context, user agent, and whom it is forwarded for.
@@ -196,30 +194,6 @@ func slowReader(r *runner) error {
 		}
 	}
 	return c.end(false)
-}
-
-// aborted resets the connection while the server works on the request.
-func aborted(r *runner) error {
-	r.unanswered = true
-	for i := range 13 {
-		c, err := r.open(false)
-		if err != nil {
-			return err
-		}
-		request := r.named(client.Request{Target: "/sleep/200"})
-		if _, err := c.Write(request.Head()); err != nil {
-			return err
-		}
-		c.results = append(c.results, client.Result{Request: request})
-		if err := r.server.AwaitRead(c.LocalAddr(), servers.Slow(10*time.Second)); err != nil {
-			return err
-		}
-		time.Sleep(time.Duration(10+i) * time.Millisecond) // how long the client waits is the workload
-		if err := c.end(true); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // older uses the connection that was opened before the agent started.

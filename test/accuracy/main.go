@@ -1,11 +1,14 @@
 // accuracy compares what perfagent reports with the clocks of the client and of the server itself, exchange by
 // exchange, and prints one row per server, case and role. It ends with code 1 if a row breaks a limit: everything
-// reported once, no wrong status, no wrong field (trace context, user agent, whom a request is forwarded for, method,
+// reported once, no wrong status or outcome, no wrong field (trace context, user agent, whom a request is forwarded for, method,
 // ports, sizes), and at p99 no error above max(1 %, 100 us).
 //
 // A clock is read before and after every socket call, so each true instant is known as an interval, and an error is
 // the distance to the nearest end of that interval. Where the interval is wider than the limit, because the machine
 // was busy, the sample says nothing and is left out. An instant that no clock saw has no column entry.
+//
+// A second table has loads of very many connections, which are only counted: everything reported in both roles, nothing lost,
+// and no state left of connections that are gone.
 package main
 
 import (
@@ -18,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/perfagent/perfagent/test/agent"
+	"github.com/perfagent/perfagent/test/churn"
 	"github.com/perfagent/perfagent/test/servers"
 )
 
@@ -27,16 +31,32 @@ const (
 )
 
 func main() {
-	only := flag.String("only", "", "run only rows whose server/case contains this")
+	only := flag.String("only", "", "run only rows whose server/case contains this; the server of churn rows is churn")
+	short := flag.Int("short", 100_000, "short connections of each churn row")
+	kept := flag.Int("kept", 20_000, "connections of the churn row that keeps them")
 	flag.Parse()
-	broken, err := run(*only)
-	err = errors.Join(err, servers.Cleanup())
+	holder, err := churn.Hold()
+	broken := 0
+	if !holder {
+		broken, err = runAll(*only, *short, *kept)
+		err = errors.Join(err, servers.Cleanup())
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "accuracy:", err)
 	}
 	if err != nil || broken > 0 {
 		os.Exit(1)
 	}
+}
+
+func runAll(only string, short, kept int) (broken int, err error) {
+	if !strings.HasPrefix(only, "churn") {
+		if broken, err = run(only); err != nil {
+			return broken, err
+		}
+	}
+	more, err := runChurn(only, short, kept)
+	return broken + more, err
 }
 
 func run(only string) (broken int, err error) {
@@ -62,7 +82,7 @@ func run(only string) (broken int, err error) {
 	}
 	fmt.Printf("\nErrors in microseconds, '!' where above max(1 %%, 100 us) at p99; '-' where no clock saw both instants,\n"+
 		"'?' where the machine was too busy for clocks as sharp as the limit (such samples are left out).\n"+
-		"wrong = exchanges with another status, fields = with another field of the request or response.\n"+
+		"wrong = exchanges with another status or outcome, fields = with another field of the request or response.\n"+
 		"first = responded - arrived (server), responded - sent (client). window = how sharp the clocks of duration are (p50).\n"+
 		"%d rows break a limit.\n", broken)
 	lost, err := b.lost()
@@ -81,6 +101,8 @@ type bench struct {
 	agent   *agent.Agent
 	older   map[servers.Kind]*connection // opened before the agent started
 	next    int
+
+	endConnections int // of each kind of end; 0: endConnections
 }
 
 func (b *bench) start() error {
@@ -173,7 +195,7 @@ type row struct {
 	windowsNS                                    []int64
 }
 
-const format = "%-11s %-12s %-6s %4s %4s %5s %6s  %-12s %-12s %-12s %-12s %-12s %6s\n"
+const format = "%-11s %-19s %-6s %4s %4s %5s %6s  %-12s %-12s %-12s %-12s %-12s %6s\n"
 
 func printHeader() {
 	fmt.Println("perfagent against the clocks of client and server, error at p50 and p99 in microseconds")
@@ -203,16 +225,18 @@ func (r *row) print() int {
 		slices.Sort(r.windowsNS)
 		window = fmt.Sprintf("%.0f", float64(r.windowsNS[len(r.windowsNS)/2])/1000)
 	}
-	count := func(n int, bad bool) string {
-		if bad {
-			return fmt.Sprintf("%d!", n)
-		}
-		return fmt.Sprint(n)
-	}
 	values := []any{r.server, r.name, r.role, fmt.Sprint(r.sent), count(r.reported, r.reported != r.sent), count(r.wrong, r.wrong > 0), count(r.fields, r.fields > 0)}
 	fmt.Printf(format, append(append(values, cells...), window)...)
 	if broken {
 		return 1
 	}
 	return 0
+}
+
+// count marks a number that is wrong.
+func count(n int, bad bool) string {
+	if bad {
+		return fmt.Sprintf("%d!", n)
+	}
+	return fmt.Sprint(n)
 }

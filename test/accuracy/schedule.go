@@ -16,8 +16,10 @@ import (
 // processors, the client has one to itself and the servers share the others. The agent runs where it likes.
 
 // preferSelf raises the priority of this process and of what it starts.
-func preferSelf() error {
-	return eachThread(os.Getpid(), func(thread int) error { return unix.Setpriority(unix.PRIO_PROCESS, thread, -10) })
+func preferSelf() error { return prioritise(-10) }
+
+func prioritise(priority int) error {
+	return eachThread(os.Getpid(), func(thread int) error { return unix.Setpriority(unix.PRIO_PROCESS, thread, priority) })
 }
 
 // separate gives the client a processor of its own.
@@ -26,6 +28,11 @@ func (b *bench) separate() error {
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
 		return err
 	}
+	bind := func(set *unix.CPUSet) func(int) error {
+		return func(thread int) error { return unix.SchedSetaffinity(thread, set) }
+	}
+	// What is counted later, without clocks, runs as other programs do.
+	b.stops = append(b.stops, func() error { return errors.Join(prioritise(0), eachThread(os.Getpid(), bind(&all))) })
 	if all.Count() < 2 {
 		return nil
 	}
@@ -37,9 +44,6 @@ func (b *bench) separate() error {
 			theirs.Clear(cpu)
 			break
 		}
-	}
-	bind := func(set *unix.CPUSet) func(int) error {
-		return func(thread int) error { return unix.SchedSetaffinity(thread, set) }
 	}
 	for _, s := range b.running {
 		if err := eachThread(s.PID(), bind(&theirs)); err != nil {

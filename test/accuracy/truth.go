@@ -66,7 +66,7 @@ func (b *bench) truths(c measurement, kind servers.Kind) (map[string]truth, erro
 			}
 		}
 		for _, result := range conn.results {
-			for _, t := range truthsOf(conn, result, theirs, r.unanswered) {
+			for _, t := range truthsOf(conn, result, theirs) {
 				t.result, t.serverPort, t.clientPort = result, s.Port, portOf(conn.LocalAddr())
 				truths[t.id+t.role] = t
 			}
@@ -90,7 +90,7 @@ func (t *truth) describes(e agent.Exchange) bool {
 		return false
 	}
 	got := fields{e.TraceID, e.SpanID, e.UserAgent, e.ForwardedFor}
-	if got != fieldsOf(n) || e.Method != cmp.Or(t.result.Method, "GET") || e.Protocol != "http/1.1" || e.ServerPort != t.serverPort || e.ClientPort != t.clientPort {
+	if got != fieldsOf(n) || e.Method != methodOf(t.result) || e.Protocol != protocolOf(t.result) || e.ServerPort != t.serverPort || e.ClientPort != t.clientPort {
 		return false
 	}
 	if t.errorType != "" {
@@ -98,6 +98,10 @@ func (t *truth) describes(e agent.Exchange) bool {
 	}
 	return e.RequestSize != nil && *e.RequestSize == t.result.RequestBodySize && e.ResponseSize != nil && *e.ResponseSize == t.result.BodySize
 }
+
+func methodOf(r client.Result) string { return cmp.Or(r.Method, "GET") }
+
+func protocolOf(r client.Result) string { return strings.ToLower(cmp.Or(r.Proto, "HTTP/1.1")) }
 
 // collect waits until the agent shows as many exchanges as were made, and returns them all, doubles included.
 func (b *bench) collect(truths map[string]truth) []agent.Exchange {
@@ -115,25 +119,29 @@ func (b *bench) collect(truths map[string]truth) []agent.Exchange {
 }
 
 // truthsOf joins the clocks of both ends for one exchange by the offsets of its bytes.
-func truthsOf(c *connection, r client.Result, theirs clock.Ops, unanswered bool) []truth {
+func truthsOf(c *connection, r client.Result, theirs clock.Ops) []truth {
 	sent := c.ours.SpanAt(true, r.RequestStart)
 	server := truth{id: r.ID, role: "server", status: r.Status, start: sent}
 	server.read = theirs.SpanAt(false, r.RequestStart)
 	ours := truth{id: r.ID, role: "client", status: r.Status, start: sent}
-	if unanswered {
+	if c.cut != whole {
 		server.errorType, ours.errorType = "aborted", "aborted"
-		server.finished, ours.finished = c.closing, c.closing
+		server.finished, ours.finished = c.cut.ends(c.ours, theirs)
 		return []truth{server, ours}
 	}
-	server.responded = theirs.SpanAt(true, r.First)
+	// An interim response of its own is no response yet.
+	server.responded = theirs.SpanAt(true, r.Start)
 	server.finished = theirs.SpanAt(true, r.End-1)
 	// A response does not arrive before the server hands it over, nor before the request was begun.
-	ours.responded = arrival(c.ours, r.First, clock.Span{Before: max(sent.Before, server.responded.Before)})
+	ours.responded = arrival(c.ours, r.Start, clock.Span{Before: max(sent.Before, server.responded.Before)})
+	if c.late {
+		ours.responded = server.responded // as below: nothing stands between
+	}
 	ours.finished = c.ours.SpanAt(false, r.End-1)
 	if len(theirs) == 0 {
 		// Nothing stands between handing bytes over on loopback and their arrival, which the client saw.
 		server.responded = ours.responded
-		if r.End-r.First <= smallResponse {
+		if r.End-r.Start <= smallResponse {
 			server.finished = arrival(c.ours, r.End-1, sent)
 		}
 	}

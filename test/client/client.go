@@ -39,13 +39,15 @@ type Request struct {
 	Method  string   // empty: GET
 	Target  string   // empty: /fast
 	Proto   string   // empty: HTTP/1.1
+	Before  string   // empty lines in front of the head, of which the server takes no notice
 	ID      string   // X-Request-Id, written first so that it is in any capture; empty: none
 	Header  []string // further lines without line ends, written before Host
 	NoHost  bool
 	Body    []byte
-	Size    int64 // of a generated body, where Body is nil
-	Chunked bool  // body in chunks of 16 KiB instead of Content-Length
-	Expect  bool  // Expect: 100-continue, and wait for the interim response before the body
+	Size    int64    // of a generated body, where Body is nil
+	Chunked bool     // body in chunks of 16 KiB instead of Content-Length
+	Trailer []string // lines behind a body in chunks, without line ends
+	Expect  bool     // Expect: 100-continue, and wait for the interim response before the body
 
 	Split      []int         // offsets in the head at which to end one write and start the next
 	SplitDelay time.Duration // pause between the pieces
@@ -134,7 +136,8 @@ func (c *Conn) exchange(requests []Request) ([]Result, error) {
 	for i, r := range requests {
 		results[i] = Result{Request: r, RequestStart: c.Sent() + uint64(len(joined))}
 		if len(requests) > 1 {
-			joined = append(joined, r.Head()...)
+			joined = append(append(joined, r.Before...), r.Head()...)
+			results[i].RequestStart += uint64(len(r.Before))
 			joined = append(joined, r.Body...)
 			results[i].RequestBodySize = int64(len(r.Body))
 			results[i].RequestEnd = c.Sent() + uint64(len(joined))
@@ -211,7 +214,8 @@ func or(s, fallback string) string {
 
 // send writes head and body of one request; a short body goes with the head.
 func (c *Conn) send(r *Result) error {
-	piece := r.Head()
+	piece := append([]byte(r.Before), r.Head()...)
+	r.RequestStart += uint64(len(r.Before))
 	if !r.Chunked && !r.Expect && r.Body != nil && len(r.Body) <= 4096 {
 		piece = append(piece, r.Body...)
 		r.RequestBodySize = int64(len(r.Body))
@@ -276,7 +280,8 @@ func (c *Conn) sendBody(r *Result) error {
 		}
 	}
 	if r.Chunked {
-		if _, err := c.Write([]byte("0\r\n\r\n")); err != nil {
+		last := strings.Join(append(append([]string{"0"}, r.Trailer...), "", ""), "\r\n")
+		if _, err := c.Write([]byte(last)); err != nil {
 			return err
 		}
 	}
@@ -367,18 +372,22 @@ func (c *Conn) readBody(method string, r *Response) error {
 	}
 }
 
+// readChunks reads chunks, with or without extensions, up to the last one and its trailers.
 func (c *Conn) readChunks() error {
 	for {
-		line, err := c.readUntil("\r\n")
+		line, err := c.readUntil("\n")
 		if err != nil {
 			return err
 		}
-		n, err := strconv.ParseInt(strings.TrimSpace(line), 16, 64)
+		size, _, _ := strings.Cut(line, ";")
+		n, err := strconv.ParseInt(strings.TrimSpace(size), 16, 64)
 		if err != nil {
 			return fmt.Errorf("chunk size: %w", err)
 		}
 		if n == 0 {
-			_, err := c.readUntil("\r\n")
+			for strings.TrimSpace(line) != "" && err == nil {
+				line, err = c.readUntil("\n")
+			}
 			return err
 		}
 		if err := c.discard(n + 2); err != nil {

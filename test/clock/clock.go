@@ -45,10 +45,11 @@ func (s Span) Error(v int64) int64 {
 	return 0
 }
 
-// Op is one socket call that moved bytes.
+// Op is one socket call that moved bytes, or that ended the connection.
 type Op struct {
 	Send bool
-	End  uint64 // bytes moved in this direction on this connection, this call included
+	End  uint64 // bytes moved in this direction on this connection, this call included; 0: the call was an end
+	Told bool   // of an end: a read that told of the other side's, and not this side's close
 	Span
 	// Empty is the last instant at which a receiving socket was known to hold nothing; 0 where unknown. It bounds
 	// the arrival of the bytes from below.
@@ -75,6 +76,20 @@ func (o Ops) SpanAt(send bool, offset uint64) Span {
 		return Span{}
 	}
 	return op.Span
+}
+
+// Closed returns when this side closed the connection, Told the read that told of the other side's end, be it a reset.
+func (o Ops) Closed() Op { return o.end(false) }
+func (o Ops) Told() Op   { return o.end(true) }
+
+// end returns the first such end, or the zero Op.
+func (o Ops) end(told bool) Op {
+	for _, op := range o {
+		if op.End == 0 && op.Told == told {
+			return op
+		}
+	}
+	return Op{}
 }
 
 // Conn is a stream connection that logs its calls. It is a net.Conn; Read and Write may run in parallel.
@@ -165,8 +180,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 	case callErr == unix.EAGAIN:
 		return 0, os.ErrDeadlineExceeded
 	case callErr != nil:
+		c.logEnd(Op{Told: true, Span: span, Empty: empty})
 		return 0, os.NewSyscallError("read", callErr)
 	case n == 0:
+		c.logEnd(Op{Told: true, Span: span, Empty: empty})
 		return 0, io.EOF
 	}
 	c.log(Op{Span: span, Empty: empty}, n, n < len(p))
@@ -258,10 +275,20 @@ func (c *Conn) log(op Op, n int, drained bool) {
 	c.ops = append(c.ops, op)
 }
 
+// logEnd adds a call that moved no bytes.
+func (c *Conn) logEnd(op Op) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ops = append(c.ops, op)
+}
+
 // Close closes the connection and hands the log over.
 func (c *Conn) Close() error {
+	closing := Op{Span: Span{Before: Now()}}
 	err := c.Conn.Close()
+	closing.After = Now()
 	c.once.Do(func() {
+		c.logEnd(closing)
 		if c.OnClose != nil {
 			c.OnClose(c.Ops())
 		}

@@ -10,8 +10,8 @@ import (
 )
 
 // Log is a file to which a server process writes the calls of its connections: one line a call,
-// "KEY s|r END BEFORE AFTER EMPTY", and "KEY . 0 0 0 0" when the connection has closed. KEY is the address of the
-// client's end.
+// "KEY s|r END BEFORE AFTER EMPTY", "KEY t|c 0 BEFORE AFTER EMPTY" for a read that told of the other side's end and for the
+// close, and "KEY . 0 0 0 0" when the connection has closed. KEY is the address of the client's end.
 type Log struct {
 	mu   sync.Mutex
 	file *os.File
@@ -59,8 +59,13 @@ func (l *Log) Write(key string, ops Ops) {
 	var b strings.Builder
 	for _, op := range ops {
 		direction := "r"
-		if op.Send {
+		switch {
+		case op.Send:
 			direction = "s"
+		case op.Told:
+			direction = "t"
+		case op.End == 0:
+			direction = "c"
 		}
 		fmt.Fprintf(&b, "%s %s %d %d %d %d\n", key, direction, op.End, op.Before, op.After, op.Empty)
 	}
@@ -93,7 +98,7 @@ func ReadLog(path string) (map[string]Ops, error) {
 			delete(open, key)
 			continue
 		}
-		op.Send = direction == "s"
+		op.Send, op.Told = direction == "s", direction == "t"
 		open[key] = append(open[key], op)
 	}
 	return closed, lines.Err()

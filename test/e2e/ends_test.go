@@ -12,6 +12,7 @@ import (
 
 	"github.com/perfagent/perfagent/test/agent"
 	"github.com/perfagent/perfagent/test/clock"
+	"github.com/perfagent/perfagent/test/ends"
 	"github.com/perfagent/perfagent/test/servers"
 )
 
@@ -165,18 +166,6 @@ func (s *script) learns(closed span) span {
 }
 
 func pauseEnd() { time.Sleep(endPause) }
-
-// finalChunks are ways to end a chunked body, each in the pieces in which it is handed over.
-var finalChunks = map[string][]string{
-	"plain":         {"0\r\n\r\n"},
-	"zeros":         {"00000000\r\n\r\n"},
-	"extension":     {"0;a=b;c=\"d e\"\r\n\r\n"},
-	"trailers":      {"0\r\nX-Sum: abc\r\nX-Long: " + strings.Repeat("x", 3000) + "\r\n\r\n"},
-	"bytewise":      strings.Split("0\r\n\r\n", ""),
-	"bytes-trailer": strings.Split("0\r\nA: b\r\n\r\n", ""),
-	"line-feeds":    {"0\n\n"},
-	"behind-data":   {"5\r\nhel", "lo\r\n0\r\n\r\n"},
-}
 
 // completeEnds are exchanges that end by themselves. Each is made twice on a connection: what follows changes nothing.
 var completeEnds = map[string]func(s *script){
@@ -394,14 +383,14 @@ func (s *script) overtaken(final string) {
 	second.complete(200)
 }
 
-// ends runs scripts on connections of their own.
-type ends struct {
+// endings runs scripts on connections of their own.
+type endings struct {
 	a        *agent.Agent
 	listener net.Listener
 	books    []*book
 }
 
-func (e *ends) run(t *testing.T, name string, play func(s *script)) {
+func (e *endings) run(t *testing.T, name string, play func(s *script)) {
 	t.Run(name, func(t *testing.T) {
 		s := &script{t: t, b: newBook(t, e.a)}
 		e.books = append(e.books, s.b)
@@ -432,12 +421,12 @@ func TestE2EEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	e := &ends{a: startAgent(t, agent.Options{Ports: []int{listener.Addr().(*net.TCPAddr).Port}}), listener: listener}
+	e := &endings{a: startAgent(t, agent.Options{Ports: []int{listener.Addr().(*net.TCPAddr).Port}}), listener: listener}
 	for name, play := range completeEnds {
 		e.run(t, "complete/"+name, func(s *script) { play(s); play(s) })
 		e.run(t, "complete/"+name+"/pipelined", func(s *script) { s.pipelined(); play(s) })
 	}
-	for name, pieces := range finalChunks {
+	for name, pieces := range ends.FinalChunks {
 		play := func(s *script) {
 			s.request("GET", nil)
 			s.chunked("5\r\nhello\r\n")
@@ -472,7 +461,7 @@ func TestE2EEndsUnix(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	e := &ends{a: startAgent(t, agent.Options{PIDs: []int{os.Getpid()}}), listener: listener}
+	e := &endings{a: startAgent(t, agent.Options{PIDs: []int{os.Getpid()}}), listener: listener}
 	for name, play := range completeEnds {
 		e.run(t, "complete/"+name, func(s *script) { play(s); play(s) })
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/test/agent"
+	"github.com/perfagent/perfagent/test/churn"
 	"github.com/perfagent/perfagent/test/servers"
 )
 
@@ -25,8 +26,8 @@ const pollInterval = 5 * time.Millisecond
 var visibleTimeout = servers.Slow(20 * time.Second)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(holderVariable) != "" {
-		if err := hold(); err != nil {
+	if holder, err := churn.Hold(); holder {
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

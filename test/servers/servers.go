@@ -32,7 +32,7 @@ type Kind string
 // The servers. Their endpoints: /fast (2 bytes), /sleep/MS, /bytes/N, /chunked/N (N chunks of 100 bytes),
 // /status/CODE, POST /upload (answers the size). Uring has /fast and /bytes; HTTPServerFork as HTTPServer; nginx has
 // /fast, /bytes (files, sendfile) and /status/{204,304,404,500}, and passes /tcp/… and /unix/… on to its upstreams.
-// Raw has what its source lists.
+// Raw has what its source lists, and Go and Node some of its /ends/KIND.
 const (
 	Nginx          Kind = "nginx"
 	Go             Kind = "go"

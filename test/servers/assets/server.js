@@ -22,6 +22,19 @@ function chunked(res, n) {
   setImmediate(chunked, res, n - 1);
 }
 
+// In two pieces with a pause between, ?pause=MS; the last never comes where the kind begins with "cut-".
+function ends(req, res, kind) {
+  if (kind === 'interim') res.writeEarlyHints({ link: '</style.css>; rel=preload' });
+  if (kind.endsWith('length')) res.setHeader('Content-Length', 10);
+  if (kind === 'chunk-trailers') res.setHeader('Trailer', 'X-Sum');
+  if (kind !== 'cut-unanswered') res.write('01234');
+  setTimeout(() => {
+    if (kind.startsWith('cut-')) return req.socket.destroy();
+    if (kind === 'chunk-trailers') res.addTrailers({ 'X-Sum': 'abc' });
+    return res.end('56789');
+  }, Number(req.url.split('pause=')[1]) || 0);
+}
+
 const server = http.createServer((req, res) => {
   const [, name, argument] = req.url.split('?')[0].split('/');
   const n = Number(argument) || 0;
@@ -31,6 +44,7 @@ const server = http.createServer((req, res) => {
     case 'bytes': return bytes(res, n);
     case 'chunked': return chunked(res, n);
     case 'status': res.statusCode = n; return res.end();
+    case 'ends': return ends(req, res, argument);
     case 'abort': return req.socket.resetAndDestroy ? req.socket.resetAndDestroy() : req.socket.destroy();
     case 'upload': {
       let size = 0;

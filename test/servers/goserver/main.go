@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/perfagent/perfagent/test/clock"
@@ -89,6 +90,7 @@ func handler() http.Handler {
 		w.WriteHeader(http.StatusEarlyHints)
 		io.WriteString(w, "ok")
 	})
+	mux.HandleFunc("/ends/{kind}", ends)
 	mux.HandleFunc("/abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	// The mux cleans paths and knows no authority form; the tests send both.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -129,6 +131,35 @@ func chunked(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		time.Sleep(time.Duration(delay) * time.Millisecond)
 	}
+}
+
+// ends answers in two pieces with a pause between, ?pause=MS, the last of which never comes where the kind begins with "cut-".
+func ends(w http.ResponseWriter, r *http.Request) {
+	ms, _ := strconv.Atoi(r.FormValue("pause"))
+	kind, cut := strings.CutPrefix(r.PathValue("kind"), "cut-")
+	header := w.Header()
+	switch kind {
+	case "length":
+		header.Set("Content-Length", "10")
+	case "interim":
+		header.Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+	case "chunk-trailers":
+		header.Set("Trailer", "X-Sum")
+	}
+	if kind != "unanswered" {
+		io.WriteString(w, "01234")
+		w.(http.Flusher).Flush()
+	}
+	time.Sleep(time.Duration(ms) * time.Millisecond)
+	if cut {
+		panic(http.ErrAbortHandler)
+	}
+	if kind == "chunk-trailers" {
+		header.Set("X-Sum", "abc")
+		return
+	}
+	io.WriteString(w, "56789")
 }
 
 // tunnel answers CONNECT and echoes.

@@ -71,9 +71,12 @@ func serveLines(conn *clock.Conn) {
 }
 
 func readRequest(reader *bufio.Reader, conn *clock.Conn) (request, error) {
-	line, err := reader.ReadString('\n')
-	if err != nil {
-		return request{}, err
+	var line string
+	for strings.TrimSpace(line) == "" { // empty lines in front of a request are nothing
+		var err error
+		if line, err = reader.ReadString('\n'); err != nil {
+			return request{}, err
+		}
 	}
 	fields := strings.Fields(line)
 	if len(fields) != 3 {
@@ -87,6 +90,7 @@ func readRequest(reader *bufio.Reader, conn *clock.Conn) (request, error) {
 	}
 	var length int64
 	var chunked bool
+	var err error
 	for {
 		header, err := reader.ReadString('\n')
 		if err != nil {
@@ -127,7 +131,13 @@ func readChunks(reader *bufio.Reader) (int64, error) {
 		if err != nil {
 			return total, err
 		}
-		if _, err := io.CopyN(io.Discard, reader, n+2); err != nil || n == 0 {
+		if n == 0 {
+			for strings.TrimSpace(line) != "" && err == nil { // trailers
+				line, err = reader.ReadString('\n')
+			}
+			return total, err
+		}
+		if _, err := io.CopyN(io.Discard, reader, n+2); err != nil {
 			return total, err
 		}
 		total += n
@@ -175,6 +185,11 @@ func (s *session) answer(r request) bool {
 		return s.send([]byte("HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")) && s.send([]byte(okResponse))
 	case "split", "bytewise", "chunked", "bytes", "writev", "sendfile", "more", "batch":
 		return s.stream(name, n, r)
+	case "ends":
+		if kind, cut := strings.CutPrefix(argument, "cut-"); cut {
+			return s.cut(kind, pauseOf(r.query))
+		}
+		return s.whole(argument, pauseOf(r.query))
 	case "threads":
 		return s.otherThread()
 	case "passed":
