@@ -21,10 +21,11 @@ var layers = map[string][]string{
 	"internal/wire":      {},
 	"internal/probes":    {"internal/wire"},
 	"internal/http":      {"internal/wire"},
+	"internal/route":     {"internal/wire"},
 	"internal/host":      {"internal/wire"},
-	"internal/analytics": {"internal/wire", "internal/probes", "internal/http", "internal/host"},
-	"internal/export":    {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics"},
-	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics", "internal/export"},
+	"internal/analytics": {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
+	"internal/export":    {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
+	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics", "internal/export"},
 }
 
 // homes names the one package for each heavy module.
@@ -40,7 +41,7 @@ var homes = map[string]string{
 
 // standardOnly are packages that import the standard library, this module, and the modules that have their home there
 // alone, so that they build and test anywhere.
-var standardOnly = []string{"internal/wire", "internal/http", "internal/host", "internal/analytics"}
+var standardOnly = []string{"internal/wire", "internal/http", "internal/route", "internal/host", "internal/analytics"}
 
 // Shows that every package keeps to the import rule, from the import lines of its sources for every platform. Tests
 // and the programs below test/ may import what they need.
@@ -137,6 +138,8 @@ func TestImportRuleViolations(t *testing.T) {
 	}{
 		{"internal/http", modulePath + "/internal/wire", true},
 		{"internal/http", modulePath + "/internal/host", false},
+		{"internal/http", modulePath + "/internal/route", false},
+		{"internal/route", modulePath + "/internal/http", false},
 		{"internal/wire", modulePath + "/internal/http", false},
 		{"internal/analytics", modulePath + "/internal/export", false},
 		{"internal/analytics", "github.com/cilium/ebpf/link", false},
