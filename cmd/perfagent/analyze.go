@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/route"
 )
 
 // analyzeLineMax bounds a line of an engine's input.
@@ -42,8 +42,8 @@ func analyzeRoutes(r io.Reader, w io.Writer) error {
 	in := bufio.NewScanner(r)
 	in.Buffer(make([]byte, 0, analyzeLineMax), analyzeLineMax)
 	out := bufio.NewWriter(w)
-	learner := http.NewLearner()
-	var route []byte
+	learner := route.NewLearner()
+	var template []byte
 	methods := make(map[string]string) // those met so far, so that a line allocates none
 	for line := 1; in.Scan(); line++ {
 		method, rest, _ := bytes.Cut(in.Bytes(), []byte(" "))
@@ -59,8 +59,8 @@ func analyzeRoutes(r io.Reader, w io.Writer) error {
 				methods[name] = name
 			}
 		}
-		route = learner.Learn(route[:0], name, path, statusOf(bytes.TrimSpace(after)), 1)
-		out.Write(route)
+		template = learner.Learn(template[:0], name, path, statusOf(bytes.TrimSpace(after)), 1)
+		out.Write(template)
 		out.WriteByte('\n')
 	}
 	if err := in.Err(); err != nil {

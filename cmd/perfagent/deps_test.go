@@ -21,12 +21,13 @@ var layers = map[string][]string{
 	"internal/wire":      {},
 	"internal/probes":    {"internal/wire"},
 	"internal/http":      {"internal/wire"},
+	"internal/route":     {"internal/wire"},
 	"internal/host":      {"internal/wire"},
 	"internal/trace":     {"internal/wire"},
-	"internal/analytics": {"internal/wire", "internal/probes", "internal/http", "internal/host"},
-	"internal/export":    {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/analytics"},
-	"internal/web":       {"internal/wire", "internal/trace", "internal/analytics", "internal/export"},
-	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web"},
+	"internal/analytics": {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
+	"internal/export":    {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
+	"internal/web":       {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export"},
+	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web"},
 }
 
 // homes names the one package for each heavy module.
@@ -42,7 +43,7 @@ var homes = map[string]string{
 
 // standardOnly are packages that import the standard library, this module, and the modules that have their home there
 // alone, so that they build and test anywhere.
-var standardOnly = []string{"internal/wire", "internal/http", "internal/host", "internal/analytics", "internal/trace"}
+var standardOnly = []string{"internal/wire", "internal/http", "internal/route", "internal/host", "internal/analytics", "internal/trace"}
 
 // Shows that every package keeps to the import rule, from the import lines of its sources for every platform. Tests
 // and the programs below test/ may import what they need.
@@ -139,6 +140,8 @@ func TestImportRuleViolations(t *testing.T) {
 	}{
 		{"internal/http", modulePath + "/internal/wire", true},
 		{"internal/http", modulePath + "/internal/host", false},
+		{"internal/http", modulePath + "/internal/route", false},
+		{"internal/route", modulePath + "/internal/http", false},
 		{"internal/wire", modulePath + "/internal/http", false},
 		{"internal/analytics", modulePath + "/internal/export", false},
 		{"internal/analytics", "github.com/cilium/ebpf/link", false},

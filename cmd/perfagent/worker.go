@@ -16,6 +16,7 @@ import (
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/probes"
+	"github.com/perfagent/perfagent/internal/route"
 	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/wire"
 )
@@ -46,10 +47,10 @@ type worker struct {
 	streams   *http.Streams
 	swept     http.Swept
 	finals    finals
-	router    *http.Router
-	routes    atomic.Pointer[http.Routes] // what the latest reading of the routes file found
-	inForce   *http.Routes                // of routes, taken over by the owner
-	rerouted  int                         // the router's epoch that the engine's endpoints have
+	router    *route.Router
+	routes    atomic.Pointer[route.Routes] // what the latest reading of the routes file found
+	inForce   *route.Routes                // of routes, taken over by the owner
+	rerouted  int                          // the router's epoch that the engine's endpoints have
 	engine    *analytics.Engine
 	requests  *analytics.Requests
 	hub       *trace.Hub
@@ -73,7 +74,7 @@ func newWorker(config *Config, filter host.Filter, engine *analytics.Engine, hub
 	w := &worker{
 		clock:     host.NewClock(host.ClockOptions{}),
 		processes: host.NewProcesses(host.ProcessOptions{Filter: filter}),
-		router:    http.NewRouter(),
+		router:    route.NewRouter(),
 		memo:      http.NewMemo[known](),
 		engine:    engine,
 		requests:  analytics.NewRequests(analytics.RequestsOptions{Now: host.Monotonic}),
@@ -99,7 +100,7 @@ func (w *worker) loadRoutes(name string) error {
 		return fmt.Errorf("routes file: %w", err)
 	}
 	defer f.Close()
-	routes, err := http.ParseRoutes(f)
+	routes, err := route.ParseRoutes(f)
 	if err != nil {
 		return fmt.Errorf("routes file %s: %w", name, err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	perfhttp "github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/route"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -54,7 +55,7 @@ type Object struct {
 }
 
 // NewObject describes ex. All strings are printable (analytics.Printable, analytics.PrintablePath). Unless rawPath, the path
-// is masked as http.MaskPath does: by its route, or, in the client role, which has none, by what looks like an identifier.
+// is masked as route.MaskPath does: by its route, or, in the client role, which has none, by what looks like an identifier.
 func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 	o := &Object{
 		Time: ex.Time.UTC(), Role: ex.Role.String(), Protocol: ex.Protocol, TLS: ex.TLS, Service: analytics.Printable(ex.Service),
@@ -69,7 +70,7 @@ func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 	}
 	path := ex.Path
 	if !rawPath {
-		path = perfhttp.MaskPath(nil, path, ex.Name, ex.RouteSource)
+		path = route.MaskPath(nil, path, ex.Name, ex.RouteSource)
 	}
 	o.Path = analytics.PrintablePath(string(path))
 	trace, span := perfhttp.TraceParent(ex.TraceParent)

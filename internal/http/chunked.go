@@ -1,5 +1,7 @@
 package http
 
+import "github.com/perfagent/perfagent/internal/wire"
+
 // chunkState is where in a chunked body (RFC 9112, section 7.1) the next byte falls. The kernel side has the same states, in the
 // same order (bpf/maps.h).
 type chunkState uint8
@@ -92,7 +94,7 @@ func (c *chunked) step(b byte) bool {
 
 // size reads a byte of a size line. Sixteen digits are the most that 64 bits hold.
 func (c *chunked) size(b byte) bool {
-	d, ok := hexDigit(b)
+	d, ok := wire.HexDigit(b)
 	switch {
 	case ok && c.digits < 16:
 		c.remain = c.remain<<4 | uint64(d)
@@ -127,14 +129,4 @@ func (c *chunked) skip(n uint64) bool {
 		c.state = chunkEnd
 	}
 	return true
-}
-
-func hexDigit(b byte) (byte, bool) {
-	switch {
-	case isDigit(b):
-		return b - '0', true
-	case b|0x20 >= 'a' && b|0x20 <= 'f':
-		return b | 0x20 - 'a' + 10, true
-	}
-	return 0, false
 }

@@ -56,7 +56,7 @@ func (d *Decoder) respond(rec *wire.Record, ex *wire.Exchange, final bool) (bool
 // framed completes an exchange whose response the kernel side has seen to its end: only the status is to be read.
 func framed(rec *wire.Record, ex *wire.Exchange) (final bool, err error) {
 	b := rec.Response
-	if len(b) < len("HTTP/1.1 200") || !isDigit(b[9]) || !isDigit(b[10]) || !isDigit(b[11]) {
+	if len(b) < len("HTTP/1.1 200") || !wire.IsDigit(b[9]) || !wire.IsDigit(b[10]) || !wire.IsDigit(b[11]) {
 		return true, ErrMalformed
 	}
 	ex.Outcome = Answered(ex.Role, uint16(b[9]-'0')*100+uint16(b[10]-'0')*10+uint16(b[11]-'0'))

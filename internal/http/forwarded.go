@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"net/netip"
 	"strings"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // forwardedNodeMax is the longest node that is one: an IPv6 address with a zone and a port takes less, and an obfuscated
@@ -127,7 +129,7 @@ func isNodePort(s string) bool {
 		return true
 	}
 	for i := 1; i < len(s); i++ {
-		if !isDigit(s[i]) {
+		if !wire.IsDigit(s[i]) {
 			return false
 		}
 	}
@@ -140,7 +142,7 @@ func isObfuscated(s string) bool {
 		return false
 	}
 	for i := 1; i < len(s); i++ {
-		if c := s[i]; !isDigit(c) && !isLetter(c) && c != '.' && c != '_' && c != '-' {
+		if c := s[i]; !wire.IsDigit(c) && !wire.IsLetter(c) && c != '.' && c != '_' && c != '-' {
 			return false
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // What a request's headers say of who a proxy forwards for, from the header lines to what is shown.
@@ -85,7 +87,7 @@ func FuzzForwarded(f *testing.F) {
 			switch {
 			case len(node) > forwardedNodeMax:
 				t.Fatalf("%q: %q is long", v, node)
-			case node == "", node == "unknown", node[0] == '_' && tokenLen([]byte(node)) == len(node):
+			case node == "", node == "unknown", node[0] == '_' && wire.TokenLen([]byte(node)) == len(node):
 			case err != nil || a.Zone() != "" || a.String() != node || a.Is4In6():
 				t.Fatalf("%q: %q is no node", v, node)
 			}

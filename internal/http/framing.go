@@ -799,7 +799,7 @@ func headEnd(b []byte, eol uint8) (n int, _ uint8, done bool) {
 // known method and the beginning of a target.
 func (s *Streams) plausibleRequest(b []byte) bool {
 	b = b[skipEmptyLines(b):]
-	n := tokenLen(b)
+	n := wire.TokenLen(b)
 	if n == 0 || n+1 >= len(b) || b[n] != ' ' {
 		return false
 	}
@@ -812,6 +812,6 @@ func (s *Streams) plausibleRequest(b []byte) bool {
 // plausibleResponse tells whether a fragment begins with a status line.
 func plausibleResponse(b []byte) bool {
 	b = b[skipEmptyLines(b):]
-	return len(b) >= 12 && string(b[:7]) == "HTTP/1." && isDigit(b[7]) && b[8] == ' ' &&
-		isDigit(b[9]) && isDigit(b[10]) && isDigit(b[11])
+	return len(b) >= 12 && string(b[:7]) == "HTTP/1." && wire.IsDigit(b[7]) && b[8] == ' ' &&
+		wire.IsDigit(b[9]) && wire.IsDigit(b[10]) && wire.IsDigit(b[11])
 }

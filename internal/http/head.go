@@ -1,12 +1,13 @@
-// Package http understands HTTP/1: the captured, possibly cut heads of single exchanges (Decoder), the whole framing of
-// connections that the kernel side cannot follow (Streams), and the templates that paths are grouped by (Router). It
-// reads observed bytes only; it never serves or sends anything. Nothing here allocates in the steady state, and
-// nothing trusts its input.
+// Package http understands HTTP/1: the captured, possibly cut heads of single exchanges (Decoder), and the whole framing of
+// connections that the kernel side cannot follow (Streams). It reads observed bytes only; it never serves or sends
+// anything. Nothing here allocates in the steady state, and nothing trusts its input.
 package http
 
 import (
 	"bytes"
 	"math"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // ParseError says why bytes were not understood. Reason is the label value of perfagent_parse_errors_total.
@@ -117,7 +118,7 @@ func ParseRequest(b []byte, r *Request) error {
 
 // line parses a whole request line.
 func (r *Request) line(line []byte) error {
-	n := tokenLen(line)
+	n := wire.TokenLen(line)
 	if n == 0 || n == len(line) || line[n] != ' ' {
 		return ErrNotHTTP
 	}
@@ -125,7 +126,7 @@ func (r *Request) line(line []byte) error {
 	rest := line[n+1:]
 	// The usual end, " HTTP/1.x", at a fixed distance.
 	sp := len(rest) - len(" HTTP/1.1")
-	if sp < 0 || string(rest[sp:len(rest)-1]) != " HTTP/1." || !isDigit(rest[len(rest)-1]) {
+	if sp < 0 || string(rest[sp:len(rest)-1]) != " HTTP/1." || !wire.IsDigit(rest[len(rest)-1]) {
 		rest = bytes.TrimRight(rest, " \t")
 		if sp = bytes.LastIndexByte(rest, ' '); sp < 0 {
 			return ErrNotHTTP
@@ -146,7 +147,7 @@ func (r *Request) line(line []byte) error {
 
 // cutLine parses a request line whose end was not captured.
 func (r *Request) cutLine(line []byte) error {
-	n := tokenLen(line)
+	n := wire.TokenLen(line)
 	if n == 0 {
 		return ErrNotHTTP
 	}
@@ -449,7 +450,7 @@ func (r *Response) line(line []byte, cut bool) error {
 	if len(code) < 3 && cut {
 		return nil
 	}
-	if len(code) < 3 || !isDigit(code[0]) || !isDigit(code[1]) || !isDigit(code[2]) || code[0] == '0' ||
+	if len(code) < 3 || !wire.IsDigit(code[0]) || !wire.IsDigit(code[1]) || !wire.IsDigit(code[2]) || code[0] == '0' ||
 		len(code) > 3 && code[3] != ' ' && code[3] != '\r' && code[3] != '\t' {
 		return ErrMalformed
 	}
@@ -535,24 +536,6 @@ func version(v []byte) (string, error) {
 	return proto11, nil
 }
 
-// tokens marks the bytes of an RFC 9110 token.
-var tokens = func() (t [256]bool) {
-	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-		t[c] = true
-	}
-	return t
-}()
-
-// tokenLen returns how many bytes at the beginning of b form a token.
-func tokenLen(b []byte) int {
-	for i, c := range b {
-		if !tokens[c] {
-			return i
-		}
-	}
-	return len(b)
-}
-
 // skipEmptyLines returns where the first line that is not empty begins.
 func skipEmptyLines(b []byte) int {
 	i := 0
@@ -561,8 +544,6 @@ func skipEmptyLines(b []byte) int {
 	}
 	return i
 }
-
-func isDigit(c byte) bool { return c-'0' <= 9 }
 
 func trimCR(b []byte) []byte {
 	if n := len(b); n > 0 && b[n-1] == '\r' {

@@ -1,5 +1,7 @@
 package http
 
+import "github.com/perfagent/perfagent/internal/wire"
+
 // Places in a traceparent: version, trace ID, parent ID and flags, with a dash between each two.
 const (
 	traceAt, traceEnd = 3, 35
@@ -30,7 +32,7 @@ func TraceParent(b []byte) (trace, span []byte) {
 
 func isLowerHex(b []byte) bool {
 	for _, c := range b {
-		if !isDigit(c) && c-'a' > 'f'-'a' {
+		if !wire.IsDigit(c) && c-'a' > 'f'-'a' {
 			return false
 		}
 	}

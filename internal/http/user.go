@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash"
 	"strings"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // userHeaderBytesMax bounds the name of the header that tells users apart; names in use are far shorter.
@@ -43,7 +45,7 @@ func newUserHeader(name string, key []byte) *UserHeader {
 
 // CheckHeaderName says what is wrong with the name of a header (RFC 9110, section 5.1); "" is fine.
 func CheckHeaderName(name string) error {
-	if tokenLen([]byte(name)) != len(name) || len(name) > userHeaderBytesMax {
+	if wire.TokenLen([]byte(name)) != len(name) || len(name) > userHeaderBytesMax {
 		return fmt.Errorf("%q is not the name of a header, of at most %d characters", name, userHeaderBytesMax)
 	}
 	return nil

@@ -1,8 +1,10 @@
-package http
+package route
 
 import (
 	"bytes"
 	"slices"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 const (
@@ -715,7 +717,7 @@ func (n *node) absorb(o *node) {
 // words, since they may be secrets.
 func versionLike(s string) bool {
 	for _, c := range []byte(s) {
-		if !isDigit(c) {
+		if !wire.IsDigit(c) {
 			return isDateText([]byte(s)) && len(s) <= len("2010-04-01")
 		}
 	}

@@ -1,6 +1,10 @@
-package http
+package route
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/perfagent/perfagent/internal/wire"
+)
 
 // keysMax bounds the keys that are told apart in one segment.
 const keysMax = 8
@@ -68,11 +72,11 @@ func isKey(s []byte) bool {
 
 // isIdentifier tells whether s is a name as programs have them, also with dots.
 func isIdentifier(s []byte) bool {
-	if len(s) == 0 || len(s) > segmentMax || isDigit(s[0]) {
+	if len(s) == 0 || len(s) > segmentMax || wire.IsDigit(s[0]) {
 		return false
 	}
 	for _, c := range s {
-		if !isLetter(c) && !isDigit(c) && c != '_' && c != '.' {
+		if !wire.IsLetter(c) && !wire.IsDigit(c) && c != '_' && c != '.' {
 			return false
 		}
 	}

@@ -1,8 +1,10 @@
-package http
+package route
 
 import (
 	"bytes"
 	"math"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // The weights below are log odds, found by trying on the routes of fifteen public APIs, and on those of thirteen others to see
@@ -281,10 +283,10 @@ func splitWords(s []byte) (known, words, digits int) {
 	}
 	for i, c := range s {
 		switch {
-		case isDigit(c):
+		case wire.IsDigit(c):
 			digits++
 			flush()
-		case !isLetter(c):
+		case !wire.IsLetter(c):
 			flush()
 		default:
 			if c <= 'Z' && i > 0 && s[i-1] >= 'a' {

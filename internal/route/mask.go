@@ -1,4 +1,4 @@
-package http
+package route
 
 import (
 	"bytes"
@@ -117,9 +117,9 @@ func kindOf(s []byte) segmentClass {
 	digits, odd, at, separators := 0, false, -1, false
 	for i, c := range s {
 		switch {
-		case isDigit(c):
+		case wire.IsDigit(c):
 			digits++
-		case isLetter(c):
+		case wire.IsLetter(c):
 		case c == '@':
 			at = i
 		case c == '%' || c <= ' ' || c >= 0x7f || c == '"' || c == '<' || c == '>' || c == '\\' || c == '{' || c == '}':
@@ -155,7 +155,7 @@ func kindOf(s []byte) segmentClass {
 func wordsClass(s []byte) segmentClass {
 	for len(s) > 0 {
 		n := 0
-		for n < len(s) && (isDigit(s[n]) || isLetter(s[n])) {
+		for n < len(s) && (wire.IsDigit(s[n]) || wire.IsLetter(s[n])) {
 			n++
 		}
 		if wordClass(s[:n]) == isID {
@@ -170,15 +170,15 @@ func wordsClass(s []byte) segmentClass {
 func wordClass(w []byte) segmentClass {
 	digits, hex := 0, 0
 	for _, c := range w {
-		if isDigit(c) {
+		if wire.IsDigit(c) {
 			digits++
 		}
-		if _, ok := hexDigit(c); ok {
+		if _, ok := wire.HexDigit(c); ok {
 			hex++
 		}
 	}
 	trailing := 0
-	for trailing < len(w) && isDigit(w[len(w)-1-trailing]) {
+	for trailing < len(w) && wire.IsDigit(w[len(w)-1-trailing]) {
 		trailing++
 	}
 	switch {
@@ -211,14 +211,14 @@ func mixed(s []byte, shortest, changes int) bool {
 	}
 	digits := 0
 	for i, c := range s {
-		if isDigit(c) {
+		if wire.IsDigit(c) {
 			digits++
 		}
 		if i == 0 {
 			continue
 		}
 		p := s[i-1]
-		if isDigit(c) && isLetter(p) || isDigit(p) && isLetter(c) || p >= 'a' && p <= 'z' && c >= 'A' && c <= 'Z' {
+		if wire.IsDigit(c) && wire.IsLetter(p) || wire.IsDigit(p) && wire.IsLetter(c) || p >= 'a' && p <= 'z' && c >= 'A' && c <= 'Z' {
 			changes--
 		}
 	}
@@ -248,7 +248,7 @@ func randomness(w []byte) int {
 		}
 		upper := c >= 'A' && c <= 'Z'
 		switch {
-		case !isLetter(c) || !isLetter(last):
+		case !wire.IsLetter(c) || !wire.IsLetter(last):
 		case last >= 'a' && upper:
 			odds += 135
 		case last >= 'a':
@@ -307,7 +307,7 @@ func isVersion(s []byte) bool {
 	numbers := 0
 	for {
 		n := 0
-		for n < len(s) && isDigit(s[n]) {
+		for n < len(s) && wire.IsDigit(s[n]) {
 			n++
 		}
 		if n == 0 || n > 3 || n > 2 && !v { // 48.137 is a place, not a version
@@ -324,9 +324,9 @@ func isVersion(s []byte) bool {
 		s = s[1:]
 	}
 	for _, stage := range [...]string{"alpha", "beta", "preview", "rc"} {
-		if v && equalFold(s, stage) {
+		if v && len(s) >= len(stage) && bytes.EqualFold(s[:len(stage)], []byte(stage)) {
 			s = s[len(stage):]
-			return len(s) <= 2 && (len(s) < 1 || isDigit(s[0])) && (len(s) < 2 || isDigit(s[1]))
+			return len(s) <= 2 && (len(s) < 1 || wire.IsDigit(s[0])) && (len(s) < 2 || wire.IsDigit(s[1]))
 		}
 	}
 	return false
@@ -339,7 +339,7 @@ func isUUIDText(s []byte) bool {
 			if c != '-' {
 				return false
 			}
-		} else if _, ok := hexDigit(c); !ok {
+		} else if _, ok := wire.HexDigit(c); !ok {
 			return false
 		}
 	}
@@ -350,7 +350,7 @@ func isUUIDText(s []byte) bool {
 func isDateText(s []byte) bool {
 	const form = "dddd-dd-dd"
 	for i := range min(len(s), len(form)) {
-		if form[i] == 'd' && !isDigit(s[i]) || form[i] == '-' && s[i] != '-' {
+		if form[i] == 'd' && !wire.IsDigit(s[i]) || form[i] == '-' && s[i] != '-' {
 			return false
 		}
 	}
@@ -383,5 +383,3 @@ func extension(s []byte) []byte {
 	}
 	return s[dot:]
 }
-
-func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }

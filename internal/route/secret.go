@@ -1,10 +1,12 @@
-package http
+package route
 
 import (
 	"bytes"
 	"math"
 	"strings"
 	"sync"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // A path that no route stands for, as a client's, shows what was asked for. There is nobody to learn from which of its words
@@ -100,7 +102,7 @@ func secret(s []byte) bool {
 	var all chance
 	for len(s) > 0 {
 		n := 0
-		for n < len(s) && isLetter(s[n]) {
+		for n < len(s) && wire.IsLetter(s[n]) {
 			n++
 		}
 		word := chanceOf(s[:n])
@@ -187,7 +189,7 @@ var letterOdds = sync.OnceValue(func() *[firstLetter + 1][26]float64 {
 	for w := range vocabulary {
 		last := firstLetter
 		for _, b := range []byte(w) {
-			if !isLetter(b) {
+			if !wire.IsLetter(b) {
 				break
 			}
 			odds[last][b-'a']++

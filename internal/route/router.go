@@ -1,4 +1,7 @@
-package http
+// Package route finds the templates that requests are grouped by from their paths alone: learned from a service's requests
+// (Learner) or read from a file (Routes). It also hides what a path without a template must not show (MaskPath). Nothing
+// here allocates in the steady state, and nothing trusts its input.
+package route
 
 import (
 	"io"

@@ -1,4 +1,4 @@
-package http
+package route
 
 import (
 	"bufio"
@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 const (
@@ -98,7 +100,7 @@ func (r *Routes) add(line string, n int) error {
 
 // insert adds a template to the tree.
 func (r *Routes) insert(service, method, template string, line int) error {
-	if tokenLen([]byte(method)) != len(method) {
+	if wire.TokenLen([]byte(method)) != len(method) {
 		return fmt.Errorf("method %q is not a token", method)
 	}
 	if template[0] != '/' {
