@@ -289,6 +289,18 @@ static __always_inline struct tcp_health *health_of_current(void)
 	return health_of(bpf_get_current_pid_tgid() >> 32);
 }
 
+/* The process that opened the connection or exchanges requests over it, or 0. */
+static __always_inline __u32 user_of(__u64 key)
+{
+	const struct owner *o = bpf_map_lookup_elem(&owners, &key);
+
+	if (o)
+		return o->tgid;
+	const struct record *r = bpf_map_lookup_elem(&conns, &key);
+
+	return r ? r->pid : 0;
+}
+
 /*
  * Whose connection it is. Segments are handled in softirq, on behalf of whoever runs: the process is known because it opened
  * the connection (owners), because the traffic programs saw it read a request (conns), or because it listens at the port
@@ -297,14 +309,10 @@ static __always_inline struct tcp_health *health_of_current(void)
  */
 static __always_inline __u32 owner_of(__u64 key, __u32 netns, __u16 port)
 {
-	const struct owner *o = bpf_map_lookup_elem(&owners, &key);
+	__u32 user = user_of(key);
 
-	if (o)
-		return o->tgid;
-	const struct record *r = bpf_map_lookup_elem(&conns, &key);
-
-	if (r && r->pid)
-		return r->pid;
+	if (user)
+		return user;
 	struct listener at = { .netns = netns, .port = port };
 	const __u32 *tgid = bpf_map_lookup_elem(&listeners, &at);
 
@@ -402,6 +410,17 @@ static __always_inline void count_resent(struct sock *sk, __u32 segments)
 		__sync_fetch_and_add(&h->retransmits, segments);
 }
 
+/*
+ * Of a connection that its application closes. Who calls may be another process, which was forked from it and had a copy of the
+ * descriptor; it is taken where nobody else is known.
+ */
+static __always_inline struct tcp_health *health_of_closing(const struct sock *sk)
+{
+	__u32 tgid = user_of((__u64)sk);
+
+	return tgid ? health_of(tgid) : health_of_current();
+}
+
 static __always_inline int handle_tcp_state(struct sock *sk, int old, int new)
 {
 	__u64 key = (__u64)sk;
@@ -419,7 +438,7 @@ static __always_inline int handle_tcp_state(struct sock *sk, int old, int new)
 		return 0;
 	case TCP_FIN_WAIT1:
 	case TCP_LAST_ACK:
-		add_rtt(health_of_current(), sk); /* the application closes */
+		add_rtt(health_of_closing(sk), sk);
 		return 0;
 	case TCP_CLOSE:
 		if (old == TCP_SYN_SENT)
@@ -427,7 +446,7 @@ static __always_inline int handle_tcp_state(struct sock *sk, int old, int new)
 		/* Closed with bytes unread, or with SO_LINGER 0. Resets of the peer are tp_tcp_receive_reset's. */
 		else if ((old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT) &&
 			 (sk->sk_shutdown & (RCV_SHUTDOWN | SEND_SHUTDOWN)) == (RCV_SHUTDOWN | SEND_SHUTDOWN))
-			add_rtt(health_of_current(), sk);
+			add_rtt(health_of_closing(sk), sk);
 		if (bpf_map_lookup_elem(&resent, &key)) {
 			count_resent(sk, 0);
 			bpf_map_delete_elem(&resent, &key);
