@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -307,6 +308,11 @@ func TestLiveProcess(t *testing.T) {
 	defer command.Wait()
 	defer input.Close()
 	pid := uint32(command.Process.Pid)
+	// The kernel says that a program was started before it has laid out its environment.
+	until(t, func() bool {
+		environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		return err != nil || len(environment) > 0
+	})
 	got := *host.NewProcesses(host.ProcessOptions{}).Identify(pid, comm("sh"), second)
 	if got.Service != "live test" || got.Started == 0 || got.Executable == "" {
 		t.Errorf("got %+v", got)

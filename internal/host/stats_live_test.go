@@ -30,9 +30,9 @@ func TestLiveHost(t *testing.T) {
 	sampler := host.NewSampler(host.SamplerOptions{})
 	var s *host.Sample
 	until(t, func() bool { s = sampler.Sample(); return s.Filesystems != nil || len(s.Errors) > 0 })
-	before := commandNumbers(t, "awk", `NR==1 {for (i=2; i<=9; i++) print $i/100} /^cpu[0-9]/ {n++} END {print n}`, "/proc/stat")
+	before := commandNumbers(t, "awk", `NR==1 {for (i=2; i<=9; i++) printf "%.2f\n", $i/100} /^cpu[0-9]/ {n++} END {print n}`, "/proc/stat")
 	s = sampler.Sample()
-	after := commandNumbers(t, "awk", `NR==1 {for (i=2; i<=9; i++) print $i/100} /^cpu[0-9]/ {n++} END {print n}`, "/proc/stat")
+	after := commandNumbers(t, "awk", `NR==1 {for (i=2; i<=9; i++) printf "%.2f\n", $i/100} /^cpu[0-9]/ {n++} END {print n}`, "/proc/stat")
 	for _, c := range []struct {
 		mode   host.CPUMode
 		column int

@@ -2,6 +2,7 @@ package probes
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -90,6 +91,25 @@ func commandPeer(address string) {
 				c.Close()
 			}
 			open = nil
+		case "inherit": // close them; a child that has copies closes the last of each
+			child := exec.Command("cat")
+			wait, err := child.StdinPipe()
+			for _, c := range open {
+				file, fileErr := c.(*net.TCPConn).File()
+				err = errors.Join(err, fileErr)
+				child.ExtraFiles = append(child.ExtraFiles, file)
+			}
+			if err = errors.Join(err, child.Start()); err == nil {
+				for i, c := range open {
+					c.Close()
+					child.ExtraFiles[i].Close()
+				}
+				wait.Close()
+				err = child.Wait()
+			}
+			if open = nil; err != nil {
+				answer = err.Error()
+			}
 		}
 		fmt.Println(answer)
 	}
@@ -234,6 +254,35 @@ func TestHostTCP(t *testing.T) {
 				t.Errorf("resets without a socket: %+v, want at least 5", nobody)
 			}
 		})
+	}
+}
+
+// A connection belongs to the process that opened it, also where the last copy of its descriptor is closed by another one, as
+// between fork and exec.
+func TestHostInheritedConnections(t *testing.T) {
+	requireRoot(t)
+	server := startPeer(t, "server", "127.0.0.1:0")
+	address := server.answer()
+	h := openHostOf(t, address)
+	client := startPeer(t, "client", address)
+	readHost(t, h)
+	client.must("open 7")
+	client.must("exchange 100")
+	client.must("inherit")
+	sum := make(map[uint32]*TCPHealth)
+	waitFor(t, "the last close", func() bool {
+		for pid, health := range readHost(t, h).TCP {
+			addHealth(sum, pid, health)
+		}
+		return sum[server.pid] != nil && sum[server.pid].RTT.Count() >= 7
+	})
+	for pid, s := range sum {
+		switch {
+		case (pid == client.pid || pid == server.pid) && s.RTT.Count() == 7:
+		case pid == 0 && s.RTT.Count() == 0:
+		default:
+			t.Errorf("process %d has %d round trip times; the client is %d, the server %d", pid, s.RTT.Count(), client.pid, server.pid)
+		}
 	}
 }
 
