@@ -196,6 +196,12 @@ static long chunk_step_skb(__u32 index, struct chunk_source *from)
 	return 0;
 }
 
+/* The word of a chunked body that begins behind so many bytes of the operation in which its head ended. */
+static __always_inline __u64 chunks_begin(__u64 before)
+{
+	return before ? CHUNKS(CHUNK_BEFORE, 0, before & CHUNK_SIZE_MASK) : CHUNKS(CHUNK_SIZE, 0, 0);
+}
+
 /* A body's word behind n bytes that no hook saw. */
 static __always_inline __u64 chunks_unseen(__u64 chunks, __u64 n)
 {

@@ -15,50 +15,6 @@ enum source_kind {
 extern int bpf_dynptr_from_skb(struct __sk_buff *s, __u64 flags, struct bpf_dynptr *ptr) __ksym __weak;
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
-/* An operation whose bytes are in one buffer, as far as `piece` goes. */
-struct step {
-	__u64 ptr;   /* in user memory */
-	void *skb;   /* or a dynptr, */
-	__u32 skb_at; /* and where in it */
-	__u32 start; /* position in the byte stream */
-	__u32 n;     /* bytes of the operation */
-	__u64 piece; /* bytes at ptr, at most n */
-	__u64 now;
-	const struct tcp_sock *tp; /* read with STEP_READ */
-	const struct sock *sk;     /* the same */
-	bool sure; /* it has been taken */
-};
-
-/* A field of the operation's socket: directly where the verifier knows the pointer's type (`typed`, a constant). */
-#define STEP_READ(o, field)                                            \
-	({                                                             \
-		const struct tcp_sock *tp_ = (o)->tp;                  \
-		typed ? tp_->field : BPF_CORE_READ(tp_, field);        \
-	})
-
-/*
- * Bytes that a send takes without waiting for room. What the memory of socket buffers takes beside their bytes is allowed for:
- * a sixteenth, and a page.
- */
-#define SEND_ROOM(buffer, queued)                                                      \
-	({                                                                             \
-		__s32 room_ = (buffer) - (queued);                                     \
-		room_ > 4096 ? (__u32)room_ - 4096 - ((__u32)room_ >> 4) : (__u32)0;   \
-	})
-
-#define STEP_ROOM(o)                                                                                                  \
-	({                                                                                                            \
-		const struct sock *sk_ = (o)->sk;                                                                     \
-		typed ? SEND_ROOM(sk_->sk_sndbuf, sk_->sk_wmem_queued)                                                \
-		      : SEND_ROOM(BPF_CORE_READ(sk_, sk_sndbuf), BPF_CORE_READ(sk_, sk_wmem_queued));                 \
-	})
-
-/* Copies its first n bytes, which the caller has bounded. */
-static __always_inline bool step_read(void *dst, __u64 n, const struct step *o, const enum source_kind kind)
-{
-	return kind == SRC_SKB ? !bpf_dynptr_read(dst, n, o->skb, o->skb_at, 0) : !bpf_probe_read_user(dst, n, (void *)o->ptr);
-}
-
 /*
  * What a comparison has shown already, shown to the verifier as well: it is done on the very register that is used next,
  * where the compiler would compare one copy and use another.

@@ -114,7 +114,7 @@ func underWay(c *trafficConn) bool {
 	return false
 }
 
-// responseComplete is response_complete of bpf/machine.h.
+// responseComplete is response_complete of bpf/exchange.h.
 func responseComplete(c *trafficConn) bool {
 	const unknown = ^uint64(0)
 	if c.Chunked != 0 {

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Connections and their slots: which are wanted, how they come and go, whose they are, and that one carries no HTTP/1. */
+#pragma once
+
+#include "chunks.h"
+#include "http1.h"
+
+#define MISSES_MAX 16
+#define SLOT_TRIES 32
+
+static __always_inline bool port_wanted(__u16 local, __u16 remote)
+{
+	if (!CFG.ports_len)
+		return true;
+	for (__u32 i = 0; i < PORTS_MAX; i++) {
+		if (i >= CFG.ports_len)
+			return false;
+		if (CFG.ports[i] == local || CFG.ports[i] == remote)
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool process_wanted(void)
+{
+	if (!CFG.filter_pids)
+		return true;
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	return bpf_map_lookup_elem(&pids, &pid) != NULL;
+}
+
+static __always_inline void fill_addresses(struct record *r, const struct sockinfo *si)
+{
+	const struct sock *sk = (const struct sock *)si->key;
+
+	r->family = si->family;
+	r->local_port = si->local_port;
+	r->remote_port = si->remote_port;
+	__builtin_memset(r->local_addr, 0, sizeof(r->local_addr) + sizeof(r->remote_addr));
+	if (si->family == AF_INET) {
+		BPF_CORE_READ_INTO((__u32 *)r->local_addr, sk, __sk_common.skc_rcv_saddr);
+		BPF_CORE_READ_INTO((__u32 *)r->remote_addr, sk, __sk_common.skc_daddr);
+	} else if (si->family == AF_INET6) {
+		BPF_CORE_READ_INTO((struct in6_addr *)r->local_addr, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO((struct in6_addr *)r->remote_addr, sk, __sk_common.skc_v6_daddr);
+	}
+}
+
+/* A new connection's state, or the one that another processor has just made; NULL when the map is full. */
+static __always_inline struct conn *conn_add(const struct sockinfo *si, __u8 role, bool older, enum context context)
+{
+	__u64 key = si->key;
+	__u32 index = context;
+	struct conn *blank = bpf_map_lookup_elem(&blank_conn, &index);
+
+	if (!blank)
+		return NULL;
+	blank->active = bpf_ktime_get_ns();
+	blank->rec.conn = blank->active << 8 | (bpf_get_smp_processor_id() & 0xff);
+	blank->rec.role = role;
+	blank->rec.kind = KIND_EXCHANGE;
+	blank->rec.flags = si->family == AF_UNIX ? F_UNIX : 0;
+	blank->rseq = si->copied_seq;
+	blank->wseq = si->write_seq;
+	blank->generation = si->generation;
+	blank->number = si->address;
+	blank->older = older;
+	fill_addresses(&blank->rec, si);
+	if (!bpf_map_update_elem(&conns, &key, blank, BPF_NOEXIST))
+		count(C_CONNECTIONS_ADDED);
+	return bpf_map_lookup_elem(&conns, &key);
+}
+
+static __always_inline void conn_remove(struct conn *c, __u64 key)
+{
+	struct slot *s = slot_of(c);
+
+	if (s)
+		s->owner = s->busy = 0;
+	if (!bpf_map_delete_elem(&conns, &key))
+		count(C_CONNECTIONS_REMOVED);
+}
+
+/*
+ * Which slot to take: one that holds no exchange under way. Each processor looks in its own share first, in turn, so that
+ * two never take the same one; then anywhere, and where all that it looked at are busy it displaces the one of its share
+ * that was taken longest ago.
+ *
+ * A connection that begins an exchange in its idle slot may do so in the instant in which another takes that slot. There is
+ * no compare-and-exchange before 5.12; so whoever writes bytes leaves his name behind them in `busy`, and who finds another
+ * name there when the exchange ends counts it as evicted.
+ */
+__noinline __u32 slot_choose(void)
+{
+	__u32 base = bpf_get_smp_processor_id() * CFG.slots_each, at = base;
+	struct work *w = work();
+
+	if (!w || !CFG.slots_each)
+		return 0;
+	for (int i = 0; i < SLOT_TRIES; i++) {
+		at = i < SLOT_TRIES / 2 ? base + (__u32)w->slots++ % CFG.slots_each
+					: bpf_get_prandom_u32() % CFG.slots;
+		struct slot *s = slot_at(at);
+
+		if (s && !s->busy)
+			return at;
+	}
+	return base + (__u32)w->slots++ % CFG.slots_each;
+}
+
+static __always_inline struct slot *slot_add(struct conn *c)
+{
+	struct slot *s;
+
+	c->slot = slot_choose();
+	s = slot_at(c->slot);
+	if (s)
+		s->owner = c->rec.conn;
+	return s;
+}
+
+static __always_inline void identify(struct conn *c)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	if (c->rec.pid != pid) {
+		c->rec.pid = pid;
+		bpf_get_current_comm(c->rec.comm, sizeof(c->rec.comm));
+	}
+}
+
+/*
+ * An operation, of which these are the first n bytes, is no HTTP/1. A global function: what it finds would otherwise multiply
+ * the paths behind it.
+ */
+__noinline int not_http(__u64 key, __u64 first8, __u64 n)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (!c)
+		return 0;
+	c->state = S_IDLE;
+	if (c->rec.seq)
+		return 0;
+	/* Of an older connection any operation may tell: the others begin in the middle of a message. */
+	__u8 other = look_at(first8, n);
+
+	if (other != OTHER_UNKNOWN)
+		c->rec.other = other;
+	if (c->older && ++c->misses < MISSES_MAX)
+		return 0;
+	identify(c);
+	if (c->rec.pid == CFG.self_pid)
+		c->rec.other = OTHER_NONE;
+	else if (!c->rec.other)
+		c->rec.other = OTHER_UNKNOWN;
+	c->state = S_OTHER;
+	count(C_NOT_HTTP);
+	return 0;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Message iterators: where the bytes are that an operation is about to move, or has just moved past. */
+#pragma once
+
+#include "machine.h"
+
+/*
+ * An iterator's fields: read directly where the verifier knows the pointer's type (`typed`, a constant), which costs an
+ * instruction each, else with probe_read, which costs fifty.
+ */
+#define ITER_READ(it, field) (typed ? (it)->field : BPF_CORE_READ(it, field))
+
+/* The bytes that an iterator is about to move over. */
+static __always_inline void from_iter(const struct iov_iter *it, struct source *src, const bool typed)
+{
+	enum iter_shape shape = iter_shape(it, typed);
+	__u64 skip;
+
+	if (shape == ITER_OTHER_SHAPE)
+		return;
+	skip = ITER_READ(it, iov_offset);
+	if (shape == ITER_BUFFER) {
+		/* Through memory: a union's first member makes the verifier take it for a typed pointer. */
+		*(volatile __u64 *)&src->ptr = (__u64)ITER_READ(it, ubuf);
+		src->ptr = *(volatile __u64 *)&src->ptr + skip;
+		src->piece = src->len;
+		return;
+	}
+	*(volatile __u64 *)&src->array = (__u64)iter_iov(it, typed);
+	src->segments = ITER_READ(it, nr_segs);
+	source_next(src);
+	src->ptr += skip;
+	src->piece -= skip;
+}
+
+/* The n bytes that an iterator has just moved past: they are behind it, so walk back. */
+static __always_inline void from_passed_iter(const struct iov_iter *it, __u64 n, struct source *src, const bool typed)
+{
+	enum iter_shape shape = iter_shape(it, typed);
+	__u64 at = ITER_READ(it, iov_offset);
+
+	src->len = src->piece = n;
+	if (shape == ITER_OTHER_SHAPE)
+		return;
+	if (shape == ITER_BUFFER) {
+		*(volatile __u64 *)&src->ptr = (__u64)ITER_READ(it, ubuf);
+		src->ptr = *(volatile __u64 *)&src->ptr + at - n;
+		return;
+	}
+	*(volatile __u64 *)&src->array = (__u64)iter_iov(it, typed);
+	src->array = *(volatile __u64 *)&src->array;
+	if (at >= n) {
+		src->segments = 1;
+		source_next(src);
+		src->ptr += at - n;
+		src->piece = n;
+		return;
+	}
+	n -= at;
+	/* Unrolled: before 6.3 the verifier refuses a loop that is entered by falling into its middle, as clang makes it. */
+#pragma unroll
+	for (int i = 1; i <= SEGMENTS_MAX; i++) {
+		src->array -= sizeof(struct user_iovec);
+		src->segments = i + (at ? 1 : 0);
+
+		struct source back = *src;
+
+		source_next(&back);
+		if (!back.ptr)
+			return;
+		if (back.piece >= n) {
+			back.ptr += back.piece - n;
+			back.piece = n;
+			*src = back;
+			return;
+		}
+		n -= back.piece;
+	}
+	src->segments = 0;
+}
+
+/* The first buffer that an iterator of a known type is about to move over; false where there is none to speak of. */
+static __always_inline bool next_buffer(const struct iov_iter *it, struct step *o, struct conn *c)
+{
+	enum iter_shape shape = iter_shape(it, true);
+	__u64 skip = it->iov_offset;
+
+	if (shape == ITER_BUFFER) {
+		*(volatile __u64 *)&c->number = (__u64)it->ubuf;
+		o->ptr = *(volatile __u64 *)&c->number + skip;
+		o->piece = o->n;
+		return true;
+	}
+	if (shape != ITER_VECTOR)
+		return false;
+	if (!iter_piece(it, &o->ptr, &o->piece))
+		return false;
+	o->ptr += skip;
+	o->piece -= skip;
+	if (o->piece > o->n)
+		o->piece = o->n;
+	return o->piece > 0;
+}
+
+/* The buffer that holds all of the bytes that it has just moved past. */
+static __always_inline bool passed_buffer(const struct iov_iter *it, struct step *o, struct conn *c)
+{
+	enum iter_shape shape = iter_shape(it, true);
+	__u64 at = it->iov_offset;
+
+	if (at < o->n)
+		return false;
+	if (shape == ITER_BUFFER) {
+		*(volatile __u64 *)&c->number = (__u64)it->ubuf;
+		o->ptr = *(volatile __u64 *)&c->number;
+	} else if (shape != ITER_VECTOR || !iter_piece(it, &o->ptr, &o->piece)) {
+		return false;
+	}
+	o->ptr += at - o->n;
+	o->piece = o->n;
+	return true;
+}
+
+/* The same two for an iterator of which only the address is known: the buffer that it is about to move over, or has passed. */
+static __always_inline bool probed_buffer(const struct iov_iter *it, struct step *o, const bool passed)
+{
+	struct user_iovec v = {};
+	__u64 at, offset;
+	enum iter_shape shape = iter_read(it, &at, &offset);
+
+	if (shape == ITER_BUFFER) {
+		v.base = at;
+		v.len = offset + o->n;
+	} else if (shape != ITER_VECTOR || bpf_probe_read_kernel(&v, sizeof(v), (void *)at)) {
+		return false;
+	}
+	if (passed) {
+		o->ptr = v.base + offset - o->n;
+		o->piece = o->n;
+		return offset >= o->n;
+	}
+	o->ptr = v.base + offset;
+	o->piece = v.len - offset;
+	if (o->piece > o->n)
+		o->piece = o->n;
+	return o->piece > 0;
+}
+
+static __always_inline int handle_send(struct work *w, const struct msghdr *msg, const bool typed)
+{
+	from_iter(&msg->msg_iter, &w->src, typed);
+	return user_data(w->si.write_seq);
+}
+
+static __always_inline int handle_received(struct work *w, const struct msghdr *msg, __u32 n, const bool typed)
+{
+	from_passed_iter(&msg->msg_iter, n, &w->src, typed);
+	return user_data(w->si.copied_seq - n);
+}

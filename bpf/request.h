@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Bytes in the direction of requests: where one begins, what its head says of its length, and where its body ends. */
+#pragma once
+
+#include "exchange.h"
+
+/*
+ * What the scanned head says of the request under way, of which `total` bytes are the operation's; false: there is more than
+ * one request in these bytes.
+ */
+static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, __u64 length, __u64 total)
+{
+	__u32 end = SCAN_END(r);
+
+	if (!end) {
+		c->rec.request_len = have;
+		c->request_left = UNKNOWN;
+		c->state = S_REQUEST_HEAD;
+		if (have >= CFG.head_max || have < c->rec.request_bytes) {
+			c->rec.flags |= F_HEAD_CUT;
+			c->state = S_REQUEST;
+		}
+		return true;
+	}
+	__u64 body = c->rec.request_bytes - end;
+
+	c->rec.request_len = end;
+	c->state = S_REQUEST;
+	if (r & SCAN_CHUNKED) {
+		c->request_left = UNKNOWN;
+		c->request_chunked = CHUNKED_FOLLOWED;
+		c->request_chunks = chunks_begin(end - (c->rec.request_bytes - total));
+		return true;
+	}
+	if (!SCAN_LENGTH_AT(r)) {
+		c->request_left = 0;
+		c->hint_request = end;
+		return body == 0;
+	}
+	c->request_left = length;
+	if (length != UNKNOWN) {
+		if (body > length)
+			return false;
+		c->request_left = length - body;
+	}
+	return true;
+}
+
+static __always_inline void remember_start(struct conn *c, __u64 first8)
+{
+	c->first8 = first8;
+	c->bodyless = (__u32)first8 == 0x44414548 && ((first8 >> 32) & 0xff) == ' '; /* "HEAD " */
+}
+
+/*
+ * The n captured bytes of an operation that starts a request, or may while the role is unknown. Returns 1 when the
+ * operation belongs to stream mode.
+ */
+__noinline int request_parse(__u64 key, __u32 n)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	struct work *w = work();
+	struct slot *s = c ? slot_of(c) : NULL;
+
+	if (!s || !w)
+		return 0;
+	__u64 first8 = load8(s, 0), r = scan_head(c->slot, 0, n);
+
+	if ((first8 & W_7) == W_HTTP1 && n >= 7 && c->rec.role == ROLE_UNKNOWN) {
+		/* The middle of an older connection: a response tells the role. */
+		c->rec.role = w->receive ? ROLE_CLIENT : ROLE_SERVER;
+		return 0;
+	}
+	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
+		not_http(key, first8, n);
+		return 0;
+	}
+	exchange_begin(c, w);
+	if (c->state == S_OTHER)
+		return 0;
+	remember_start(c, first8);
+	if (frame_request(c, r, n, w->body, w->total))
+		return 0;
+	c->state = S_IDLE;
+	return 1;
+}
+
+/* More of a head that came in pieces: n bytes are captured now, `before` of them already were. */
+__noinline int request_parse_more(__u64 key, __u32 n, __u32 before)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	struct work *w = work();
+	struct slot *s = c ? slot_of(c) : NULL;
+
+	if (!s || !w)
+		return 0;
+	__u64 r = scan_head(c->slot, 0, n);
+
+	if (before < 8)
+		remember_start(c, load8(s, 0));
+	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
+		not_http(key, load8(s, 0), n);
+		return 0;
+	}
+	c->rec.request_bytes += w->total;
+	if (frame_request(c, r, n, w->body, w->total))
+		return 0;
+	c->rec.request_bytes -= w->total;
+	c->rec.request_len = before;
+	return 1;
+}
+
+/* GET and HEAD, whose requests have no body in practice. */
+static __always_inline bool is_bodyless_method(__u64 first8)
+{
+	return (__u32)first8 == 0x20544547 || ((__u32)first8 == 0x44414548 && ((first8 >> 32) & 0xff) == ' ');
+}
+
+/* Does a head that is longer than its capture end here? Then its length is the request's, and no body follows. */
+static __always_inline void end_long_head(struct conn *c, struct source *src, const enum source_kind kind)
+{
+	if (!src->len || !is_bodyless_method(c->first8) || !ends_head(src, kind))
+		return;
+	c->rec.flags |= F_HEAD_ALL;
+	c->request_left = 0;
+}
+
+/* Line ends at the start of a slot, of eight bytes at most. */
+static __always_inline __u32 line_ends(const struct slot *s, __u32 n)
+{
+	__u64 first8 = load8(s, 0);
+	__u32 i = 0;
+
+	for (; i < 8 && i < n && ((first8 & 0xff) == '\r' || (first8 & 0xff) == '\n'); i++)
+		first8 >>= 8;
+	return i;
+}
+
+/* The start of a request, or what may be one; true: the operation belongs to stream mode. */
+static __always_inline bool on_request(struct conn *c, struct work *w, struct slot *s, struct source *src,
+				       const enum source_kind kind)
+{
+	__u32 total = src->len;
+
+	if (!s)
+		s = slot_add(c);
+	if (!s)
+		return false;
+	s->busy = c->rec.conn;
+	__u32 n = source_read(s->data, CFG.head_max, src, kind);
+
+	if (!n) {
+		if (c->rec.seq)
+			count(C_LOST_UNREADABLE);
+		return false;
+	}
+	__u32 empty = line_ends(s, n);
+
+	if (empty) {
+		/* Empty lines in front, which a server passes over. */
+		source_restore(src, w);
+		source_forward(src, empty, kind);
+		w->saved = *src;
+		w->total = total = src->len;
+		n = total ? source_read(s->data, CFG.head_max, src, kind) : 0;
+		if (!n) {
+			s->busy = 0;
+			return false;
+		}
+	}
+	s->busy = c->rec.conn;
+	if (n == total && n == c->hint_request && n >= 16 && load8(s, 0) == c->first8 && load4(s, n - 4) == CRLFCRLF) {
+		/* Like the last one of this connection: one head and nothing else. */
+		exchange_begin(c, w);
+		c->rec.request_len = n;
+		c->request_left = 0;
+		if (c->state != S_OTHER)
+			c->state = S_REQUEST;
+		return false;
+	}
+	if (n < total && n < CFG.head_max)
+		n = source_append(s, c->slot, n, CFG.head_max, src, kind);
+	s->busy = c->rec.conn;
+	bool stream = request_parse(w->si.key, n);
+
+	if (!stream && c->state == S_REQUEST && c->request_chunked) {
+		source_restore(src, w);
+		w->follow = true;
+		return false;
+	}
+	if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST) {
+		source_restore(src, w);
+		end_long_head(c, src, kind);
+	}
+	return stream;
+}
+
+/* More bytes in the direction of requests while an exchange is under way; true: they belong to stream mode. */
+static __always_inline bool on_request_more(struct conn *c, struct work *w, struct slot *s, struct source *src,
+					    const enum source_kind kind)
+{
+	__u64 n = src->len, key = w->si.key;
+
+	if (c->state == S_REQUEST_HEAD) {
+		__u32 before = c->rec.request_len;
+
+		if (!s) {
+			c->rec.request_bytes += n;
+			return false;
+		}
+		if (request_parse_more(key, source_append(s, c->slot, before, CFG.head_max, src, kind), before))
+			return true;
+		if (c->state == S_REQUEST && c->request_chunked) {
+			source_restore(src, w);
+			w->follow = true;
+		}
+		return false;
+	}
+	if (c->request_chunked == CHUNKED_FOLLOWED && c->request_left) {
+		c->rec.request_bytes += n;
+		w->follow = true;
+		return false;
+	}
+	if (c->request_left == UNKNOWN || n <= c->request_left) {
+		c->rec.request_bytes += n;
+		if (c->request_left != UNKNOWN)
+			c->request_left -= n;
+		else if ((c->rec.flags & F_HEAD_CUT) && c->state == S_REQUEST)
+			end_long_head(c, src, kind);
+		return false;
+	}
+	return true; /* a request that did not wait for the response before it */
+}
+
+/* Follows a chunked request's body through the operation; true: another request is behind it, and it belongs to stream mode. */
+static __always_inline bool on_request_chunks(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
+{
+	c->request_chunks = chunks_follow(c->request_chunks, w, src, kind);
+	__u8 state = c->request_chunks >> 56;
+
+	if (state == CHUNK_LOST)
+		c->request_chunked = CHUNKED_LOST;
+	if (state != CHUNK_DONE)
+		return false;
+	c->request_left = 0;
+	if (!src->len)
+		return false;
+	/* As if the operation had not been. */
+	c->rec.request_bytes -= w->total;
+	if (c->rec.request_len > c->rec.request_bytes)
+		c->rec.request_len = c->rec.request_bytes;
+	if (!c->rec.request_bytes)
+		c->state = S_IDLE;
+	return true;
+}
+
+/* Whether bytes in the direction of requests end the exchange under way: its response is there, its body too. */
+static __always_inline bool next_request(const struct conn *c, __u32 overshoot)
+{
+	if (c->state != S_RESPONSE || (c->request_left != 0 && c->request_left != UNKNOWN))
+		return false;
+	return (response_unframed(c) && c->request_left == 0) || response_complete(c, overshoot);
+}
