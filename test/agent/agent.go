@@ -267,8 +267,9 @@ func (a *Agent) BadLines() []string {
 
 // Get returns the body of a page of the agent.
 func (a *Agent) Get(path string) (string, error) {
-	httpClient := http.Client{Timeout: servers.Slow(5 * time.Second)}
-	defer httpClient.CloseIdleConnections()
+	transport := http.DefaultTransport.(*http.Transport).Clone() // closing the default one's connections breaks others' requests
+	defer transport.CloseIdleConnections()
+	httpClient := http.Client{Transport: transport, Timeout: servers.Slow(5 * time.Second)}
 	response, err := httpClient.Get("http://" + a.Address + path)
 	if err != nil {
 		return "", err

@@ -70,7 +70,7 @@ func startPrometheusOn(t *testing.T, o prometheusOptions) prometheus {
 			t.Error(err)
 		}
 	})
-	return prometheus{o.address, http.DefaultClient}
+	return prometheus{o.address, ownClient(t)}
 }
 
 // expect polls an instant query until its one value is between low and high.

@@ -15,10 +15,19 @@ import (
 	"github.com/perfagent/perfagent/test/servers"
 )
 
+// ownClient shares its connections with no other test: the end of a test server closes those of the default client, also while
+// somebody takes one.
+func ownClient(t *testing.T) *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
 // steadyLoad requests the paths over and over until the test ends.
 func steadyLoad(t *testing.T, s *servers.Server, paths ...string) {
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
+	client := ownClient(t)
 	for _, path := range paths {
 		clients.Go(func() {
 			for {
@@ -27,7 +36,7 @@ func steadyLoad(t *testing.T, s *servers.Server, paths ...string) {
 					return
 				default:
 				}
-				response, err := http.Get("http://" + s.Address + path)
+				response, err := client.Get("http://" + s.Address + path)
 				if err != nil {
 					t.Error(err)
 					return
