@@ -10,10 +10,10 @@ import (
 // other paths answer and let wait they are fewer than connectionsEachMax.
 const streamsEachMax = 6
 
-// endless serves answers that go on until the client leaves or the server ends. The timeouts of a request would cut them off
-// while nothing is wrong: the one for writing breaks the next write, the one for reading is taken for a client that left.
-// Instead, each piece has stall to be taken in; who does not read is cut off as everywhere.
-func endless(next http.Handler, stall time.Duration) http.Handler {
+// endless serves answers that go on until the client leaves or the server ends. The server's timeout for writing is for a
+// whole answer and would cut them off; instead, the client has stallTimeout to take each piece: who does not read is cut off as
+// everywhere. The timeout for reading stays, as it ends with the request's head and body.
+func endless(next http.Handler) http.Handler {
 	places := make(chan struct{}, streamsEachMax)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -25,9 +25,8 @@ func endless(next http.Handler, stall time.Duration) http.Handler {
 			return
 		}
 		control := http.NewResponseController(w)
-		_ = control.SetReadDeadline(time.Time{}) // a connection of net/http has deadlines
-		_ = control.SetWriteDeadline(time.Time{})
-		next.ServeHTTP(&endlessWriter{w, control, stall}, r)
+		_ = control.SetWriteDeadline(time.Time{}) // a connection of net/http has deadlines
+		next.ServeHTTP(&endlessWriter{w, control}, r)
 	})
 }
 
@@ -35,7 +34,6 @@ func endless(next http.Handler, stall time.Duration) http.Handler {
 type endlessWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
-	stall   time.Duration
 }
 
 // Write implements io.Writer.
@@ -60,7 +58,7 @@ func (e *endlessWriter) FlushError() error { return e.timed(e.control.Flush) }
 
 // timed gives one write its time, and none to the pause after it.
 func (e *endlessWriter) timed(write func() error) error {
-	_ = e.control.SetWriteDeadline(time.Now().Add(e.stall))
+	_ = e.control.SetWriteDeadline(time.Now().Add(stallTimeout))
 	defer func() { _ = e.control.SetWriteDeadline(time.Time{}) }()
 	return write()
 }

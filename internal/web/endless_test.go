@@ -5,155 +5,193 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// requestLimit is the timeout of a request in these tests.
-const requestLimit = time.Second
+// pipes is a listener whose connections have no buffers, and deadlines by the clock of a synctest bubble.
+type pipes struct {
+	net.Listener // not used
+	dialed       chan net.Conn
+	closed       context.Context
+	close        context.CancelFunc
+}
 
-// serveLimited serves the mux with short timeouts, over TLS with a configuration, until the test ends.
-func serveLimited(t *testing.T, gate *Gate, mux *http.ServeMux, config string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+func newPipes() *pipes {
+	p := &pipes{dialed: make(chan net.Conn)}
+	p.closed, p.close = context.WithCancel(context.Background())
+	return p
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+func (p *pipes) Close() error   { p.close(); return nil }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.dialed:
+		return c, nil
+	case <-p.closed.Done():
+		return nil, net.ErrClosed
 	}
-	log := slog.New(slog.DiscardHandler)
-	server := newHTTPServer(mux, log)
-	server.ReadTimeout, server.WriteTimeout = requestLimit, requestLimit
+}
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case p.dialed <- server:
+		return client, nil
+	case <-p.closed.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// overPipes serves the routes in a bubble, where hours take no time. It returns a client of HTTP/2 with TLS where it is
+// given a configuration, else of HTTP/1.1, and what its URLs begin with.
+func overPipes(t *testing.T, gate *Gate, config string, trusts *tls.Config, routes ...Route) (*http.Client, string) {
+	t.Helper()
+	s, l := NewServer(ServerOptions{Gate: gate, WebConfigFile: config, Routes: routes}), newPipes()
+	s.listeners = []net.Listener{l}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- serveAll(ctx, []served{{gate.guard(l, server, false), server}}, config, log) }()
+	go func() { done <- s.Serve(ctx) }()
+	transport, base := &http.Transport{DialContext: l.dial}, "http://localhost"
+	if config != "" {
+		transport.TLSClientConfig, transport.ForceAttemptHTTP2, base = &tls.Config{RootCAs: trusts.RootCAs, ServerName: "example.com"}, true, "https://example.com"
+	}
 	t.Cleanup(func() {
+		transport.CloseIdleConnections()
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return l.Addr().String()
+	return &http.Client{Transport: transport}, base
 }
 
-// newClient returns a client with connections of its own, of HTTP/2 where it has a configuration of TLS.
-func newClient(t *testing.T, trusts *http.Client) *http.Client {
-	c := &http.Client{Transport: &http.Transport{}}
-	if trusts != nil {
-		c.Transport = &http.Transport{ForceAttemptHTTP2: true,
-			TLSClientConfig: &tls.Config{RootCAs: trusts.Transport.(*http.Transport).TLSClientConfig.RootCAs}}
-	}
-	t.Cleanup(c.CloseIdleConnections)
-	return c
+// bothVersions runs a test in a bubble for each version of HTTP.
+func bothVersions(t *testing.T, test func(t *testing.T, version int, config string, trusts *tls.Config)) {
+	config, example := tlsConfig(t)
+	trusts := example.Transport.(*http.Transport).TLSClientConfig
+	t.Run("HTTP/1.1", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { test(t, 1, "", nil) }) })
+	t.Run("HTTP/2", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { test(t, 2, config, trusts) }) })
 }
 
-// An endless answer that is quiet for longer than any timeout of a request goes on, in both versions of HTTP; one that is
-// not called endless does not.
+// An endless answer that says nothing for longer than any of the timeouts goes on, be it at the beginning or later; a usual
+// one does not.
 func TestEndlessOutlivesTimeouts(t *testing.T) {
-	config, trusts := tlsConfig(t)
-	for name, c := range map[string]struct {
-		endless bool
-		tls     bool
-	}{
-		"endless": {true, false}, "endless, HTTP/2": {true, true}, "usual": {false, false}, "usual, HTTP/2": {false, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			mux := http.NewServeMux()
-			Route{Path: "/events", Endless: c.endless, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				_, _ = io.WriteString(w, "first\n")
-				_ = http.NewResponseController(w).Flush()
-				select {
-				case <-r.Context().Done():
-				case <-time.After(2 * requestLimit):
-					_, _ = io.WriteString(w, "second\n")
+	bothVersions(t, func(t *testing.T, version int, config string, trusts *tls.Config) {
+		const quiet = 2*writeTimeout + readTimeout + idleTimeout
+		for _, c := range []struct {
+			endless bool
+			first   string
+		}{{true, "first\n"}, {true, ""}, {false, "first\n"}, {false, ""}} {
+			client, base := overPipes(t, NewGate(), config, trusts, Route{Path: "/events", Endless: c.endless,
+				Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if c.first != "" {
+						_, _ = io.WriteString(w, c.first)
+						_ = http.NewResponseController(w).Flush()
+					}
+					select {
+					case <-r.Context().Done():
+					case <-time.After(quiet):
+						_, _ = io.WriteString(w, "second\n")
+					}
+				})})
+			var body []byte
+			w, err := client.Get(base + "/events")
+			if err == nil {
+				if w.ProtoMajor != version {
+					t.Errorf("HTTP/%d", w.ProtoMajor)
 				}
-			})}.register(mux)
-			scheme, config, trusts := "https://", config, trusts
-			if !c.tls {
-				scheme, config, trusts = "http://", "", nil
+				body, err = io.ReadAll(w.Body)
+				w.Body.Close()
 			}
-			client := newClient(t, trusts)
-
-			w, err := client.Get(scheme + serveLimited(t, NewGate(), mux, config) + "/events")
-			if err != nil || (w.ProtoMajor == 2) != c.tls {
-				t.Fatalf("%v, %v", w, err)
+			if whole := err == nil && string(body) == c.first+"second\n"; whole != c.endless {
+				t.Errorf("endless %t, first %q: %q, %v", c.endless, c.first, body, err)
 			}
-			defer w.Body.Close()
-			body, err := io.ReadAll(w.Body)
-			t.Logf("%q %v", body, err)
-			if whole := err == nil && string(body) == "first\nsecond\n"; whole != c.endless {
-				t.Errorf("%q, %v", body, err)
-			}
-		})
-	}
+		}
+	})
 }
 
-// Who does not read an endless answer is cut off, and counted; with HTTP/2 it is the stream that ends. Who reads keeps it.
+// Who takes a while for each event of an endless answer keeps it; who reads no more is cut off in time, and counted. With
+// HTTP/2 it is the stream that ends.
 func TestEndlessSlowReader(t *testing.T) {
-	const stall = 300 * time.Millisecond
-	config, trusts := tlsConfig(t)
-	for name, overTLS := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
-		t.Run(name, func(t *testing.T) {
-			event, ended := []byte(strings.Repeat("x", 4095)+"\n"), make(chan error, 1)
-			mux := http.NewServeMux()
-			mux.Handle("/events", endless(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	bothVersions(t, func(t *testing.T, version int, config string, trusts *tls.Config) {
+		event, ended := []byte(strings.Repeat("x", pieceBytes-1)+"\n"), make(chan struct{})
+		gate := NewGate()
+		client, base := overPipes(t, gate, config, trusts,
+			Route{Path: "/events", Endless: true, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				defer close(ended)
 				for {
 					if _, err := w.Write(event); err != nil {
-						ended <- err
 						return
 					}
 				}
-			}), stall))
-			mux.HandleFunc("/more", func(w http.ResponseWriter, _ *http.Request) { plain(w, "more") })
-			gate := NewGate()
-			scheme, config, trusts := "https://", config, trusts
-			if !overTLS {
-				scheme, config, trusts = "http://", "", nil
+			})},
+			Route{Path: "/more", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, "more") })})
+		w, err := client.Get(base + "/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Body.Close()
+		lines := bufio.NewReader(w.Body)
+		for begun := time.Now(); time.Since(begun) < 2*writeTimeout; time.Sleep(stallTimeout / 2) {
+			if _, err := lines.ReadString('\n'); err != nil {
+				t.Fatalf("cut off after %v: %v", time.Since(begun), err)
 			}
-			client := newClient(t, trusts)
-			base := scheme + serveLimited(t, gate, mux, config)
-			w, err := client.Get(base + "/events")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer w.Body.Close()
-			// Reading on for longer than a piece may take, and than a request may.
-			lines := bufio.NewReader(w.Body)
-			for begun := time.Now(); time.Since(begun) < requestLimit+stall; {
-				if _, err := lines.ReadSlice('\n'); err != nil {
-					t.Fatalf("cut off after %v: %v", time.Since(begun), err)
-				}
-			}
-			select {
-			case err := <-ended:
-				if err == nil {
-					t.Error("no error")
-				}
-			case <-time.After(20 * time.Second):
-				t.Fatal("a client that does not read is not cut off")
-			}
-			if !overTLS && gate.Stats().Closed[closedSlow].Count != 1 {
-				t.Errorf("closed: %v", gate.Stats())
-			}
-			if status, body, _ := ask(t, client, "GET", base+"/more", nil); status != 200 || body != "more" {
-				t.Errorf("after it: %d %s", status, body)
-			}
-		})
+		}
+		stalled := time.Now()
+		<-ended
+		if d := time.Since(stalled); d > 2*stallTimeout {
+			t.Errorf("cut off after %v", d)
+		}
+		synctest.Wait()
+		if stats := gate.Stats(); version == 1 && stats.Closed[closedSlow].Count != 1 {
+			t.Errorf("closed: %v", stats)
+		}
+		if status, body, _ := ask(t, client, "GET", base+"/more", nil); status != 200 || body != "more" {
+			t.Errorf("after it: %d %s", status, body)
+		}
+	})
+}
+
+// A body that is announced and does not come holds the connection no longer than with other answers.
+func TestEndlessUnsentBody(t *testing.T) {
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Routes: []Route{{Path: "/events", Endless: true,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, "all") })}}})
+	c, err := net.Dial("tcp", s.Addresses()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(20 * bodyTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "GET /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(c); err != nil || !strings.Contains(string(answer), "\r\nall\r\n") {
+		t.Errorf("%q, %v", answer, err)
 	}
 }
 
-// More clients than may are refused, until one leaves; HEAD has no answer without an end.
+// More clients than may are refused, as the description says, until one leaves; HEAD has no answer without an end.
 func TestEndlessPlaces(t *testing.T) {
-	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Routes: []Route{{Path: "/events", MediaType: "text/event-stream", Endless: true,
+	route := Route{Path: "/events", MediaType: "text/event-stream", Endless: true,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
-		})}}})
+		})}
+	path := openAPI([]Route{route}, "")["paths"].(object)[route.Path].(object)
+	if len(path) != 1 || path["get"].(object)["responses"].(object)["503"] == nil {
+		t.Errorf("described as %v", path)
+	}
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Routes: []Route{route}})
 	url := "http://" + s.Addresses()[0].String() + "/events"
-	client := newClient(t, nil)
 	follow := func() (status int, leave func()) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(context.Background())
@@ -162,7 +200,7 @@ func TestEndlessPlaces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := client.Do(r)
+		w, err := http.DefaultClient.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +219,7 @@ func TestEndlessPlaces(t *testing.T) {
 	}
 	leave()
 	eventually(t, "place after one left", func() bool { status, _ := follow(); return status == 200 })
-	if status, _, header := ask(t, client, "HEAD", url, nil); status != 405 || header.Get("Allow") != "GET" {
+	if status, _, header := ask(t, http.DefaultClient, "HEAD", url, nil); status != 405 || header.Get("Allow") != "GET" {
 		t.Errorf("HEAD: %d %v", status, header)
 	}
 }

@@ -28,7 +28,7 @@ type Route struct {
 	Errors  []int
 	Handler http.Handler
 	// Endless says that the answer goes on until the client leaves or the server ends, as an event stream does. What the
-	// handler writes is sent at once, and a request's timeouts do not hold for it. It may be answered with 503.
+	// handler writes is sent at once, and the server's timeout for writing does not hold for it. It may be answered with 503.
 	Endless bool
 }
 
@@ -67,7 +67,7 @@ func (r Route) register(mux *http.ServeMux) {
 	}
 	handler := r.Handler
 	if r.Endless {
-		handler = endless(handler, stallTimeout)
+		handler = endless(handler)
 	}
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, q *http.Request) {
 		if allowMethods(w, q, r.methods()...) {

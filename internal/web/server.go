@@ -291,7 +291,8 @@ func (c chatter) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (c chatter) WithGroup(name string) slog.Handler { return chatter{c.Handler.WithGroup(name)} }
 
 // contentPolicy lets the server's pages use its own scripts, styles, images and answers (event streams are connections, too),
-// and nothing of anybody else. A script must be a file: what gets into a page as text is not run. Styles may stand in the page.
+// and nothing of anybody else. A script must be a file of its own type (X-Content-Type-Options): neither what gets into a page as
+// text is run, nor an answer that holds what clients sent. Styles may stand in the page.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
