@@ -24,7 +24,7 @@ static __always_inline void chunk_size_byte(struct work *w, __u8 b)
 		digit = b - '0';
 	else if (lower >= 'a' && lower <= 'f')
 		digit = lower - 'a' + 10;
-	if (digit < 16 && !(w->chunk_size >> 44)) {
+	if (digit < 16 && !(w->chunk_size >> (CHUNK_DIGITS_SHIFT - 4))) {
 		w->chunk_size = w->chunk_size << 4 | digit;
 		w->chunk_digits = 1;
 	} else if (digit < 16 || !w->chunk_digits) {
@@ -199,13 +199,13 @@ static long chunk_step_skb(__u32 index, struct chunk_source *from)
 /* The word of a chunked body that begins behind so many bytes of the operation in which its head ended. */
 static __always_inline __u64 chunks_begin(__u64 before)
 {
-	return before ? CHUNKS(CHUNK_BEFORE, 0, before & CHUNK_SIZE_MASK) : CHUNKS(CHUNK_SIZE, 0, 0);
+	return before ? CHUNKS(CHUNK_BEFORE, 0, CHUNKS_SIZE(before)) : CHUNKS(CHUNK_SIZE, 0, 0);
 }
 
 /* A body's word behind n bytes that no hook saw. */
 static __always_inline __u64 chunks_unseen(__u64 chunks, __u64 n)
 {
-	return chunks >> 56 == CHUNK_DATA && (chunks & CHUNK_SIZE_MASK) > n ? chunks - n : CHUNKS(CHUNK_LOST, 0, 0);
+	return CHUNKS_STATE(chunks) == CHUNK_DATA && CHUNKS_SIZE(chunks) > n ? chunks - n : CHUNKS(CHUNK_LOST, 0, 0);
 }
 
 /*
@@ -214,15 +214,15 @@ static __always_inline __u64 chunks_unseen(__u64 chunks, __u64 n)
  */
 static __always_inline __u64 chunks_follow(__u64 chunks, struct work *w, struct source *src, const enum source_kind kind)
 {
-	__u64 size = chunks & CHUNK_SIZE_MASK;
+	__u64 size = CHUNKS_SIZE(chunks);
 
-	if (chunks >> 56 == CHUNK_DATA && size > src->len) {
+	if (CHUNKS_STATE(chunks) == CHUNK_DATA && size > src->len) {
 		chunks -= src->len;
 		src->len = 0;
 		return chunks;
 	}
-	w->chunk_state = chunks >> 56;
-	w->chunk_digits = (chunks >> 48) & 0xff;
+	w->chunk_state = CHUNKS_STATE(chunks);
+	w->chunk_digits = CHUNKS_DIGITS(chunks);
 	w->chunk_size = size;
 	if (kind == SRC_USER) {
 		for (int i = 0; i < CHUNK_STEPS; i++)
@@ -239,5 +239,5 @@ static __always_inline __u64 chunks_follow(__u64 chunks, struct work *w, struct 
 	}
 	if (src->len && w->chunk_state < CHUNK_DONE)
 		w->chunk_state = CHUNK_LOST; /* very many small chunks */
-	return CHUNKS(w->chunk_state, w->chunk_digits, w->chunk_size & CHUNK_SIZE_MASK);
+	return CHUNKS(w->chunk_state, w->chunk_digits, CHUNKS_SIZE(w->chunk_size));
 }

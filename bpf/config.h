@@ -4,6 +4,18 @@
 
 #include "events.h"
 
+/* Bounds. An enumeration, so that the Go side has them from the object's type information. */
+enum limits {
+	HEAD_MAX = 4096,     /* upper bound of head_max */
+	RESPONSE_MAX = 1024, /* captured bytes of a response head */
+	PIECE_MAX = 512,     /* longest single copy behind the first */
+	FRAGMENT_MAX = 1024, /* captured bytes of a fragment */
+	STREAM_WHOLE = 16 * 1024, /* stream mode: operations up to this length are captured whole */
+	METHOD_MAX = 64,     /* longest method; a multiple of 8. Registered ones have 17 characters at most */
+	PIDS_MAX = 8192,     /* processes that --capture.pid lets through */
+	CALLS_MAX = 4096,    /* calls under way that entry and return of a function share */
+};
+
 struct config {
 	__u64 deadline_ns;   /* a request without a response for that long is a timeout */
 	__u64 sweep_idle_ns; /* a connection silent for that long is swept */
@@ -22,9 +34,3 @@ struct config {
 volatile const struct config CFG = {
 	.head_max = 1024,
 };
-
-#define HEAD_MAX 4096     /* upper bound of head_max */
-#define RESPONSE_MAX 1024 /* captured bytes of a response head */
-#define PIECE_MAX 512     /* longest single copy behind the first */
-#define FRAGMENT_MAX 1024 /* captured bytes of a fragment */
-#define STREAM_WHOLE (16 * 1024) /* stream mode: operations up to this length are captured whole */

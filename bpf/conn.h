@@ -5,8 +5,22 @@
 #include "chunks.h"
 #include "http1.h"
 
-#define MISSES_MAX 16
-#define SLOT_TRIES 32
+#define MISSES_MAX 16   /* operations that may be the middle of an older connection's message */
+#define SLOT_TRIES 32   /* half of them in the processor's own share */
+#define CONN_CPU_BITS 8 /* of a connection's identity: the processor, behind the instant */
+
+/*
+ * Where in its byte streams a socket stands no field of the kernel's tells: the connection's state counts it, in rseq what was
+ * taken, in wseq what was handed over and in wact what of that was sent. Unix sockets only, so far. A macro: of a function clang
+ * makes other code in the walk.
+ */
+#define COUNTS_POSITIONS(c) (((c)->rec.flags & F_UNIX) != 0)
+
+/* A TCP socket that was reset has lost its own port; where positions are counted there need be no port. */
+static __always_inline bool socket_lost(const struct sockinfo *si)
+{
+	return !si->local_port && si->family != AF_UNIX;
+}
 
 static __always_inline bool port_wanted(__u16 local, __u16 remote)
 {
@@ -57,14 +71,14 @@ static __always_inline struct conn *conn_add(const struct sockinfo *si, __u8 rol
 	if (!blank)
 		return NULL;
 	blank->active = bpf_ktime_get_ns();
-	blank->rec.conn = blank->active << 8 | (bpf_get_smp_processor_id() & 0xff);
+	blank->rec.conn = blank->active << CONN_CPU_BITS | (bpf_get_smp_processor_id() & ((1 << CONN_CPU_BITS) - 1));
 	blank->rec.role = role;
 	blank->rec.kind = KIND_EXCHANGE;
 	blank->rec.flags = si->family == AF_UNIX ? F_UNIX : 0;
 	blank->rseq = si->copied_seq;
 	blank->wseq = si->write_seq;
 	blank->generation = si->generation;
-	blank->number = si->address;
+	blank->address = si->address;
 	blank->older = older;
 	fill_addresses(&blank->rec, si);
 	if (!bpf_map_update_elem(&conns, &key, blank, BPF_NOEXIST))

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <linux/types.h>
+#include <stddef.h>
 
 #define PORTS_MAX 32 /* that can be chosen */
 
@@ -26,7 +27,7 @@ enum other {
 	OTHER_MAX,
 };
 
-/* The bits of internal/wire.Flags. */
+/* internal/wire has the same bits; a test of internal/probes compares them. */
 enum record_flags {
 	F_CLOSED = 1 << 0,
 	F_TIMEOUT = 1 << 1,
@@ -38,18 +39,20 @@ enum record_flags {
 	F_REQUEST_DIRECTION = 1 << 7,
 	F_HEAD_CUT = 1 << 8,
 	F_UNREADABLE = 1 << 9,
-	F_FRAMED = 1 << 11, /* the response is complete by its framing: of its head only the status line is carried */
 	F_HEAD_ALL = 1 << 10, /* with F_HEAD_CUT: the request is a head and nothing else */
+	F_FRAMED = 1 << 11,   /* the response is complete by its framing: of its head only the status line is carried */
 	F_CUT = 1 << 12,      /* with F_CLOSED: the response's framing says that more was to come */
-	F_CHUNKS = 1 << 13,   /* of a fragment: `responded` tells where in a chunked body its end is */
+	F_CHUNKS = 1 << 13,   /* of a fragment: `chunks` tells where in a chunked body its end is */
 };
 
 /*
- * One exchange, or one socket operation of a connection in stream mode (fragment). request_len bytes of the request's
- * head (of the operation's data) follow, then response_len bytes of the response's head.
+ * One exchange. request_len bytes of the request's head follow, then response_len bytes of the response's head.
  *
- * Of a fragment `arrived` is the arrival of its first byte, `read` the instant of the operation, `request_bytes` the
- * operation's length, `response_bytes` its position in its direction's byte stream, counted from the first fragment.
+ * No byte is free, so thread, parent and protocol have no place yet. The next version of the record has them in 16 bytes more,
+ * a multiple of 8 as copy_record wants it: `thread` (32 bits, of the task that `pid` is of; identify() has it at hand);
+ * `parent_seq` (32 bits) and `parent` (64 bits), which are seq and conn of the exchange that the same thread was serving when
+ * it sent this one's request, 0 where there was none. The protocol takes the place of `other`, which asks the same of what is
+ * not decoded and says nothing of an exchange. Of the flags, two bits are left.
  */
 struct record {
 	__u64 conn;
@@ -59,7 +62,10 @@ struct record {
 	__u64 finished;
 	__u64 request_bytes;
 	__u64 response_bytes;
-	__u8 local_addr[16];
+	union {
+		__u8 local_addr[16];
+		__u64 sent_at; /* Unix sockets, which have no address: not for user space, see unix_queued */
+	};
 	__u8 remote_addr[16];
 	char comm[16];
 	__u32 pid;
@@ -77,6 +83,44 @@ struct record {
 };
 
 _Static_assert(sizeof(struct record) == 128, "a record carries 128 bytes beside the captured heads");
+
+/*
+ * One socket operation of a connection in stream mode: a fragment. `captured` bytes of its data follow. It starts as a copy of
+ * the connection's record: what has the same name is in the same place.
+ */
+struct operation {
+	__u64 conn;
+	__u64 arrived;  /* its first byte; 0: not seen */
+	__u64 at;
+	__u64 chunks;   /* with F_CHUNKS: where in a chunked body its end is, as in struct conn */
+	__u64 finished; /* as `at` */
+	__u64 length;   /* captured or not */
+	__u64 position; /* in its direction's byte stream, counted from the first fragment */
+	__u8 local_addr[16];
+	__u8 remote_addr[16];
+	char comm[16];
+	__u32 pid;
+	__u32 seq;
+	__u16 local_port;
+	__u16 remote_port;
+	__u16 captured;
+	__u16 response_len; /* 0 */
+	__u16 flags;
+	__u8 kind;
+	__u8 role;
+	__u8 family;
+	__u8 other;
+	__u16 response_head;
+};
+
+#define SAME_PLACE(field) \
+	_Static_assert(offsetof(struct operation, field) == offsetof(struct record, field), "an operation is a copy of a record")
+
+SAME_PLACE(arrived);
+SAME_PLACE(finished);
+SAME_PLACE(local_addr);
+SAME_PLACE(flags);
+_Static_assert(sizeof(struct operation) == sizeof(struct record), "and as long");
 
 #define STATUS_LINE 16 /* bytes of the response's head that tell the status */
 

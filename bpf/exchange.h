@@ -6,6 +6,7 @@
 
 /* A quarter less than the delayed-ACK timer, which refreshes tcp_mstamp without new data (TCP_DELACK_MIN, 40 ms). */
 #define MSTAMP_TRUST_NS (30 * 1000000ULL)
+#define WAKE_EVERY 8 /* records; a power of two */
 
 static __always_inline __u64 wakeup(void)
 {
@@ -123,8 +124,8 @@ static __always_inline void emit(struct conn *c, struct slot *s, __u16 flags, bo
 		len = (__u64)c->rec.request_len + STATUS_LINE;
 	}
 
-	/* One record in eight looks whether it is time to wake the reader; connections differ in which. */
-	__u64 wake = (c->rec.seq + (c->rec.conn >> 8)) & 7 ? BPF_RB_NO_WAKEUP : wakeup();
+	/* One record in so many looks whether it is time to wake the reader; connections differ in which. */
+	__u64 wake = (c->rec.seq + (c->rec.conn >> CONN_CPU_BITS)) & (WAKE_EVERY - 1) ? BPF_RB_NO_WAKEUP : wakeup();
 
 	/* Last, so that the bounded value goes to the helper and not a copy from before. */
 	asm volatile("" : "+r"(len));
@@ -207,7 +208,7 @@ static __always_inline void end_exchange(struct conn *c, __u32 overshoot, __u64 
 
 	switch (c->state) {
 	case S_REQUEST_HEAD:
-		if (c->rec.request_len < 16)
+		if (c->rec.request_len < REQUEST_MIN)
 			return;
 		/* fall through */
 	case S_REQUEST:

@@ -105,9 +105,9 @@ static __always_inline __u64 task_waited(__u32 pid, __u64 run_delay, __u64 part)
 /* The group of a process, or -1; user space fills the table with the same steps. */
 static __always_inline int group_of(__u32 tgid)
 {
-	__u32 at = tgid * 0x9e3779b1;
+	__u32 at = tgid * WATCH_HASH;
 
-	at >>= 21; /* the upper bits, as many as WATCH_SLOTS has */
+	at >>= 32 - WATCH_BITS;
 #pragma unroll
 	for (int i = 0; i < WATCH_TRIES; i++) {
 		__u32 index = (at + i) & (WATCH_SLOTS - 1);
@@ -345,7 +345,7 @@ static __always_inline void add_rtt(struct tcp_health *h, struct sock *sk)
 	const struct tcp_sock___host *tp = (const struct tcp_sock___host *)bpf_skc_to_tcp_sock(sk);
 
 	if (h && tp && tp->srtt_us)
-		latency_add(&h->rtt, (__u64)(tp->srtt_us >> 3) * 1000);
+		latency_add(&h->rtt, (__u64)(tp->srtt_us >> 3) * NS_PER_US);
 }
 
 /* connect(): by the process itself. */
@@ -570,11 +570,11 @@ static __always_inline int handle_connection(__u64 key, const struct record *r)
 
 	if (!h || !walked_at)
 		return 0;
-	__u64 last_segment_ns = BPF_CORE_READ(tp, tcp_mstamp) * 1000;
+	__u64 last_segment_ns = BPF_CORE_READ(tp, tcp_mstamp) * NS_PER_US;
 
 	count_unseen(key, tp, last_segment_ns, h);
 	if (srtt_us && last_segment_ns >= *walked_at)
-		latency_add(&h->rtt, (__u64)(srtt_us >> 3) * 1000);
+		latency_add(&h->rtt, (__u64)(srtt_us >> 3) * NS_PER_US);
 	if (h->walk != (__u32)*walked_at) {
 		h->walk = *walked_at;
 		h->stalled = 0;

@@ -12,15 +12,23 @@
 
 /* ---- limits: sizes beyond which something is counted as unattributed or untracked ---- */
 
-#define TASKS 4096 /* a power of two; 32 KiB */
-#define WATCH_SLOTS 2048 /* a power of two, four times WATCHED_MAX so that runs of taken slots stay short; 16 KiB */
-#define WATCH_TRIES 8
-#define WATCHED_MAX 512
-#define GROUPS_MAX 64
-#define PROCESSES_MAX 256
-#define OWNERS_MAX 1024
-#define LISTENERS_MAX 256
-#define DISKS_MAX 64 /* devices times operations */
+/* An enumeration, so that the Go side has them from the object's type information. */
+enum host_limits {
+	TASKS = 4096, /* a power of two; 32 KiB */
+	WATCHED_MAX = 512,
+	WATCH_BITS = 11,
+	WATCH_SLOTS = 1 << WATCH_BITS, /* four times WATCHED_MAX so that runs of taken slots stay short; 16 KiB */
+	WATCH_TRIES = 8,
+	GROUPS_MAX = 64,
+	PROCESSES_MAX = 256,
+	OWNERS_MAX = 1024,
+	LISTENERS_MAX = 256,
+	DISKS_MAX = 64, /* devices times operations */
+	LATENCY_SHIFT = 10,
+	LATENCY_BUCKETS = 26,
+};
+
+#define WATCH_HASH 0x9e3779b1 /* a prime next to 2^32 over the golden ratio: process ids in sequence spread over the slots */
 
 struct host_config {
 	__u32 self_pid; /* the agent: its own sockets and threads are never reported */
@@ -39,9 +47,6 @@ volatile const struct host_config HOST = {
  * Bucket 0 counts what took less than 2^LATENCY_SHIFT ns (about 1 us), bucket i what took from 2^(LATENCY_SHIFT+i-1) up to,
  * but not including, 2^(LATENCY_SHIFT+i), the last one all that took longer. 32 bits: user space takes differences.
  */
-#define LATENCY_SHIFT 10
-#define LATENCY_BUCKETS 26
-
 struct latency {
 	__u64 sum_ns;
 	__u32 buckets[LATENCY_BUCKETS];
@@ -290,6 +295,9 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } walked SEC(".maps");
+
+/* Names the enumeration in the object's type information, for the Go side. */
+const enum host_limits host_limits_type __attribute__((unused)) = TASKS;
 
 /* Never written: new elements start as copies of them. */
 struct {

@@ -15,11 +15,33 @@
 #define W_LENGTH 0x3a6874676e656cULL     /* "length:" */
 #define W_TRANSFER 0x726566736e617274ULL /* "transfer" */
 #define W_HTTP1 0x2e312f50545448ULL      /* "HTTP/1." */
-#define W_CONNECT 0x205443454e4e4f43ULL /* "CONNECT " */
+#define W_CONNECT 0x205443454e4e4f43ULL  /* "CONNECT " */
+#define W_GET 0x20544547U                /* "GET " */
+#define W_HEAD 0x44414548U               /* "HEAD" */
 #define W_7 0x00ffffffffffffffULL
 #define W_PREFACE 0x5448202a20495250ULL /* "PRI * HT" */
 #define TLS_HANDSHAKE 0x16
 #define TLS_RECORD 0x0314 /* and the next three types */
+
+/* Frames of HTTP/2 that an operation often begins with, and how long they are (RFC 9113, section 6). */
+enum h2_frame {
+	H2_SETTINGS = 4,
+	H2_PING = 6,
+	H2_WINDOW_UPDATE = 8,
+	H2_SETTING_BYTES = 6, /* each; there may be none */
+	H2_PING_BYTES = 8,
+	H2_WINDOW_UPDATE_BYTES = 4,
+};
+
+#define REQUEST_MIN 16      /* "GET / HTTP/1.1\r\n": less may yet turn out to be something else */
+#define REQUEST_LINE_MIN 12 /* "G / HTTP/1.1" */
+#define STATUS_AT 9         /* behind "HTTP/1.1 " */
+#define STATUS_END 12       /* "HTTP/1.1 200" */
+#define RESPONSE_HINT_MIN 24 /* room for what like_last_response compares */
+#define LENGTH_NAME 15      /* "Content-Length:" */
+#define LENGTH_VALUE 16     /* and a space, which nearly all write */
+#define LENGTH_CHARS 24     /* of spaces and digits; the longest length has 20 digits */
+#define SLOT_MASK 0x1fff    /* for the verifier: the power of two that the bytes of a slot fit into */
 
 /* Scan results, packed into one word so that they pass through a subprogram's return value. */
 #define SCAN_END(r) ((__u32)((r) & 0xffff))            /* first byte behind the blank line; 0: not found */
@@ -56,7 +78,8 @@ static __always_inline enum other look_at(__u64 first8, __u64 n)
 		return OTHER_HTTP2;
 	/* A frame: length 0 to 255, type, flags 0 or 1, no stream. */
 	if (n >= 8 && !(first8 & 0xfffffffe0000ffffULL) &&
-	    ((fourth == 4 && third % 6 == 0) || (fourth == 6 && third == 8) || (fourth == 8 && third == 4)))
+	    ((fourth == H2_SETTINGS && third % H2_SETTING_BYTES == 0) || (fourth == H2_PING && third == H2_PING_BYTES) ||
+	     (fourth == H2_WINDOW_UPDATE && third == H2_WINDOW_UPDATE_BYTES)))
 		return OTHER_HTTP2;
 	return OTHER_UNKNOWN;
 }
@@ -96,11 +119,11 @@ static __always_inline __u64 body_length(const struct slot *s, __u32 at)
 	__u64 n = 0;
 	bool digits = false;
 
-	at += 15; /* "Content-Length:" */
-	for (int i = 0; i < 24; i++) {
+	at += LENGTH_NAME;
+	for (int i = 0; i < LENGTH_CHARS; i++) {
 		if (at + i >= CFG.head_max + RESPONSE_MAX)
 			return UNKNOWN;
-		__u8 c = s->data[(at + i) & 0x1fff];
+		__u8 c = s->data[(at + i) & SLOT_MASK];
 
 		if (c >= '0' && c <= '9') {
 			n = n * 10 + (c - '0');
@@ -111,8 +134,6 @@ static __always_inline __u64 body_length(const struct slot *s, __u32 at)
 	}
 	return UNKNOWN;
 }
-
-#define METHOD_MAX 64
 
 /* How many of the eight bytes at data[at] are token characters, up to the first that is none; a global function, as scan_block. */
 __noinline __u32 token_run(__u32 slot, __u32 at)
@@ -168,7 +189,7 @@ static __always_inline int scan_word(const struct slot *s, struct work *w, __u32
 		if (cr + 2 > len)
 			return 1;
 		if (!(w->result & SCAN_LINE))
-			w->result |= cr >= 12 && (load8(s, from + cr - 8) & W_7) == W_HTTP1 ? SCAN_LINE | SCAN_REQUEST
+			w->result |= cr >= REQUEST_LINE_MIN && (load8(s, from + cr - 8) & W_7) == W_HTTP1 ? SCAN_LINE | SCAN_REQUEST
 											    : SCAN_LINE;
 		if (load4(s, from + cr) == CRLFCRLF && cr + 4 <= len) {
 			w->result |= cr + 4;

@@ -79,6 +79,16 @@ static __always_inline void from_passed_iter(const struct iov_iter *it, __u64 n,
 	src->segments = 0;
 }
 
+/*
+ * A pointer as a number: what is read from a map has no type for the verifier. It passes through the place of `address`, which
+ * is a Unix socket's; connections of TCP, which these are, have their key.
+ */
+static __always_inline __u64 through_memory(struct conn *c, const void *pointer)
+{
+	*(volatile __u64 *)&c->address = (__u64)pointer;
+	return *(volatile __u64 *)&c->address;
+}
+
 /* The first buffer that an iterator of a known type is about to move over; false where there is none to speak of. */
 static __always_inline bool next_buffer(const struct iov_iter *it, struct step *o, struct conn *c)
 {
@@ -86,8 +96,7 @@ static __always_inline bool next_buffer(const struct iov_iter *it, struct step *
 	__u64 skip = it->iov_offset;
 
 	if (shape == ITER_BUFFER) {
-		*(volatile __u64 *)&c->number = (__u64)it->ubuf;
-		o->ptr = *(volatile __u64 *)&c->number + skip;
+		o->ptr = through_memory(c, it->ubuf) + skip;
 		o->piece = o->n;
 		return true;
 	}
@@ -111,8 +120,7 @@ static __always_inline bool passed_buffer(const struct iov_iter *it, struct step
 	if (at < o->n)
 		return false;
 	if (shape == ITER_BUFFER) {
-		*(volatile __u64 *)&c->number = (__u64)it->ubuf;
-		o->ptr = *(volatile __u64 *)&c->number;
+		o->ptr = through_memory(c, it->ubuf);
 	} else if (shape != ITER_VECTOR || !iter_piece(it, &o->ptr, &o->piece)) {
 		return false;
 	}

@@ -22,6 +22,7 @@
 #define SEND_SHUTDOWN 2
 #define S_IFMT 00170000
 #define S_IFSOCK 0140000
+#define NS_PER_US 1000 /* TCP keeps time in microseconds */
 
 enum {
 	TCP_ESTABLISHED = 1,

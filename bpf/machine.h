@@ -16,7 +16,7 @@
 #include "stream.h"
 #include "usual.h"
 
-#define SEGMENT_GAP_MAX (1 << 30)
+#define SEGMENT_GAP_MAX (1 << 30) /* bytes that no hook saw: more is another place in the numbers, which wrap */
 
 /* The connection ended: so does the exchange under way, also where user space follows it. */
 static __always_inline void end_connection(struct conn *c, __u32 overshoot, __u64 at, enum context context)
@@ -46,7 +46,7 @@ static __always_inline struct conn *conn_of(const struct sockinfo *si, __u32 sta
 		end_connection(c, 0, cut_at(c, c->active), IN_PROCESS);
 		conn_remove(c, key);
 	}
-	c = si->local_port || si->family == AF_UNIX ? conn_add(si, ROLE_UNKNOWN, true, IN_PROCESS) : NULL;
+	c = socket_lost(si) ? NULL : conn_add(si, ROLE_UNKNOWN, true, IN_PROCESS);
 	if (!c)
 		return NULL;
 	if (receive)
@@ -87,7 +87,7 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 	bool receive = w->receive;
 	struct conn *c = conn_of(&w->si, start, receive);
 
-	if (!c && !w->si.local_port && w->si.family != AF_UNIX)
+	if (!c && socket_lost(&w->si))
 		return 0; /* the rest of a connection that is gone */
 	if (!c) {
 		count_untracked(src, kind);

@@ -18,6 +18,9 @@ enum conn_state {
 	S_OTHER,  /* not HTTP/1, upgraded, tunnelled or ignored: costs one look-up */
 };
 
+/* In a generation: that of the client of a socket that nobody has accepted yet, which has none of its own. */
+#define UNACCEPTED (1ULL << 63)
+
 /* A connection, keyed by the address of its struct sock; see unix_key for those of Unix sockets. */
 struct conn {
 	struct record rec; /* the exchange under way, and who talks to whom */
@@ -26,18 +29,17 @@ struct conn {
 	__u64 response_want; /* length of the response, head included; UNKNOWN when its framing does not say */
 	__u64 first8;        /* first bytes of the last request, to recognise its like */
 	__u64 active;        /* last activity */
-	__u64 generation;    /* Unix sockets: which one it is, to notice a reused address */
+	__u64 generation;    /* Unix sockets: which one it is, to notice a reused address; see UNACCEPTED */
 	__u64 hint_digits;   /* the last response's Content-Length, its first digits */
 	__u64 hint_want;     /* and the response_want that followed */
 	__u64 tail;          /* last bytes of a chunked response whose chunks are not followed */
 	__u64 chunks;        /* where in a chunked response the next byte falls; see CHUNKS */
 	__u64 request_chunks; /* the same of a chunked request */
 	__u64 ended;         /* when this end could know that the other has closed or was reset; 0: it has not */
-	__u64 number;        /* TCP: a pointer on its way to become one: what is read from here has no type for the verifier.
-				Unix: the address of its struct sock */
+	__u64 address;       /* Unix sockets: of the struct sock, which is the key otherwise; see through_memory */
 	__u64 tx_total, rx_total; /* stream mode: bytes of each direction so far */
-	__u32 rseq, wseq;    /* ends of what was seen of the byte streams, as TCP sequence numbers */
-	__u32 wact;          /* Unix: end of what was really sent */
+	__u32 rseq, wseq;    /* ends of what was seen of the byte streams, as TCP sequence numbers; see COUNTS_POSITIONS */
+	__u32 wact;          /* where we count ourselves: end of what was really sent */
 	__u16 hint_request;  /* length of the last request, where it was one head and nothing else */
 	__u16 hint_response; /* length of the last response head */
 	__u16 hint_length;   /* where in it Content-Length stood */
@@ -62,7 +64,7 @@ enum chunked {
 
 /*
  * Where in a chunked body the next byte falls, in one word: a state, whether the current size has digits, and the size so
- * far or what is left of it. internal/http.chunked has the same states.
+ * far or what is left of it. internal/wire has the same states; a test of internal/probes compares them.
  */
 enum chunk_state {
 	CHUNK_SIZE,    /* the first or a further digit of a size */
@@ -77,8 +79,16 @@ enum chunk_state {
 	CHUNK_LOST,
 };
 
-#define CHUNKS(state, digits, size) ((__u64)(state) << 56 | (__u64)(digits) << 48 | (size))
-#define CHUNK_SIZE_MASK ((1ULL << 48) - 1)
+enum chunk_word {
+	CHUNK_DIGITS_SHIFT = 48,
+	CHUNK_STATE_SHIFT = 56,
+};
+
+#define CHUNKS(state, digits, size) ((__u64)(state) << CHUNK_STATE_SHIFT | (__u64)(digits) << CHUNK_DIGITS_SHIFT | (size))
+#define CHUNKS_STATE(word) ((word) >> CHUNK_STATE_SHIFT)
+#define CHUNKS_DIGITS(word) (((word) >> CHUNK_DIGITS_SHIFT) & 0xff)
+#define CHUNKS_SIZE(word) ((word) & CHUNK_SIZE_MASK)
+#define CHUNK_SIZE_MASK ((1ULL << CHUNK_DIGITS_SHIFT) - 1)
 #define CHUNK_READ 32 /* bytes of framing that are looked at at a time; a power of two */
 
 _Static_assert(offsetof(struct conn, chunked) % 4 == 0 && offsetof(struct conn, head_open) == offsetof(struct conn, chunked) + 3,
@@ -93,7 +103,10 @@ struct slot {
 };
 
 struct fragment {
-	struct record rec;
+	union {
+		struct record rec; /* the connection's, which becomes */
+		struct operation op;
+	};
 	__u8 data[FRAGMENT_MAX];
 };
 
@@ -211,7 +224,7 @@ struct {
 /* The processes that --capture.pid names, and their descendants. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, PIDS_MAX);
 	__type(key, __u32);
 	__type(value, __u8);
 } pids SEC(".maps");
@@ -219,12 +232,12 @@ struct {
 /* Calls under way by thread, for backends that see entry and return of a function with two programs. */
 struct call {
 	__u64 sk;
-	__u64 msg; /* 0: a long send */
+	__u64 msg; /* what a receive fills; 0 for a long send, which needs none */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, CALLS_MAX);
 	__type(key, __u64);
 	__type(value, struct call);
 } calls SEC(".maps");
@@ -242,6 +255,12 @@ const enum counter counter_type __attribute__((unused)) = C_LOST_RING_FULL;
 const enum conn_state conn_state_type __attribute__((unused)) = S_IDLE;
 const enum record_role record_role_type __attribute__((unused)) = ROLE_UNKNOWN;
 const enum other other_type __attribute__((unused)) = OTHER_NONE;
+const enum record_kind record_kind_type __attribute__((unused)) = KIND_EXCHANGE;
+const enum record_flags record_flags_type __attribute__((unused)) = F_CLOSED;
+const enum chunked chunked_type __attribute__((unused)) = NOT_CHUNKED;
+const enum chunk_state chunk_state_type __attribute__((unused)) = CHUNK_SIZE;
+const enum chunk_word chunk_word_type __attribute__((unused)) = CHUNK_STATE_SHIFT;
+const enum limits limits_type __attribute__((unused)) = HEAD_MAX;
 
 static __always_inline struct work *work(void)
 {

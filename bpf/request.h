@@ -46,10 +46,15 @@ static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, _
 	return true;
 }
 
+static __always_inline bool is_head(__u64 first8)
+{
+	return (__u32)first8 == W_HEAD && ((first8 >> 32) & 0xff) == ' ';
+}
+
 static __always_inline void remember_start(struct conn *c, __u64 first8)
 {
 	c->first8 = first8;
-	c->bodyless = (__u32)first8 == 0x44414548 && ((first8 >> 32) & 0xff) == ' '; /* "HEAD " */
+	c->bodyless = is_head(first8);
 }
 
 /*
@@ -113,7 +118,7 @@ __noinline int request_parse_more(__u64 key, __u32 n, __u32 before)
 /* GET and HEAD, whose requests have no body in practice. */
 static __always_inline bool is_bodyless_method(__u64 first8)
 {
-	return (__u32)first8 == 0x20544547 || ((__u32)first8 == 0x44414548 && ((first8 >> 32) & 0xff) == ' ');
+	return (__u32)first8 == W_GET || is_head(first8);
 }
 
 /* Does a head that is longer than its capture end here? Then its length is the request's, and no body follows. */
@@ -169,7 +174,7 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 		}
 	}
 	s->busy = c->rec.conn;
-	if (n == total && n == c->hint_request && n >= 16 && load8(s, 0) == c->first8 && load4(s, n - 4) == CRLFCRLF) {
+	if (n == total && n == c->hint_request && n >= REQUEST_MIN && load8(s, 0) == c->first8 && load4(s, n - 4) == CRLFCRLF) {
 		/* Like the last one of this connection: one head and nothing else. */
 		exchange_begin(c, w);
 		c->rec.request_len = n;
@@ -236,7 +241,7 @@ static __always_inline bool on_request_more(struct conn *c, struct work *w, stru
 static __always_inline bool on_request_chunks(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
 {
 	c->request_chunks = chunks_follow(c->request_chunks, w, src, kind);
-	__u8 state = c->request_chunks >> 56;
+	__u8 state = CHUNKS_STATE(c->request_chunks);
 
 	if (state == CHUNK_LOST)
 		c->request_chunked = CHUNKED_LOST;

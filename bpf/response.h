@@ -40,7 +40,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 
 	if (!s || !w)
 		return 0;
-	__u32 at = c->rec.request_len, digits = load4(s, at + 9);
+	__u32 at = c->rec.request_len, digits = load4(s, at + STATUS_AT);
 	__u32 status = ((digits & 0xff) - '0') * 100 + ((digits >> 8 & 0xff) - '0') * 10 + ((digits >> 16 & 0xff) - '0');
 
 	c->rec.response_len = have;
@@ -48,7 +48,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 	c->head_open = 0;
 	if ((load8(s, at) & W_7) != W_HTTP1) {
 		/* Not an answer in HTTP/1. On a first exchange the request only looked like one. */
-		if (!c->rec.seq && (c->rec.flags & F_HEAD_CUT || c->rec.request_len < 16))
+		if (!c->rec.seq && (c->rec.flags & F_HEAD_CUT || c->rec.request_len < REQUEST_MIN))
 			not_http(key, load8(s, 0), at);
 		return 0;
 	}
@@ -71,7 +71,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 	}
 	frame_response(c, have, status, r, w);
 	if (c->response_want != UNKNOWN && SCAN_LENGTH_AT(r)) {
-		c->hint_digits = load8(s, at + SCAN_LENGTH_AT(r) + 16);
+		c->hint_digits = load8(s, at + SCAN_LENGTH_AT(r) + LENGTH_VALUE);
 		c->hint_want = c->response_want;
 	}
 	if (status == 101 || (status / 100 == 2 && load8(s, 0) == W_CONNECT)) {
@@ -88,9 +88,9 @@ static __always_inline bool like_last_response(const struct conn *c, const struc
 {
 	__u64 hint = c->hint_response;
 
-	return (load4(s, at + 9) & 0xff) == '2' && (load8(s, at) & W_7) == W_HTTP1 && load4(s, at + hint - 4) == CRLFCRLF &&
+	return (load4(s, at + STATUS_AT) & 0xff) == '2' && (load8(s, at) & W_7) == W_HTTP1 && load4(s, at + hint - 4) == CRLFCRLF &&
 	       (load8(s, at + c->hint_length) | LOWER) == W_CONTENT &&
-	       load8(s, at + c->hint_length + 16) == c->hint_digits && c->first8 != W_CONNECT;
+	       load8(s, at + c->hint_length + LENGTH_VALUE) == c->hint_digits && c->first8 != W_CONNECT;
 }
 
 /* Captures and parses bytes of the response's head, its first ones or more of it; PARSED_INTERIM: another head is behind it. */
@@ -109,12 +109,12 @@ static __always_inline enum parsed take_response_head(struct conn *c, struct slo
 			c->rec.flags |= F_UNREADABLE;
 		return PARSED;
 	}
-	if (have < 12) {
+	if (have < STATUS_END) {
 		c->rec.response_len = have;
 		c->state = S_RESPONSE_HEAD;
 		return PARSED;
 	}
-	if (!had && hint >= 24 && hint <= have && !c->bodyless && like_last_response(c, s, at)) {
+	if (!had && hint >= RESPONSE_HINT_MIN && hint <= have && !c->bodyless && like_last_response(c, s, at)) {
 		/* Framed like the last one of this connection. */
 		c->rec.response_len = hint;
 		c->response_want = c->hint_want;
@@ -197,8 +197,8 @@ static __always_inline void on_response_chunks(struct conn *c, struct work *w, s
 {
 	if (c->chunked == CHUNKED_FOLLOWED) {
 		c->chunks = chunks_follow(c->chunks, w, src, kind);
-		c->chunk_end = c->chunks >> 56 == CHUNK_DONE;
-		if (c->chunks >> 56 != CHUNK_LOST)
+		c->chunk_end = CHUNKS_STATE(c->chunks) == CHUNK_DONE;
+		if (CHUNKS_STATE(c->chunks) != CHUNK_LOST)
 			return;
 		c->chunked = CHUNKED_LOST;
 		source_restore(src, w);

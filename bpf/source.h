@@ -218,13 +218,14 @@ static __always_inline __u32 source_append(struct slot *s, __u32 slot, __u32 at,
 	return at;
 }
 
-/*
- * The last bytes of a stream, the newest lowest, after another n bytes in b.
- */
+#define TAIL_BYTES 7                   /* as many as CHUNKED_END has */
+#define TAIL_EMPTY_LINE 0x0d0a0d0aULL  /* its last four: an empty line behind a line */
+
+/* The last bytes of a stream, the newest lowest, after another n bytes in b. */
 static __always_inline __u64 shift_tail(__u64 tail, const __u8 *b, __u32 n)
 {
 #pragma unroll
-	for (int i = 0; i < 7; i++)
+	for (int i = 0; i < TAIL_BYTES; i++)
 		if (i < n)
 			tail = tail << 8 | b[i];
 	return tail;
@@ -234,25 +235,25 @@ static __always_inline __u64 shift_tail(__u64 tail, const __u8 *b, __u32 n)
 static __always_inline __u64 tail_of_buffer(__u64 tail, __u64 ptr, __u64 len)
 {
 	__u8 b[8] = {};
-	__u32 n = len < 7 ? len : 7;
+	__u32 n = len < TAIL_BYTES ? len : TAIL_BYTES;
 
 	asm volatile("" : "+r"(n));
-	if (n < 1 || n > 7 || bpf_probe_read_user(b, n, (void *)(ptr + len - n)))
+	if (n < 1 || n > TAIL_BYTES || bpf_probe_read_user(b, n, (void *)(ptr + len - n)))
 		return 0;
 	return shift_tail(tail, b, n);
 }
 
-#define TAIL_BUFFERS 3
+#define TAIL_BUFFERS 3 /* the last ones of a vector that are looked at */
 
 /* The stream's last seven bytes once the source's are behind `tail`; 0 in the low byte where they cannot be read. */
 static __always_inline __u64 source_tail(__u64 tail, struct source *src, const enum source_kind kind)
 {
 	if (kind == SRC_SKB) {
 		__u8 b[8] = {};
-		__u32 n = src->len < 7 ? src->len : 7;
+		__u32 n = src->len < TAIL_BYTES ? src->len : TAIL_BYTES;
 
 		asm volatile("" : "+r"(n));
-		if (n < 1 || n > 7 || bpf_dynptr_read(b, n, src->skb, (__u32)src->skb_at + (__u32)src->len - n, 0))
+		if (n < 1 || n > TAIL_BYTES || bpf_dynptr_read(b, n, src->skb, (__u32)src->skb_at + (__u32)src->len - n, 0))
 			return 0;
 		return shift_tail(tail, b, n);
 	}
@@ -291,5 +292,5 @@ __noinline __u64 tail_user(__u64 tail)
 /* Whether the operation's last four bytes are an empty line behind a line. */
 static __always_inline bool ends_head(struct source *src, const enum source_kind kind)
 {
-	return ((kind == SRC_USER ? tail_user(0) : source_tail(0, src, kind)) & 0xffffffff) == 0x0d0a0d0a;
+	return ((kind == SRC_USER ? tail_user(0) : source_tail(0, src, kind)) & 0xffffffff) == TAIL_EMPTY_LINE;
 }

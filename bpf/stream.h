@@ -9,22 +9,23 @@ static __always_inline void send_fragment(struct conn *c, struct fragment *f, bo
 					  __u64 length, __u32 captured, __u16 flags, __u64 chunks)
 {
 	__u64 *total = request ? &c->rx_total : &c->tx_total;
+	struct operation *o = &f->op;
 
 	copy_record(&f->rec, &c->rec);
-	f->rec.kind = KIND_FRAGMENT;
-	f->rec.flags = (c->rec.flags & F_UNIX) | flags | (request ? F_REQUEST_DIRECTION : 0);
-	f->rec.arrived = arrived;
-	f->rec.read = now;
-	f->rec.responded = chunks;
-	f->rec.finished = now;
-	f->rec.request_bytes = length;
-	f->rec.response_bytes = *total;
+	o->kind = KIND_FRAGMENT;
+	o->flags = (c->rec.flags & F_UNIX) | flags | (request ? F_REQUEST_DIRECTION : 0);
+	o->arrived = arrived;
+	o->at = now;
+	o->chunks = chunks;
+	o->finished = now;
+	o->length = length;
+	o->position = *total;
 	*total += length;
 	asm volatile("" : "+r"(captured));
 	if (captured > FRAGMENT_MAX)
 		captured = FRAGMENT_MAX;
-	f->rec.request_len = captured;
-	f->rec.response_len = 0;
+	o->captured = captured;
+	o->response_len = 0;
 	if (bpf_ringbuf_output(&ring, f, sizeof(f->rec) + captured, wakeup()))
 		count(C_FRAGMENTS_LOST);
 }

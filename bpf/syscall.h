@@ -4,6 +4,18 @@
 
 #include "usual.h"
 
+/* Reads; the others of those that are looked at write. */
+static __always_inline bool receives(long nr)
+{
+	return nr == NR_READ || nr == NR_READV || nr == NR_RECVFROM || nr == NR_RECVMSG;
+}
+
+/* Its second argument is the buffer itself. */
+static __always_inline bool has_buffer(long nr)
+{
+	return nr == NR_READ || nr == NR_WRITE || nr == NR_RECVFROM || nr == NR_SENDTO;
+}
+
 /* The buffers that a user's msghdr names: only what is needed of it, for the stack's sake. */
 struct user_buffers {
 	__u64 iov;
@@ -24,9 +36,9 @@ static __always_inline bool from_syscall(struct pt_regs *regs, __u64 n, struct s
 	__u64 buf, len;
 
 	syscall_args(regs, &nr, fd, &buf, &len);
-	*receive = nr == NR_READ || nr == NR_READV || nr == NR_RECVFROM || nr == NR_RECVMSG;
+	*receive = receives(nr);
 	src->len = n;
-	if (nr == NR_READ || nr == NR_WRITE || nr == NR_RECVFROM || nr == NR_SENDTO) {
+	if (has_buffer(nr)) {
 		src->ptr = buf;
 		src->piece = n;
 		return true;
@@ -58,7 +70,7 @@ static __always_inline bool syscall_buffer(struct step *o, long nr, __u64 a1)
 
 	o->ptr = a1;
 	o->piece = o->n;
-	if (nr == NR_READ || nr == NR_WRITE || nr == NR_RECVFROM || nr == NR_SENDTO)
+	if (has_buffer(nr))
 		return true;
 	if (nr == NR_SENDMSG || nr == NR_RECVMSG) {
 		struct user_buffers m;

@@ -16,12 +16,18 @@ static __always_inline bool inet_ports(const struct sock *sk, struct sockinfo *s
 	return !si->local_port || port_wanted(si->local_port, si->remote_port);
 }
 
+/* Where in the byte stream a socket buffer begins: struct tcp_skb_cb's first field. */
+static __always_inline __u32 skb_seq(const struct sk_buff *skb)
+{
+	return *(__u32 *)skb->cb;
+}
+
 static __always_inline void tcp_positions(const struct tcp_sock *tp, struct sockinfo *si)
 {
 	si->write_seq = tp->write_seq;
 	si->copied_seq = tp->copied_seq;
 	si->rcv_nxt = tp->rcv_nxt;
-	si->mstamp_ns = tp->tcp_mstamp * 1000;
+	si->mstamp_ns = tp->tcp_mstamp * NS_PER_US;
 }
 
 /* A TCP socket that the verifier knows as such. */
@@ -63,7 +69,7 @@ static __always_inline bool probe_info(const struct sock *sk, struct sockinfo *s
 	si->write_seq = BPF_CORE_READ(tp, write_seq);
 	si->copied_seq = BPF_CORE_READ(tp, copied_seq);
 	si->rcv_nxt = BPF_CORE_READ(tp, rcv_nxt);
-	si->mstamp_ns = BPF_CORE_READ(tp, tcp_mstamp) * 1000;
+	si->mstamp_ns = BPF_CORE_READ(tp, tcp_mstamp) * NS_PER_US;
 	si->room = SEND_ROOM(BPF_CORE_READ(sk, sk_sndbuf), BPF_CORE_READ(sk, sk_wmem_queued));
 	si->shut = shut_of(sk) & SEND_SHUTDOWN;
 	return true;
@@ -178,12 +184,12 @@ static __always_inline bool usual_syscall(const struct sock *sk, __u32 n, long n
 	bool done, used;
 	struct conn *c = known(sk, &done);
 
-	if (!c || (c->rec.flags & F_UNIX))
+	if (!c || COUNTS_POSITIONS(c))
 		return done;
 	o.now = bpf_ktime_get_ns();
 	if (!syscall_buffer(&o, nr, a1))
 		return false;
-	if (nr == NR_READ || nr == NR_READV || nr == NR_RECVFROM || nr == NR_RECVMSG) {
+	if (receives(nr)) {
 		o.start = BPF_CORE_READ(tp, copied_seq) - n;
 		used = usual(c, &o, true, SRC_USER, false);
 	} else {
@@ -200,7 +206,7 @@ static __always_inline int handle_ready(struct sock *sk)
 	struct tcp_sock *tp = c ? bpf_skc_to_tcp_sock(sk) : NULL;
 
 	if (tp)
-		c->arrival = tp->tcp_mstamp * 1000;
+		c->arrival = tp->tcp_mstamp * NS_PER_US;
 	return 0;
 }
 

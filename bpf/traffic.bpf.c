@@ -93,7 +93,7 @@ int BPF_PROG(tp_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
 		step_positions(&o, tp, true, len);
 		o.start += len; /* not yet counted as copied */
 		o.skb = &data;
-		o.skb_at = o.start - *(__u32 *)skb->cb;
+		o.skb_at = o.start - skb_seq(skb);
 		o.piece = len;
 		if (bpf_dynptr_from_skb((struct __sk_buff *)skb, 0, &data))
 			return 0; /* never: a socket buffer that is being copied is readable */
@@ -111,7 +111,7 @@ int BPF_PROG(tp_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
 		return 0; /* never: a socket buffer that is being copied is readable */
 	src.len = len;
 	src.skb = &data;
-	src.skb_at = w->si.copied_seq - *(__u32 *)skb->cb;
+	src.skb_at = w->si.copied_seq - skb_seq(skb);
 	return on_data(w, w->si.copied_seq, &src, SRC_SKB);
 }
 
@@ -392,7 +392,7 @@ int BPF_KPROBE(kprobe_tcp_data_ready, struct sock *sk)
 	struct conn *c = CFG.empty ? NULL : unready((__u64)sk);
 
 	if (c)
-		c->arrival = BPF_CORE_READ((struct tcp_sock *)sk, tcp_mstamp) * 1000;
+		c->arrival = BPF_CORE_READ((struct tcp_sock *)sk, tcp_mstamp) * NS_PER_US;
 	return 0;
 }
 
@@ -468,7 +468,7 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 	const struct sock *sk = (const struct sock *)socket_of(fd);
 
 	if (!ret) {
-		if (sk && (nr == NR_READ || nr == NR_READV || nr == NR_RECVFROM || nr == NR_RECVMSG))
+		if (sk && receives(nr))
 			unix_ended(sk);
 		return 0;
 	}
@@ -495,6 +495,8 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 	return handle_unix_sent(sk, ret);
 }
 
+#define TCP_DATA_OFFSET 12 /* of the header: the byte whose upper half is its length in words (RFC 9293, section 3.1) */
+
 /* When a segment arrives, on kernels without a better witness; the clock is read here because tcp_mstamp is not yet fresh. */
 SEC("tp_btf/tcp_probe")
 int BPF_PROG(tp_tcp_probe, struct sock *sk, struct sk_buff *skb)
@@ -504,8 +506,8 @@ int BPF_PROG(tp_tcp_probe, struct sock *sk, struct sk_buff *skb)
 
 	if (CFG.empty || !inet_ports(sk, &si))
 		return 0;
-	/* The TCP header is in front; its upper nibble of byte 12 is its length. Without more there is no data. */
-	if (bpf_probe_read_kernel(&offset, 1, skb->data + 12) || skb->len <= (offset >> 4) * 4)
+	/* The TCP header is in front. Without more there is no data. */
+	if (bpf_probe_read_kernel(&offset, 1, skb->data + TCP_DATA_OFFSET) || skb->len <= (offset >> 4) * 4)
 		return 0;
 	on_ready((__u64)sk, bpf_ktime_get_ns());
 	return 0;

@@ -19,14 +19,15 @@ static __always_inline __u64 unix_generation(const struct sock *sk)
 /*
  * Under what a Unix socket's connection is found. Both are part of it: nothing tells of a socket's end on some backends, and
  * two processors that find its address used again must not both clear away what was there. What waits to be accepted is
- * found by its address (generation 0), and known by its client's generation.
+ * found by its address (generation 0), and known by its client's generation. The key of an accepted one is odd, which no
+ * address is.
  */
+#define UNIX_KEY_SHIFT 40 /* where addresses differ least */
+
 static __always_inline __u64 unix_key(__u64 sk, __u64 generation)
 {
-	return generation ? sk ^ (generation << 40 | 1) : sk;
+	return generation ? sk ^ (generation << UNIX_KEY_SHIFT | 1) : sk;
 }
-
-#define UNACCEPTED (1ULL << 63)
 
 static __always_inline const struct sock *unix_peer(const struct sock *sk)
 {
@@ -37,17 +38,6 @@ static __always_inline bool unix_wanted(const struct sock *sk)
 {
 	return (!CFG.ports_len || CFG.filter_pids) && BPF_CORE_READ(sk, sk_type) == SOCK_STREAM;
 }
-
-/*
- * When the last bytes of the send under way were queued, where a hook saw it: hooks that see a send by its return may come
- * much later. It stands in the place of an address, which these sockets do not have.
- */
-static __always_inline __u64 *unix_sent_at(struct conn *c)
-{
-	return (__u64 *)c->rec.local_addr;
-}
-
-_Static_assert(offsetof(struct record, local_addr) % 8 == 0, "an instant is aligned");
 
 /* Bytes are there that the application has not taken. */
 static __always_inline bool unix_unread(const struct sock *sk)
@@ -107,8 +97,8 @@ static __always_inline bool unix_info(const struct sock *sk, struct work *w)
 		/* Taken before the hook noted it, which is a moment behind the bytes: this is as near to their arrival. */
 		if (c->witnessed)
 			si->mstamp_ns = w->now;
-		if (!w->receive && *unix_sent_at(c))
-			w->now = *unix_sent_at(c);
+		if (!w->receive && c->rec.sent_at)
+			w->now = c->rec.sent_at;
 	}
 	return true;
 }
@@ -187,7 +177,10 @@ static __always_inline void unix_arrived(const struct sock *sk, const struct soc
 		c->arrival = 0;
 }
 
-/* The sender's end, within the send. */
+/*
+ * The sender's end, within the send: when the last bytes of the send under way were queued. Hooks that see a send by its return
+ * may come much later.
+ */
 static __always_inline void unix_queued(const struct sock *sk, __u64 now)
 {
 	struct sockinfo si = { .family = AF_UNIX, .generation = unix_generation(sk) };
@@ -204,7 +197,7 @@ static __always_inline void unix_queued(const struct sock *sk, __u64 now)
 	if (!c && process_wanted())
 		c = conn_add(&si, ROLE_UNKNOWN, true, IN_PROCESS);
 	if (c)
-		*unix_sent_at(c) = now;
+		c->rec.sent_at = now;
 }
 
 static __always_inline void unix_moved(const struct sock *sk, const struct sock *from)
@@ -250,9 +243,9 @@ static __always_inline int handle_unix_sent(const struct sock *sk, __s64 ret)
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
 	if (c) {
-		__u64 at = *unix_sent_at(c);
+		__u64 at = c->rec.sent_at;
 
-		*unix_sent_at(c) = 0;
+		c->rec.sent_at = 0;
 		c->wact += ret;
 		on_sent(key, at, c->wact);
 	}

@@ -28,14 +28,14 @@ struct step {
 		typed ? tp_->field : BPF_CORE_READ(tp_, field);        \
 	})
 
-/*
- * Bytes that a send takes without waiting for room. What the memory of socket buffers takes beside their bytes is allowed for:
- * a sixteenth, and a page.
- */
+#define SEND_ROOM_PAGE 4096
+#define SEND_ROOM_SHIFT 4 /* a sixteenth */
+
+/* Bytes that a send takes without waiting for room. What socket buffers take beside their bytes is allowed for. */
 #define SEND_ROOM(buffer, queued)                                                      \
 	({                                                                             \
 		__s32 room_ = (buffer) - (queued);                                     \
-		room_ > 4096 ? (__u32)room_ - 4096 - ((__u32)room_ >> 4) : (__u32)0;   \
+		room_ > SEND_ROOM_PAGE ? (__u32)room_ - SEND_ROOM_PAGE - ((__u32)room_ >> SEND_ROOM_SHIFT) : (__u32)0; \
 	})
 
 #define STEP_ROOM(o)                                                                                                  \
@@ -61,7 +61,7 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 		return false;
 	if (c->state != S_IDLE || !s)
 		return false;
-	if (n < 16 || n > CFG.head_max || n > o->piece)
+	if (n < REQUEST_MIN || n > CFG.head_max || n > o->piece)
 		return false;
 	s->busy = c->rec.conn;
 	BOUND(n, CFG.head_max);
@@ -74,7 +74,7 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 		return false;
 	s->busy = c->rec.conn;
 	exchange_reset(c, receive, o->now,
-		       !receive || c->arrival ? c->arrival : trusted_stamp(STEP_READ(o, tcp_mstamp) * 1000, o->now), n);
+		       !receive || c->arrival ? c->arrival : trusted_stamp(STEP_READ(o, tcp_mstamp) * NS_PER_US, o->now), n);
 	c->rec.request_len = n;
 	c->request_left = 0;
 	c->state = S_REQUEST;
@@ -94,7 +94,7 @@ static __always_inline bool usual_response(struct conn *c, const struct step *o,
 	}
 	__u64 hint = c->hint_response, at = c->rec.request_len, n = hint;
 
-	if (c->state != S_REQUEST || c->bodyless || hint < 24 || o->piece < hint)
+	if (c->state != S_REQUEST || c->bodyless || hint < RESPONSE_HINT_MIN || o->piece < hint)
 		return false;
 	struct slot *s = slot_of(c);
 

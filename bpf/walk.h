@@ -6,6 +6,7 @@
 
 #define UNREAD_WAIT_NS 60000000000ULL /* for an application to read what came before the connection ended */
 #define RETURN_WAIT_NS 500000000ULL   /* for a call under way then to return */
+#define CLOSED_LOOK_NS 5000000000ULL  /* of silence, before a socket is asked whether it is still the connection's */
 
 /* Connections that fell silent, requests past their deadline, and entries whose socket is gone. */
 static __always_inline int handle_silent(__u64 key, struct conn *c)
@@ -14,8 +15,8 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 
 	if (CFG.empty || now < active || now - active < CFG.sweep_idle_ns)
 		return 0;
-	bool is_unix = c->rec.flags & F_UNIX;
-	const struct sock *sk = (const struct sock *)(is_unix ? c->number : key);
+	bool is_unix = c->rec.flags & F_UNIX, counted = COUNTS_POSITIONS(c);
+	const struct sock *sk = (const struct sock *)(is_unix ? c->address : key);
 
 	if (c->generation & UNACCEPTED) {
 		if (now - active > CFG.deadline_ns)
@@ -27,7 +28,7 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 		conn_remove(c, key);
 		return 0;
 	}
-	if (c->ended && !is_unix && c->state != S_IDLE && c->state != S_OTHER) {
+	if (c->ended && !counted && c->state != S_IDLE && c->state != S_OTHER) {
 		/* What has been read or handed over has been seen by now; what is unread the application may still read. */
 		const struct tcp_sock *tp = (const struct tcp_sock *)sk;
 		bool unread = BPF_CORE_READ(sk, sk_socket) && BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq) > 1;
@@ -39,7 +40,7 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 		return 0;
 	}
 	if (c->state == S_RESPONSE && !c->swept) {
-		__u32 write_seq = is_unix ? c->wact : BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
+		__u32 write_seq = counted ? c->wact : BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
 		__s32 over = c->wseq - write_seq;
 
 		/* Bytes that were predicted but not taken: the send is under way, and so is the exchange. */
@@ -62,7 +63,7 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 			return 0;
 		}
 	}
-	if (!is_unix && now - active > 5000000000ULL) {
+	if (!is_unix && now - active > CLOSED_LOOK_NS) {
 		/* A close that no program saw, because a hook was interrupted by itself. */
 		__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 		__u16 port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
