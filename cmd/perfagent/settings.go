@@ -15,12 +15,11 @@ import (
 
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/probes"
 )
 
 // Bounds of settings, with the reason where it is not the type's own.
 const (
-	headBytesMin     = 64       // a request line with a short path
-	headBytesMax     = 4096     // what the kernel side has room for
 	ringBytesMin     = 64 << 10 // a few dozen exchanges
 	ringBytesMax     = 1 << 30
 	memoryBytesMin   = 32 << 20 // an idle agent needs about that
@@ -65,7 +64,7 @@ func (c *Config) settings() []setting {
 		{"capture.backend", "`backend`: auto, tracepoint, fentry, kprobe or syscall", oneOf(&c.Capture.Backend, "auto", "tracepoint", "fentry", "kprobe", "syscall"), observing | forCheck, false},
 		{"capture.tls", "`mode` of looking into TLS: auto or off", oneOf(&c.Capture.TLS, "auto", "off"), observing | forCheck, false},
 		{"capture.host", "`mode` of watching processors, disks and TCP connections: auto or off", oneOf(&c.Capture.Host, "auto", "off"), observing | forCheck, false},
-		{"capture.head-bytes", "`bytes` of a request head to capture, 64 to 4096", number(&c.Capture.HeadBytes, headBytesMin, headBytesMax, true), observing, false},
+		{"capture.head-bytes", "`bytes` of a request head to capture, 64 to 4096", number(&c.Capture.HeadBytes, probes.HeadBytesMin, int64(probes.HeadBytesMax), true), observing, false},
 		{"capture.timeout", "`duration` after which a request without a response is a timeout", duration(&c.Capture.Timeout, captureTimeout0, captureTimeout99), observing, false},
 		{"capture.ring-bytes", "`size` of the buffer between kernel and agent, a power of two", scalar(&c.Capture.RingBytes, parseRing, "size").shownAs(showSize), observing, false},
 		{"routes.file", "`file` with route templates, one METHOD /path/{param} a line", text(&c.Routes.File, "file"), observing, true},

@@ -88,7 +88,7 @@ func TestWitnessManyServices(t *testing.T) {
 		}
 		groups[s.group] = s.serviceKey
 	}
-	if len(w.services) != witnessServices || groups[witnessServices-1].service != analytics.Other {
+	if len(w.services) != int(witnessServices) || groups[witnessServices-1].service != analytics.Other {
 		t.Errorf("%d services, the last %v", len(w.services), groups[witnessServices-1])
 	}
 }

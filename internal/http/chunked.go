@@ -2,45 +2,24 @@ package http
 
 import "github.com/perfagent/perfagent/internal/wire"
 
-// chunkState is where in a chunked body (RFC 9112, section 7.1) the next byte falls. The kernel side has the same states, in the
-// same order (bpf/maps.h).
-type chunkState uint8
-
-const (
-	chunkSize    chunkState = iota // first or further hexadecimal digits
-	chunkExt                       // the rest of a size line
-	chunkData                      // remain bytes of data
-	chunkEnd                       // the line end behind data
-	chunkTrailer                   // the beginning of a trailer line, or of the last, empty one
-	chunkCR                        // behind a CR at such a beginning
-	chunkField                     // inside a trailer line
-)
-
-// chunked follows a chunked body over any split. The zero value stands at its beginning.
+// chunked follows a chunked body (RFC 9112, section 7.1) over any split. The zero value stands at its beginning.
 type chunked struct {
-	state  chunkState
+	state  wire.ChunkState
 	digits uint8  // of the current size
-	remain uint64 // size so far; in chunkData what is left of it
+	remain uint64 // size so far; in ChunkData what is left of it
 }
 
-// The parts of what the kernel side says of its place in a body (wire.Fragment.Chunks).
-const (
-	chunksStateShift  = 56
-	chunksDigitsShift = 48
-	chunksSizeMask    = 1<<chunksDigitsShift - 1
-)
-
 // chunkedAt returns the place that the kernel side names; ok is false where it names none inside a body.
-func chunkedAt(word uint64) (c chunked, ok bool) {
-	c = chunked{state: chunkState(word >> chunksStateShift), digits: uint8(word >> chunksDigitsShift), remain: word & chunksSizeMask}
-	return c, c.state <= chunkField
+func chunkedAt(place wire.Chunks) (c chunked, ok bool) {
+	state, ok := place.State()
+	return chunked{state: state, digits: place.Digits(), remain: place.Size()}, ok
 }
 
 // scan reads b and returns how many bytes of it belong to the body; done tells that the body ended there. Where ok is
 // false b[n] cannot be part of a chunked body.
 func (c *chunked) scan(b []byte) (n int, done, ok bool) {
 	for n < len(b) {
-		if c.state == chunkData {
+		if c.state == wire.ChunkData {
 			k := min(c.remain, uint64(len(b)-n))
 			n += int(k)
 			c.skip(k)
@@ -50,7 +29,7 @@ func (c *chunked) scan(b []byte) (n int, done, ok bool) {
 			return n, false, false
 		}
 		n++
-		if c.state == chunkTrailer && c.digits == doneMark {
+		if c.state == wire.ChunkTrailer && c.digits == doneMark {
 			return n, true, true
 		}
 	}
@@ -63,30 +42,30 @@ const doneMark = 255
 // step reads a byte that is not data.
 func (c *chunked) step(b byte) bool {
 	switch c.state {
-	case chunkSize:
+	case wire.ChunkSize:
 		return c.size(b)
-	case chunkExt:
+	case wire.ChunkLine:
 		if b == '\n' {
 			c.sized()
 		}
-	case chunkEnd:
+	case wire.ChunkEnd:
 		if b == '\n' {
 			*c = chunked{}
 		} else if b != '\r' {
 			return false
 		}
-	case chunkTrailer, chunkCR:
+	case wire.ChunkTrailer, wire.ChunkCR:
 		switch {
 		case b == '\n':
-			c.state, c.digits = chunkTrailer, doneMark
-		case b == '\r' && c.state == chunkTrailer:
-			c.state = chunkCR
+			c.state, c.digits = wire.ChunkTrailer, doneMark
+		case b == '\r' && c.state == wire.ChunkTrailer:
+			c.state = wire.ChunkCR
 		default:
-			c.state = chunkField
+			c.state = wire.ChunkField
 		}
-	case chunkField:
+	case wire.ChunkField:
 		if b == '\n' {
-			c.state = chunkTrailer
+			c.state = wire.ChunkTrailer
 		}
 	}
 	return true
@@ -104,7 +83,7 @@ func (c *chunked) size(b byte) bool {
 	case b == '\n':
 		c.sized()
 	case b == ';' || b == ' ' || b == '\t' || b == '\r':
-		c.state = chunkExt
+		c.state = wire.ChunkLine
 	default:
 		return false
 	}
@@ -113,20 +92,20 @@ func (c *chunked) size(b byte) bool {
 
 // sized ends a size line.
 func (c *chunked) sized() {
-	c.state, c.digits = chunkData, 0
+	c.state, c.digits = wire.ChunkData, 0
 	if c.remain == 0 {
-		c.state = chunkTrailer
+		c.state = wire.ChunkTrailer
 	}
 }
 
 // skip passes over n bytes that were not captured. It returns false where they are not all data of the current chunk,
 // so that the place is lost.
 func (c *chunked) skip(n uint64) bool {
-	if c.state != chunkData || n > c.remain {
+	if c.state != wire.ChunkData || n > c.remain {
 		return false
 	}
 	if c.remain -= n; c.remain == 0 {
-		c.state = chunkEnd
+		c.state = wire.ChunkEnd
 	}
 	return true
 }

@@ -649,9 +649,6 @@ func (s *Streams) collect(d *direction, data []byte) (n int, done, ok bool) {
 	return n, done, true
 }
 
-// methodMax is the longest method that is shown whole; the kernel side takes no longer one for a request's.
-const methodMax = 64
-
 // growHead makes room for n more bytes of a head.
 func (s *Streams) growHead(d *direction, n int) bool {
 	if spare := len(s.spareHeads); spare > 0 && d.head == nil && cap(s.spareHeads[spare-1]) >= n {
@@ -718,7 +715,7 @@ func (s *Streams) describe(p *pending, r *Request) bool {
 		max int
 	}{
 		{&ex.Path, 1024}, {&ex.Host, 256}, {&ex.UserAgent, wire.UserAgentBytesMax + 1}, {&ex.RequestID, wire.RequestIDBytesMax + 1},
-		{&ex.TraceParent, traceParentBytes + 1}, {&ex.ForwardedFor, forwardedNodeMax + 3}, {&ex.MethodOriginal, methodMax},
+		{&ex.TraceParent, traceParentBytes + 1}, {&ex.ForwardedFor, forwardedNodeMax + 3}, {&ex.MethodOriginal, wire.MethodBytesMax},
 	}
 	n := 0
 	for _, t := range texts {

@@ -116,8 +116,8 @@ func underWay(c *trafficConn) bool {
 
 // responseComplete is response_complete of bpf/exchange.h.
 func responseComplete(c *trafficConn) bool {
-	const unknown = ^uint64(0)
-	if c.Chunked != 0 {
+	const unknown = ^uint64(0) // UNKNOWN of bpf/maps.h, which as a number of 64 bits is no enumeration
+	if c.Chunked != uint8(trafficChunkedNOT_CHUNKED) {
 		return c.ChunkEnd != 0
 	}
 	return c.ResponseWant != unknown && c.Rec.ResponseBytes >= c.ResponseWant

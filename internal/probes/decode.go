@@ -3,14 +3,15 @@ package probes
 import (
 	"encoding/binary"
 	"errors"
+	"unsafe"
 
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
-// Kinds of samples, as in bpf/events.h.
+// Kinds of samples.
 const (
-	KindExchange = 1
-	KindFragment = 2
+	KindExchange = byte(trafficRecordKindKIND_EXCHANGE)
+	KindFragment = byte(trafficRecordKindKIND_FRAGMENT)
 )
 
 // ErrSample: bytes that are no sample of this version.
@@ -18,6 +19,7 @@ var ErrSample = errors.New("malformed sample")
 
 // Offsets in struct record of bpf/events.h; a test compares them with the generated type.
 const (
+	recordBytes     = int(unsafe.Sizeof(trafficRecord{})) // in front of the captured bytes
 	atConn          = 0
 	atArrived       = 8
 	atRead          = 16
@@ -41,15 +43,24 @@ const (
 	atResponseHead  = 126
 )
 
+// Offsets in struct operation, which a fragment is, where they say something else than those of a record.
+const (
+	atAt       = atRead
+	atChunks   = atResponded
+	atLength   = atRequestBytes
+	atPosition = atResponseBytes
+	atCaptured = atRequestLen
+)
+
 // Decoder turns samples into the shared vocabulary. The zero value is ready.
 type Decoder struct{}
 
 // Kind returns KindExchange, KindFragment, or 0 for neither.
-func (Decoder) Kind(b []byte) int {
+func (Decoder) Kind(b []byte) byte {
 	if len(b) < recordBytes {
 		return 0
 	}
-	return int(b[atKind])
+	return b[atKind]
 }
 
 // Record decodes an exchange; r's slices point into b.
@@ -88,16 +99,16 @@ func (Decoder) Fragment(b []byte, f *wire.Fragment) error {
 		return ErrSample
 	}
 	e := binary.NativeEndian
-	n := int(e.Uint16(b[atRequestLen:]))
+	n := int(e.Uint16(b[atCaptured:]))
 	if recordBytes+n > len(b) {
 		return ErrSample
 	}
 	f.Conn = e.Uint64(b[atConn:])
 	f.Arrived = int64(e.Uint64(b[atArrived:]))
-	f.At = int64(e.Uint64(b[atRead:]))
-	f.Chunks = e.Uint64(b[atResponded:])
-	f.Length = e.Uint64(b[atRequestBytes:])
-	f.Position = e.Uint64(b[atResponseBytes:])
+	f.At = int64(e.Uint64(b[atAt:]))
+	f.Chunks = wire.Chunks(e.Uint64(b[atChunks:]))
+	f.Length = e.Uint64(b[atLength:])
+	f.Position = e.Uint64(b[atPosition:])
 	f.PID = e.Uint32(b[atPID:])
 	f.Seq = e.Uint32(b[atSeq:])
 	f.Flags = wire.Flags(e.Uint16(b[atFlags:]))

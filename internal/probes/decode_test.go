@@ -10,11 +10,12 @@ import (
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
-// The offsets that the decoder uses are those of the type that is generated from the C declaration.
+// The offsets that the decoder uses are those of the types that are generated from the C declarations.
 func TestLayout(t *testing.T) {
 	var r trafficRecord
-	if unsafe.Sizeof(r) != recordBytes {
-		t.Errorf("a record has %d bytes, expected %d", unsafe.Sizeof(r), recordBytes)
+	var o trafficOperation
+	if unsafe.Sizeof(o) != unsafe.Sizeof(r) {
+		t.Errorf("a fragment has %d bytes in front of its data, a record %d", unsafe.Sizeof(o), unsafe.Sizeof(r))
 	}
 	for name, offsets := range map[string][2]uintptr{
 		"conn":           {atConn, unsafe.Offsetof(r.Conn)},
@@ -38,6 +39,25 @@ func TestLayout(t *testing.T) {
 		"role":           {atRole, unsafe.Offsetof(r.Role)},
 		"family":         {atFamily, unsafe.Offsetof(r.Family)},
 		"response head":  {atResponseHead, unsafe.Offsetof(r.ResponseHead)},
+
+		"fragment: conn":           {atConn, unsafe.Offsetof(o.Conn)},
+		"fragment: arrived":        {atArrived, unsafe.Offsetof(o.Arrived)},
+		"fragment: at":             {atAt, unsafe.Offsetof(o.At)},
+		"fragment: chunks":         {atChunks, unsafe.Offsetof(o.Chunks)},
+		"fragment: length":         {atLength, unsafe.Offsetof(o.Length)},
+		"fragment: position":       {atPosition, unsafe.Offsetof(o.Position)},
+		"fragment: local address":  {atLocalAddr, unsafe.Offsetof(o.LocalAddr)},
+		"fragment: remote address": {atRemoteAddr, unsafe.Offsetof(o.RemoteAddr)},
+		"fragment: comm":           {atComm, unsafe.Offsetof(o.Comm)},
+		"fragment: pid":            {atPID, unsafe.Offsetof(o.Pid)},
+		"fragment: seq":            {atSeq, unsafe.Offsetof(o.Seq)},
+		"fragment: local port":     {atLocalPort, unsafe.Offsetof(o.LocalPort)},
+		"fragment: remote port":    {atRemotePort, unsafe.Offsetof(o.RemotePort)},
+		"fragment: captured":       {atCaptured, unsafe.Offsetof(o.Captured)},
+		"fragment: flags":          {atFlags, unsafe.Offsetof(o.Flags)},
+		"fragment: kind":           {atKind, unsafe.Offsetof(o.Kind)},
+		"fragment: role":           {atRole, unsafe.Offsetof(o.Role)},
+		"fragment: family":         {atFamily, unsafe.Offsetof(o.Family)},
 	} {
 		if offsets[0] != offsets[1] {
 			t.Errorf("%s: decoded at %d, is at %d", name, offsets[0], offsets[1])

@@ -16,20 +16,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of the host side, mirrored in bpf/host.h.
+// Bounds of the host side, most of them those of bpf/host.h.
 const (
-	HostGroupsMax  = 64  // groups that Watch tells apart
-	HostWatchedMax = 512 // processes that Watch takes
-	watchSlots     = 2048
-	watchSlotsBits = 11
-	watchTries     = 8
+	HostGroupsMax  = uint32(hostHostLimitsGROUPS_MAX) // groups that Watch tells apart
+	HostWatchedMax = int(hostHostLimitsWATCHED_MAX)   // processes that Watch takes
+	watchSlots     = uint32(hostHostLimitsWATCH_SLOTS)
+	watchBits      = int(hostHostLimitsWATCH_BITS)
+	watchTries     = int(hostHostLimitsWATCH_TRIES)
+	watchHash      = 0x9e3779b1 // WATCH_HASH
 	// shardsMax bounds the copies of a group's histogram: 7 KiB each.
 	shardsMax = 4
 
 	// LatencyBuckets is how many buckets a Latency has. The first counts what took less than LatencyFloor, each further
 	// one what took less than twice the bound before, the last one all the rest.
-	LatencyBuckets = 26
-	LatencyFloor   = 1 << 10 * time.Nanosecond
+	LatencyBuckets = int(hostHostLimitsLATENCY_BUCKETS)
+	LatencyFloor   = 1 << hostHostLimitsLATENCY_SHIFT * time.Nanosecond
 
 	// listenersInterval is how often descriptors are searched for sockets that were handed on: it costs about 0.3 us for
 	// each descriptor of the host.
@@ -197,7 +198,7 @@ func (h *Host) loadMaps() error {
 		return fmt.Errorf("count the processors: %w", err)
 	}
 	h.shards = min(shardsMax, 1<<bits.Len(uint(processors-1)))
-	spec.Maps[hostMapGroups].MaxEntries = uint32(HostGroupsMax * h.shards)
+	spec.Maps[hostMapGroups].MaxEntries = HostGroupsMax * uint32(h.shards)
 	config := hostHostConfig{SelfPid: initPID(), Shards: uint32(h.shards), PortsLen: uint32(len(h.ports))}
 	copy(config.Ports[:], h.ports)
 	if err := spec.Variables[hostVarHOST].Set(config); err != nil {
@@ -303,7 +304,7 @@ func (h *Host) Watch(groups map[uint32]uint32) (refused int, err error) {
 
 // placeWatched enters a process as group_of in bpf/host.bpf.c looks for it.
 func placeWatched(table *[watchSlots]uint64, tgid, group uint32) bool {
-	at := tgid * 0x9e3779b1 >> (32 - watchSlotsBits)
+	at := tgid * watchHash >> (32 - watchBits)
 	for i := range uint32(watchTries) {
 		slot := &table[(at+i)%watchSlots]
 		if *slot == 0 {

@@ -28,6 +28,23 @@ type hostHostConfig struct {
 	Ports    [32]uint16
 }
 
+type hostHostLimits uint32
+
+const (
+	hostHostLimitsTASKS           hostHostLimits = 4096
+	hostHostLimitsWATCHED_MAX     hostHostLimits = 512
+	hostHostLimitsWATCH_BITS      hostHostLimits = 11
+	hostHostLimitsWATCH_SLOTS     hostHostLimits = 2048
+	hostHostLimitsWATCH_TRIES     hostHostLimits = 8
+	hostHostLimitsGROUPS_MAX      hostHostLimits = 64
+	hostHostLimitsPROCESSES_MAX   hostHostLimits = 256
+	hostHostLimitsOWNERS_MAX      hostHostLimits = 1024
+	hostHostLimitsLISTENERS_MAX   hostHostLimits = 256
+	hostHostLimitsDISKS_MAX       hostHostLimits = 64
+	hostHostLimitsLATENCY_SHIFT   hostHostLimits = 10
+	hostHostLimitsLATENCY_BUCKETS hostHostLimits = 26
+)
+
 type hostHostState struct {
 	_             structs.HostLayout
 	ProcessesFull uint64
@@ -82,6 +99,7 @@ const (
 	hostProgTpTcpSendReset        = "tp_tcp_send_reset"
 	hostProgTpTcpState            = "tp_tcp_state"
 	hostVarHOST                   = "HOST"
+	hostVarHostLimitsType         = "host_limits_type"
 )
 
 // loadHost returns the embedded CollectionSpec for host.
@@ -161,7 +179,8 @@ type hostMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type hostVariableSpecs struct {
-	HOST *ebpf.VariableSpec `ebpf:"HOST"`
+	HOST           *ebpf.VariableSpec `ebpf:"HOST"`
+	HostLimitsType *ebpf.VariableSpec `ebpf:"host_limits_type"`
 }
 
 // hostObjects contains all objects after they have been loaded into the kernel.
@@ -221,7 +240,8 @@ func (m *hostMaps) Close() error {
 //
 // It can be passed to loadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type hostVariables struct {
-	HOST *ebpf.Variable `ebpf:"HOST"`
+	HOST           *ebpf.Variable `ebpf:"HOST"`
+	HostLimitsType *ebpf.Variable `ebpf:"host_limits_type"`
 }
 
 // hostPrograms contains all programs after they have been loaded into the kernel.

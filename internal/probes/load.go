@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -17,15 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of the settings, mirrored in bpf/config.h.
+// Bounds and defaults of the settings.
 const (
-	HeadBytesMin   = 64
-	HeadBytesMax   = 4096
-	responseMax    = 1024
-	slotBytes      = 16 // of a slot in front of its record
-	recordBytes    = 128
-	portsMax       = 32
-	pidsMax        = 8192
+	HeadBytesMin   = 64                         // a request line with a short path
+	HeadBytesMax   = int(trafficLimitsHEAD_MAX) // what the kernel side has room for
+	responseMax    = int(trafficLimitsRESPONSE_MAX)
+	slotBytes      = int(unsafe.Offsetof(trafficSlot{}.Data)) // of a slot in front of its heads
+	portsMax       = len(trafficConfig{}.Ports)
+	pidsMax        = int(trafficLimitsPIDS_MAX)
 	wakeBytes      = 1 << 20
 	sweepIdle      = 200 * time.Millisecond
 	headDefault    = 1024
@@ -34,7 +34,7 @@ const (
 	headsDefault   = 6144
 	timeoutDefault = 5 * time.Minute
 	// The calls that a return hook keeps track of at a time: the kernel accepts no more, and `calls` holds as many.
-	returnsMax = 4096
+	returnsMax = int(trafficLimitsCALLS_MAX)
 )
 
 // ErrUnsupported: no backend can run on this kernel, or not the one that was asked for.
@@ -182,7 +182,7 @@ func (p *Probe) configure() (*ebpf.CollectionSpec, error) {
 	o := &p.opts
 	heads := spec.Maps[trafficMapHeads]
 	// The size differs from the declared type's, which the kernel would compare.
-	heads.ValueSize, heads.Key, heads.Value = uint32(slotBytes+recordBytes+o.HeadBytes+responseMax), nil, nil
+	heads.ValueSize, heads.Key, heads.Value = uint32(slotBytes+o.HeadBytes+responseMax), nil, nil
 	heads.MaxEntries = uint32(o.Heads)
 	processors, err := ebpf.PossibleCPU()
 	if err != nil {

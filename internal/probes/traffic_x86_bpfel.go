@@ -13,6 +13,36 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type trafficChunkState uint32
+
+const (
+	trafficChunkStateCHUNK_SIZE    trafficChunkState = 0
+	trafficChunkStateCHUNK_LINE    trafficChunkState = 1
+	trafficChunkStateCHUNK_DATA    trafficChunkState = 2
+	trafficChunkStateCHUNK_END     trafficChunkState = 3
+	trafficChunkStateCHUNK_TRAILER trafficChunkState = 4
+	trafficChunkStateCHUNK_CR      trafficChunkState = 5
+	trafficChunkStateCHUNK_FIELD   trafficChunkState = 6
+	trafficChunkStateCHUNK_BEFORE  trafficChunkState = 7
+	trafficChunkStateCHUNK_DONE    trafficChunkState = 8
+	trafficChunkStateCHUNK_LOST    trafficChunkState = 9
+)
+
+type trafficChunkWord uint32
+
+const (
+	trafficChunkWordCHUNK_DIGITS_SHIFT trafficChunkWord = 48
+	trafficChunkWordCHUNK_STATE_SHIFT  trafficChunkWord = 56
+)
+
+type trafficChunked uint32
+
+const (
+	trafficChunkedNOT_CHUNKED      trafficChunked = 0
+	trafficChunkedCHUNKED_FOLLOWED trafficChunked = 1
+	trafficChunkedCHUNKED_LOST     trafficChunked = 2
+)
+
 type trafficConfig struct {
 	_           structs.HostLayout
 	DeadlineNs  uint64
@@ -44,7 +74,7 @@ type trafficConn struct {
 	Chunks         uint64
 	RequestChunks  uint64
 	Ended          uint64
-	Number         uint64
+	Address        uint64
 	TxTotal        uint64
 	RxTotal        uint64
 	Rseq           uint32
@@ -94,6 +124,45 @@ const (
 	trafficCounterC_MAX                 trafficCounter = 10
 )
 
+type trafficLimits uint32
+
+const (
+	trafficLimitsHEAD_MAX     trafficLimits = 4096
+	trafficLimitsRESPONSE_MAX trafficLimits = 1024
+	trafficLimitsPIECE_MAX    trafficLimits = 512
+	trafficLimitsFRAGMENT_MAX trafficLimits = 1024
+	trafficLimitsSTREAM_WHOLE trafficLimits = 16384
+	trafficLimitsMETHOD_MAX   trafficLimits = 64
+	trafficLimitsPIDS_MAX     trafficLimits = 8192
+	trafficLimitsCALLS_MAX    trafficLimits = 4096
+)
+
+type trafficOperation struct {
+	_            structs.HostLayout
+	Conn         uint64
+	Arrived      uint64
+	At           uint64
+	Chunks       uint64
+	Finished     uint64
+	Length       uint64
+	Position     uint64
+	LocalAddr    [16]uint8
+	RemoteAddr   [16]uint8
+	Comm         [16]int8
+	Pid          uint32
+	Seq          uint32
+	LocalPort    uint16
+	RemotePort   uint16
+	Captured     uint16
+	ResponseLen  uint16
+	Flags        uint16
+	Kind         uint8
+	Role         uint8
+	Family       uint8
+	Other        uint8
+	ResponseHead uint16
+}
+
 type trafficOther uint32
 
 const (
@@ -130,6 +199,32 @@ type trafficRecord struct {
 	ResponseHead  uint16
 }
 
+type trafficRecordFlags uint32
+
+const (
+	trafficRecordFlagsF_CLOSED            trafficRecordFlags = 1
+	trafficRecordFlagsF_TIMEOUT           trafficRecordFlags = 2
+	trafficRecordFlagsF_SWEPT             trafficRecordFlags = 4
+	trafficRecordFlagsF_OLDER             trafficRecordFlags = 8
+	trafficRecordFlagsF_CHUNKED_END       trafficRecordFlags = 16
+	trafficRecordFlagsF_UNIX              trafficRecordFlags = 32
+	trafficRecordFlagsF_NO_ARRIVAL        trafficRecordFlags = 64
+	trafficRecordFlagsF_REQUEST_DIRECTION trafficRecordFlags = 128
+	trafficRecordFlagsF_HEAD_CUT          trafficRecordFlags = 256
+	trafficRecordFlagsF_UNREADABLE        trafficRecordFlags = 512
+	trafficRecordFlagsF_HEAD_ALL          trafficRecordFlags = 1024
+	trafficRecordFlagsF_FRAMED            trafficRecordFlags = 2048
+	trafficRecordFlagsF_CUT               trafficRecordFlags = 4096
+	trafficRecordFlagsF_CHUNKS            trafficRecordFlags = 8192
+)
+
+type trafficRecordKind uint32
+
+const (
+	trafficRecordKindKIND_EXCHANGE trafficRecordKind = 1
+	trafficRecordKindKIND_FRAGMENT trafficRecordKind = 2
+)
+
 type trafficRecordRole uint32
 
 const (
@@ -137,6 +232,14 @@ const (
 	trafficRecordRoleROLE_SERVER  trafficRecordRole = 1
 	trafficRecordRoleROLE_CLIENT  trafficRecordRole = 2
 )
+
+type trafficSlot struct {
+	_     structs.HostLayout
+	Owner uint64
+	Busy  uint64
+	Rec   trafficRecord
+	Data  [5120]uint8
+}
 
 // Names of all BPF objects in the ELF.
 //
@@ -190,9 +293,15 @@ const (
 	trafficProgTpTcpProbe                 = "tp_tcp_probe"
 	trafficProgTpTcpSendmsgLocked         = "tp_tcp_sendmsg_locked"
 	trafficVarCFG                         = "CFG"
+	trafficVarChunkStateType              = "chunk_state_type"
+	trafficVarChunkWordType               = "chunk_word_type"
+	trafficVarChunkedType                 = "chunked_type"
 	trafficVarConnStateType               = "conn_state_type"
 	trafficVarCounterType                 = "counter_type"
+	trafficVarLimitsType                  = "limits_type"
 	trafficVarOtherType                   = "other_type"
+	trafficVarRecordFlagsType             = "record_flags_type"
+	trafficVarRecordKindType              = "record_kind_type"
 	trafficVarRecordRoleType              = "record_role_type"
 )
 
@@ -297,11 +406,17 @@ type trafficMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficVariableSpecs struct {
-	CFG            *ebpf.VariableSpec `ebpf:"CFG"`
-	ConnStateType  *ebpf.VariableSpec `ebpf:"conn_state_type"`
-	CounterType    *ebpf.VariableSpec `ebpf:"counter_type"`
-	OtherType      *ebpf.VariableSpec `ebpf:"other_type"`
-	RecordRoleType *ebpf.VariableSpec `ebpf:"record_role_type"`
+	CFG             *ebpf.VariableSpec `ebpf:"CFG"`
+	ChunkStateType  *ebpf.VariableSpec `ebpf:"chunk_state_type"`
+	ChunkWordType   *ebpf.VariableSpec `ebpf:"chunk_word_type"`
+	ChunkedType     *ebpf.VariableSpec `ebpf:"chunked_type"`
+	ConnStateType   *ebpf.VariableSpec `ebpf:"conn_state_type"`
+	CounterType     *ebpf.VariableSpec `ebpf:"counter_type"`
+	LimitsType      *ebpf.VariableSpec `ebpf:"limits_type"`
+	OtherType       *ebpf.VariableSpec `ebpf:"other_type"`
+	RecordFlagsType *ebpf.VariableSpec `ebpf:"record_flags_type"`
+	RecordKindType  *ebpf.VariableSpec `ebpf:"record_kind_type"`
+	RecordRoleType  *ebpf.VariableSpec `ebpf:"record_role_type"`
 }
 
 // trafficObjects contains all objects after they have been loaded into the kernel.
@@ -355,11 +470,17 @@ func (m *trafficMaps) Close() error {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficVariables struct {
-	CFG            *ebpf.Variable `ebpf:"CFG"`
-	ConnStateType  *ebpf.Variable `ebpf:"conn_state_type"`
-	CounterType    *ebpf.Variable `ebpf:"counter_type"`
-	OtherType      *ebpf.Variable `ebpf:"other_type"`
-	RecordRoleType *ebpf.Variable `ebpf:"record_role_type"`
+	CFG             *ebpf.Variable `ebpf:"CFG"`
+	ChunkStateType  *ebpf.Variable `ebpf:"chunk_state_type"`
+	ChunkWordType   *ebpf.Variable `ebpf:"chunk_word_type"`
+	ChunkedType     *ebpf.Variable `ebpf:"chunked_type"`
+	ConnStateType   *ebpf.Variable `ebpf:"conn_state_type"`
+	CounterType     *ebpf.Variable `ebpf:"counter_type"`
+	LimitsType      *ebpf.Variable `ebpf:"limits_type"`
+	OtherType       *ebpf.Variable `ebpf:"other_type"`
+	RecordFlagsType *ebpf.Variable `ebpf:"record_flags_type"`
+	RecordKindType  *ebpf.Variable `ebpf:"record_kind_type"`
+	RecordRoleType  *ebpf.Variable `ebpf:"record_role_type"`
 }
 
 // trafficPrograms contains all programs after they have been loaded into the kernel.

@@ -165,6 +165,7 @@ func (e *Exchange) Clone() *Exchange {
 const (
 	UserAgentBytesMax = 256
 	RequestIDBytesMax = 128
+	MethodBytesMax    = 64 // the kernel side takes nothing longer for a request's
 )
 
 // Texts returns where e has its byte slices, all of them.

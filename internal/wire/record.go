@@ -4,7 +4,7 @@ package wire
 
 import "net/netip"
 
-// Role tells which end of a connection was observed.
+// Role tells which end of a connection was observed, as the kernel side numbers them.
 type Role uint8
 
 const (
@@ -20,7 +20,7 @@ func (r Role) String() string {
 	return "server"
 }
 
-// Flags of a Record or Fragment. They mirror the kernel side's (bpf/events.h).
+// Flags of a Record or Fragment. The kernel side has the same bits (bpf/events.h); a test of probes compares them.
 type Flags uint16
 
 const (
@@ -137,8 +137,6 @@ type Fragment struct {
 	// Position counts the bytes of this direction before this fragment, from the connection's first fragment on. A jump
 	// means that fragments were lost.
 	Position uint64
-	// Chunks, with FlagChunks, is where in a chunked body the fragment ends (struct conn in bpf/maps.h): in the upper byte a
-	// state, in the second whether the current size has digits, in the other six the size so far or what is left of it.
-	Chunks uint64
-	Data   []byte
+	Chunks   Chunks // with FlagChunks: where in a chunked body the fragment ends
+	Data     []byte
 }
