@@ -17,6 +17,7 @@ type Config struct {
 	Web     WebConfig
 	Capture CaptureConfig
 	Routes  RoutesConfig
+	Metrics MetricsConfig
 	Limits  LimitsConfig
 	Levels  LevelsConfig
 	Trace   TraceConfig
@@ -53,6 +54,11 @@ type CaptureConfig struct {
 // RoutesConfig is how paths become routes.
 type RoutesConfig struct{ File string }
 
+// MetricsConfig is what metrics look like.
+type MetricsConfig struct {
+	ClassicHistograms string // durations, all, none: a name of export.Classic
+}
+
 // LimitsConfig bounds what the agent keeps.
 type LimitsConfig struct {
 	Endpoints   int
@@ -81,10 +87,11 @@ func defaultConfig() *Config {
 		Capture: CaptureConfig{
 			Backend: "auto", TLS: "auto", Host: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},
-		Limits: LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
-		OTLP:   OTLPConfig{Interval: export.OTLPIntervalDefault},
-		Levels: defaultLevels(),
-		Log:    LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
+		Metrics: MetricsConfig{ClassicHistograms: export.ClassicDurations.String()},
+		Limits:  LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
+		OTLP:    OTLPConfig{Interval: export.OTLPIntervalDefault},
+		Levels:  defaultLevels(),
+		Log:     LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }
 

@@ -90,8 +90,13 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 
 func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) error {
 	build := readBuild()
+	classic, err := export.ParseClassic(config.Metrics.ClassicHistograms)
+	if err != nil {
+		return err
+	}
 	collector := export.CollectorOptions{
 		Source:  a.engine,
+		Classic: classic,
 		Build:   export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
 		Probes:  a.probeStatus(),
 		Reload:  hooks.ReloadState,
@@ -99,7 +104,6 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Witness: a.hostStats,
 		Web:     a.gate.Stats,
 	}
-	var err error
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
 		return err
 	}

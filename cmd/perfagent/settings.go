@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/probes"
@@ -68,13 +69,14 @@ func (c *Config) settings() []setting {
 		{"capture.timeout", "`duration` after which a request without a response is a timeout", duration(&c.Capture.Timeout, captureTimeout0, captureTimeout99), observing, false},
 		{"capture.ring-bytes", "`size` of the buffer between kernel and agent, a power of two", scalar(&c.Capture.RingBytes, parseRing, "size").shownAs(showSize), observing, false},
 		{"routes.file", "`file` with route templates, one METHOD /path/{param} a line", text(&c.Routes.File, "file"), observing, true},
+		{"metrics.classic-histograms", "which `histograms` have classic buckets beside the native form: durations, all or none", oneOf(&c.Metrics.ClassicHistograms, export.ClassicNames[:]...), forRun, false},
 		{"limits.endpoints", "most endpoints (`count`) with series of their own", number(&c.Limits.Endpoints, 1, endpointsMax, false), observing, false},
 		{"limits.memory", "soft bound (`size`) on the agent's resident memory", number(&c.Limits.MemoryBytes, memoryBytesMin, math.MaxInt64, true), observing, true},
 		{"limits.connections", "most connections (`count`) followed at once", number(&c.Limits.Connections, 64, connectionsMax, false), observing, false},
 		{"limits.heads", "most captured heads (`count`) of requests in progress", number(&c.Limits.Heads, 64, connectionsMax, false), observing, false},
 		{"limits.streams", "most irregular (pipelined) connections (`count`) followed at once", number(&c.Limits.Streams, 1, connectionsMax, false), observing, false},
 		{"levels.response-time-ms", "five `limits` of the 95th percentile of response times, rising", levelLimits(&c.Levels.ResponseTimeMS, rising), forRun, true},
-		{"levels.throughput-rps", "five `limits` of requests per second, falling", levelLimits(&c.Levels.ThroughputRPS, falling), forRun, true},
+		{"levels.throughput-rps", "five `limits` of requests per second, falling; none: it has no level", levelLimits(&c.Levels.ThroughputRPS, falling), forRun, true},
 		{"levels.error-rate-percent", "five `limits` of the share of failed requests, rising", levelLimits(&c.Levels.ErrorRatePercent, risingPercent), forRun, true},
 		{"levels.services", "limits of services and routes, as `YAML`", &serviceLevels{&c.Levels.Services}, forRun, true},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},

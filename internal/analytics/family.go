@@ -37,7 +37,9 @@ func (l *Labels) All() []Label { return l.pairs[:l.n] }
 type Family struct {
 	Name, Help string // as Prometheus has them
 	Role       wire.Role
-	each       func(l *Labels, k *Key, c *Counts, created time.Time, yield YieldSeries)
+	// Whole tells that it is of the whole time of exchanges: the durations, of which everybody has quantiles.
+	Whole bool
+	each  func(l *Labels, k *Key, c *Counts, created time.Time, yield YieldSeries)
 }
 
 // YieldSeries receives a series; the labels are valid during the call.
@@ -46,11 +48,11 @@ type YieldSeries func(l *Labels, h *Histogram, created time.Time)
 // Families are the metrics of all entries. Their series carry service_namespace where it is known: without it, services of
 // the same name in two namespaces would collide.
 var Families = []Family{
-	{"http_server_request_duration_seconds", "Time from the first byte of a request's arrival to the last byte of its response.", wire.RoleServer, eachDuration},
-	{"http_client_request_duration_seconds", "Time from sending the first byte of a request to reading the last byte of its response.", wire.RoleClient, eachDuration},
-	{"perfagent_http_server_phase_duration_seconds", "Time that requests spent in each phase.", wire.RoleServer, eachPhase},
-	{"http_server_request_body_size_bytes", "Body bytes of requests, chunk framing included.", wire.RoleServer, eachRequestSize},
-	{"http_server_response_body_size_bytes", "Body bytes of responses, chunk framing included.", wire.RoleServer, eachResponseSize},
+	{"http_server_request_duration_seconds", "Time from the first byte of a request's arrival to the last byte of its response.", wire.RoleServer, true, eachDuration},
+	{"http_client_request_duration_seconds", "Time from sending the first byte of a request to reading the last byte of its response.", wire.RoleClient, true, eachDuration},
+	{"perfagent_http_server_phase_duration_seconds", "Time that requests spent in each phase.", wire.RoleServer, false, eachPhase},
+	{"http_server_request_body_size_bytes", "Body bytes of requests, chunk framing included.", wire.RoleServer, false, eachRequestSize},
+	{"http_server_response_body_size_bytes", "Body bytes of responses, chunk framing included.", wire.RoleServer, false, eachResponseSize},
 }
 
 // Each calls yield for every series that an entry with these counts has, where something was counted.

@@ -14,7 +14,7 @@ import (
 // as short as a span. client_golang does the same.
 const gapMax = 2
 
-// projection turns a histogram into Prometheus' form: classic and native buckets of one count. It owns the memory of the
+// projection turns a histogram into Prometheus' form: native buckets, and where wanted classic ones, of one count. It owns the memory of the
 // message that it fills, so that a scrape of many series needs the memory of one.
 type projection struct {
 	metric    dto.Metric
@@ -33,14 +33,17 @@ type projection struct {
 }
 
 // fill returns the series as a message, which is valid until the next call.
-func (p *projection) fill(l *analytics.Labels, h *analytics.Histogram, created time.Time) *dto.Metric {
+func (p *projection) fill(l *analytics.Labels, h *analytics.Histogram, created time.Time, classic bool) *dto.Metric {
 	p.metric.Label = p.labels(l)
 	p.metric.Histogram = &p.histogram
 	p.count, p.zeros, p.sum = h.Count(), h.Zeros(), h.Sum()
 	p.histogram.SampleCount, p.histogram.SampleSum = &p.count, &p.sum
 	p.created.Seconds, p.created.Nanos = created.Unix(), int32(created.Nanosecond())
 	p.histogram.CreatedTimestamp = &p.created
-	p.fillClassic(h)
+	p.histogram.Bucket = nil
+	if classic {
+		p.fillClassic(h)
+	}
 	p.fillNative(h)
 	return &p.metric
 }

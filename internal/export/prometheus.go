@@ -68,8 +68,10 @@ type ClosedConnections struct {
 // CollectorOptions configures a Collector.
 type CollectorOptions struct {
 	Source Source
-	Build  BuildInfo
-	Probes ProbeStatus
+	// Classic are the histograms of exchanges that have classic buckets.
+	Classic Classic
+	Build   BuildInfo
+	Probes  ProbeStatus
 	// Reload tells whether the configuration was last loaded with success, and when it was the last time. It is exported
 	// where it is not nil.
 	Reload func() (successful bool, last time.Time)
@@ -93,7 +95,7 @@ type Collector struct {
 
 // NewCollector returns a collector of everything but the runtime's go_* and process_*.
 func NewCollector(o CollectorOptions) *Collector {
-	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, histograms: histogramCollector{o.Source}}
+	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, histograms: histogramCollector{o.Source, o.Classic}}
 }
 
 // Describe implements prometheus.Collector. It describes nothing, which makes the collector an unchecked one: labels
@@ -254,7 +256,10 @@ func validLabels(labels []string) []string {
 }
 
 // histogramCollector collects the endpoints' histograms.
-type histogramCollector struct{ source Source }
+type histogramCollector struct {
+	source  Source
+	classic Classic
+}
 
 var histogramDescs = func() (all []*prometheus.Desc) {
 	for _, f := range analytics.Families {
@@ -267,7 +272,7 @@ func (c histogramCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.source.Snapshot()
 	for i, f := range analytics.Families {
 		f.EachOf(s, func(l *analytics.Labels, h *analytics.Histogram, created time.Time) {
-			ch <- &histogramMetric{histogramDescs[i], *l, h, created}
+			ch <- &histogramMetric{histogramDescs[i], *l, h, created, c.classic.has(&f)}
 		})
 	}
 	eachLevel(s, func(l *analytics.Labels, level analytics.Level) {
@@ -275,20 +280,21 @@ func (c histogramCollector) Collect(ch chan<- prometheus.Metric) {
 	})
 }
 
-// histogramMetric is one series that carries classic and native buckets, which client_golang's own constant metrics do
+// histogramMetric is one series that may carry classic beside native buckets, which client_golang's own constant metrics do
 // not do together.
 type histogramMetric struct {
 	desc    *prometheus.Desc
 	labels  analytics.Labels
 	h       *analytics.Histogram
 	created time.Time
+	classic bool
 }
 
 func (m *histogramMetric) Desc() *prometheus.Desc { return m.desc }
 
 func (m *histogramMetric) Write(out *dto.Metric) error {
 	var p projection
-	filled := p.fill(&m.labels, m.h, m.created)
+	filled := p.fill(&m.labels, m.h, m.created, m.classic)
 	out.Label, out.Histogram = filled.Label, filled.Histogram
 	return nil
 }

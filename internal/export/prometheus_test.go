@@ -118,16 +118,42 @@ func decode(t testing.TB, w *httptest.ResponseRecorder) map[string]*dto.MetricFa
 	}
 }
 
-// What is streamed equals what a registry gathers from the collector, in protobuf to the last field.
+// What is streamed equals what a registry gathers from the collector, in protobuf to the last field, whichever histograms have
+// classic buckets.
 func TestMetricsStreamEqualsGather(t *testing.T) {
-	e := filledEngine(newClock())
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(NewCollector(collectorOptions(e)))
-	gathered, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range ClassicNames {
+		t.Run(name, func(t *testing.T) {
+			e := filledEngine(newClock())
+			o := collectorOptions(e)
+			var err error
+			if o.Classic, err = ParseClassic(name); err != nil {
+				t.Fatal(err)
+			}
+			registry := prometheus.NewRegistry()
+			registry.MustRegister(NewCollector(o))
+			gathered, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := NewMetrics(MetricsOptions{CollectorOptions: o, WithoutRuntime: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			compareFamilies(t, decode(t, scrape(t, m, protoAccept)), gathered)
+			compareText(t, e.Snapshot(), o.Classic)
+			// The text stream parses, and has each family once.
+			text := scrape(t, m, "").Body.Bytes()
+			parser := expfmt.NewTextParser(model.UTF8Validation)
+			families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+			if err != nil || len(families) != len(gathered) {
+				t.Errorf("%d families in text, %v", len(families), err)
+			}
+		})
 	}
-	streamed := decode(t, scrape(t, metricsOf(t, e, true), protoAccept))
+}
+
+func compareFamilies(t *testing.T, streamed map[string]*dto.MetricFamily, gathered []*dto.MetricFamily) {
+	t.Helper()
 	if len(streamed) != len(gathered) {
 		t.Errorf("%d families streamed, %d gathered", len(streamed), len(gathered))
 	}
@@ -150,31 +176,81 @@ func TestMetricsStreamEqualsGather(t *testing.T) {
 			t.Errorf("%s:\n%v\nwant\n%v", want.GetName(), got, want)
 		}
 	}
-	// The text is, byte for byte, what expfmt makes of the messages.
+}
+
+// compareText tells whether the text is, byte for byte, what expfmt makes of the messages; of a histogram without buckets it
+// is a summary.
+func compareText(t *testing.T, s *analytics.Snapshot, classic Classic) {
+	t.Helper()
 	for _, format := range []expfmt.Format{expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1} {
 		var got, want bytes.Buffer
 		encoder := expfmt.NewEncoder(&want, format)
 		for _, f := range analytics.Families {
 			var p projection
 			var all []*dto.Metric
-			f.EachOf(e.Snapshot(), func(l *analytics.Labels, h *analytics.Histogram, created time.Time) {
-				all = append(all, proto.Clone(p.fill(l, h, created)).(*dto.Metric))
+			f.EachOf(s, func(l *analytics.Labels, h *analytics.Histogram, created time.Time) {
+				m := proto.Clone(p.fill(l, h, created, classic.has(&f))).(*dto.Metric)
+				if !classic.has(&f) {
+					m.Summary = &dto.Summary{SampleCount: m.Histogram.SampleCount, SampleSum: m.Histogram.SampleSum}
+					m.Histogram = nil
+				}
+				all = append(all, m)
 			})
-			if err := encoder.Encode(message(&f, all...)); err != nil {
+			family := message(&f, all...)
+			if !classic.has(&f) {
+				family.Type = dto.MetricType_SUMMARY.Enum()
+			}
+			if err := encoder.Encode(family); err != nil {
 				t.Fatal(err)
 			}
 		}
 		_ = encoder.(expfmt.Closer).Close()
-		if err := writeMetrics(&got, format, nil, e.Snapshot()); err != nil || !bytes.Equal(got.Bytes(), want.Bytes()) {
+		if err := writeMetrics(&got, format, nil, s, classic); err != nil || !bytes.Equal(got.Bytes(), want.Bytes()) {
 			t.Errorf("%s: %v\n%s\nwant\n%s", format, err, got.String(), want.String())
 		}
 	}
-	// The text stream parses, and has each family once.
-	text := scrape(t, metricsOf(t, e, true), "").Body.Bytes()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
-	if err != nil || len(families) != len(gathered) {
-		t.Errorf("%d families in text, %v", len(families), err)
+}
+
+// By default durations alone have classic buckets. What phases and sizes sum up to is there all the same, and their native
+// histograms are as they would be beside classic ones.
+func TestClassicHistograms(t *testing.T) {
+	e := filledEngine(newClock())
+	byName := map[string]map[string]*dto.MetricFamily{}
+	for _, name := range ClassicNames {
+		o := collectorOptions(e)
+		o.Classic, _ = ParseClassic(name)
+		m, err := NewMetrics(MetricsOptions{CollectorOptions: o, WithoutRuntime: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		byName[name] = decode(t, scrape(t, m, protoAccept))
+		text := scrape(t, m, "").Body.String()
+		for metric, want := range map[string]bool{
+			"http_server_request_duration_seconds":         name != "none",
+			"http_client_request_duration_seconds":         name != "none",
+			"perfagent_http_server_phase_duration_seconds": name == "all",
+			"http_server_response_body_size_bytes":         name == "all",
+		} {
+			buckets, sums := strings.Contains(text, "\n"+metric+"_bucket{"), strings.Contains(text, "\n"+metric+"_sum{")
+			if buckets != want || !sums || !strings.Contains(text, "\n"+metric+"_count{") {
+				t.Errorf("%s: %s has buckets: %v, and a sum: %v", name, metric, buckets, sums)
+			}
+		}
+	}
+	for _, f := range analytics.Families {
+		want := byName["all"][f.Name]
+		for _, m := range want.Metric {
+			m.Histogram.Bucket = nil
+		}
+		if got := byName["none"][f.Name]; len(want.Metric) == 0 || !proto.Equal(got, want) {
+			t.Errorf("%v\nwant\n%v", got, want)
+		}
+	}
+	if collectorOptions(e).Classic.String() != "durations" {
+		t.Error("the default is another one")
+	}
+	if _, err := ParseClassic("some"); err == nil {
+		t.Error("no error")
 	}
 }
 
@@ -206,7 +282,7 @@ func TestNativeEqualsClientGolang(t *testing.T) {
 		t.Fatal(err)
 	}
 	var p projection
-	got := p.fill(&analytics.Labels{}, &h, time.Unix(0, 0))
+	got := p.fill(&analytics.Labels{}, &h, time.Unix(0, 0), true)
 	got.Histogram.CreatedTimestamp, want.Histogram.CreatedTimestamp = nil, nil
 	if math.Abs(got.Histogram.GetSampleSum()-want.Histogram.GetSampleSum()) > 1e-6*want.Histogram.GetSampleSum() {
 		t.Errorf("sum %v, want %v", got.Histogram.GetSampleSum(), want.Histogram.GetSampleSum())
@@ -234,7 +310,9 @@ func TestProjectionReuse(t *testing.T) {
 			l.Add(fmt.Sprintf("l%d", k), fmt.Sprint(r.IntN(100)))
 		}
 		var fresh projection
-		if got, want := reused.fill(&l, &h, time.Unix(int64(i), 5)), fresh.fill(&l, &h, time.Unix(int64(i), 5)); !proto.Equal(got, want) {
+		classic := r.IntN(2) == 0
+		got, want := reused.fill(&l, &h, time.Unix(int64(i), 5), classic), fresh.fill(&l, &h, time.Unix(int64(i), 5), classic)
+		if !proto.Equal(got, want) {
 			t.Fatalf("%v\nwant\n%v", got, want)
 		}
 	}
@@ -328,6 +406,7 @@ func TestScrapeMemory(t *testing.T) {
 	}
 }
 
+// BenchmarkScrape also prints how many samples a scrape of 2,000 endpoints has, each with one status.
 func BenchmarkScrape(b *testing.B) {
 	m := metricsOf(b, largeEngine(newClock()), true)
 	for name, accept := range map[string]string{"text": "", "text-gzip": "", "protobuf": protoAccept, "protobuf-gzip": protoAccept} {
@@ -341,6 +420,30 @@ func BenchmarkScrape(b *testing.B) {
 			for b.Loop() {
 				_ = m.Scrape(&discard{http.Header{}}, r)
 			}
+			b.ReportMetric(float64(seriesOf(b, m, accept)), "samples/scrape")
 		})
 	}
+}
+
+// seriesOf returns how many series a scrape in the format brings: of a native histogram, that is one.
+func seriesOf(b *testing.B, m *Metrics, accept string) (n int) {
+	b.Helper()
+	w := scrape(b, m, accept)
+	if accept == "" {
+		for line := range strings.Lines(w.Body.String()) {
+			if line[0] != '#' {
+				n++
+			}
+		}
+		return n
+	}
+	for _, f := range decode(b, w) {
+		for _, metric := range f.Metric {
+			n++
+			if h := metric.Histogram; h != nil && h.Schema == nil {
+				n += len(h.Bucket) + 2
+			}
+		}
+	}
+	return n
 }

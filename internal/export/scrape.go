@@ -36,6 +36,7 @@ type MetricsOptions struct {
 type Metrics struct {
 	registry *prometheus.Registry
 	source   Source
+	classic  Classic
 	log      *slog.Logger
 }
 
@@ -54,7 +55,7 @@ func NewMetrics(o MetricsOptions) (*Metrics, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Metrics{registry: registry, source: o.Source, log: o.Log}, nil
+	return &Metrics{registry: registry, source: o.Source, classic: o.Classic, log: o.Log}, nil
 }
 
 // formats are what clients may ask for, best first. The last one is also the answer to no wish.
@@ -85,7 +86,7 @@ func (m *Metrics) Scrape(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	if err := writeMetrics(out, format, families, m.source.Snapshot()); err != nil {
+	if err := writeMetrics(out, format, families, m.source.Snapshot(), m.classic); err != nil {
 		m.log.Debug("writing metrics", "err", err) // the client is gone
 	}
 	return nil
@@ -108,7 +109,7 @@ func acceptsGzip(h http.Header) bool {
 }
 
 // writeMetrics writes the gathered families and the histograms of the snapshot in the format.
-func writeMetrics(w io.Writer, format expfmt.Format, families []*dto.MetricFamily, s *analytics.Snapshot) error {
+func writeMetrics(w io.Writer, format expfmt.Format, families []*dto.MetricFamily, s *analytics.Snapshot, classic Classic) error {
 	encoder := expfmt.NewEncoder(w, format)
 	for _, f := range families {
 		if err := encoder.Encode(f); err != nil {
@@ -121,7 +122,7 @@ func writeMetrics(w io.Writer, format expfmt.Format, families []*dto.MetricFamil
 	}
 	var p projection
 	for _, f := range analytics.Families {
-		if err := write(w, format, f, s, &p); err != nil {
+		if err := write(w, format, f, s, &p, classic.has(&f)); err != nil {
 			return fmt.Errorf("encoding %s: %w", f.Name, err)
 		}
 	}
@@ -144,7 +145,7 @@ const flushBytes = 32 << 10
 // writeText writes the family in Prometheus' text format or in OpenMetrics', which differ in how floats look. It writes
 // what expfmt would (the tests compare), at a thirtieth of the time: names and labels of a series are laid out once, not
 // once for each of its two dozen lines.
-func writeText(w io.Writer, format expfmt.Format, f analytics.Family, s *analytics.Snapshot, p *projection) (err error) {
+func writeText(w io.Writer, format expfmt.Format, f analytics.Family, s *analytics.Snapshot, _ *projection, classic bool) (err error) {
 	t := textSeries{openMetrics: format.FormatType() == expfmt.TypeOpenMetrics}
 	var out []byte
 	f.EachOf(s, func(l *analytics.Labels, h *analytics.Histogram, _ time.Time) {
@@ -152,9 +153,9 @@ func writeText(w io.Writer, format expfmt.Format, f analytics.Family, s *analyti
 			return
 		}
 		if out == nil {
-			out = fmt.Appendf(nil, "# HELP %s %s\n# TYPE %s histogram\n", f.Name, f.Help, f.Name)
+			out = fmt.Appendf(nil, "# HELP %s %s\n# TYPE %s %s\n", f.Name, f.Help, f.Name, textType(classic))
 		}
-		out = t.append(out, f.Name, l, h)
+		out = t.append(out, f.Name, l, h, classic)
 		if len(out) >= flushBytes {
 			_, err = w.Write(out)
 			out = out[:0]
@@ -166,13 +167,24 @@ func writeText(w io.Writer, format expfmt.Format, f analytics.Family, s *analyti
 	return err
 }
 
+// textType is the type of a family in text, which has no native histograms. What has a sum and a count and no buckets is a
+// summary there, in both formats: a histogram must have buckets in OpenMetrics.
+func textType(classic bool) string {
+	if classic {
+		return "histogram"
+	}
+	return "summary"
+}
+
 // metricField is the number of MetricFamily's field "metric".
 const metricField = 4
 
 // writeProto writes the family of histograms as one message.
-func writeProto(w io.Writer, _ expfmt.Format, f analytics.Family, s *analytics.Snapshot, p *projection) error {
+func writeProto(w io.Writer, _ expfmt.Format, f analytics.Family, s *analytics.Snapshot, p *projection, classic bool) error {
 	return writeProtoFamily(w, message(&f), func(yield func(*dto.Metric)) {
-		f.EachOf(s, func(l *analytics.Labels, h *analytics.Histogram, created time.Time) { yield(p.fill(l, h, created)) })
+		f.EachOf(s, func(l *analytics.Labels, h *analytics.Histogram, created time.Time) {
+			yield(p.fill(l, h, created, classic))
+		})
 	})
 }
 

@@ -17,9 +17,18 @@ type textSeries struct {
 	limits [][]byte  // `le="0.5"} ` of each bound
 }
 
-// append appends all lines of a series.
-func (t *textSeries) append(dst []byte, name string, l *analytics.Labels, h *analytics.Histogram) []byte {
+// append appends all lines of a series: the buckets where wanted, its sum and its count.
+func (t *textSeries) append(dst []byte, name string, l *analytics.Labels, h *analytics.Histogram, classic bool) []byte {
 	t.setLabels(l)
+	if classic {
+		dst = t.appendBuckets(dst, name, h)
+	}
+	dst = append(t.appendFloat(t.appendName(dst, name, "_sum"), h.Sum()), '\n')
+	return appendCount(t.appendName(dst, name, "_count"), h.Count())
+}
+
+// appendBuckets appends the lines of the classic buckets.
+func (t *textSeries) appendBuckets(dst []byte, name string, h *analytics.Histogram) []byte {
 	t.setLimits(h.Bounds())
 	t.counts = h.Cumulative(t.counts[:0])
 	line := len(dst)
@@ -35,9 +44,7 @@ func (t *textSeries) append(dst []byte, name string, l *analytics.Labels, h *ana
 		dst = appendCount(append(dst, t.limits[i]...), n)
 	}
 	dst = append(append(dst, start...), `le="+Inf"} `...)
-	dst = appendCount(dst, h.Count())
-	dst = append(t.appendFloat(t.appendName(dst, name, "_sum"), h.Sum()), '\n')
-	return appendCount(t.appendName(dst, name, "_count"), h.Count())
+	return appendCount(dst, h.Count())
 }
 
 func (t *textSeries) appendName(dst []byte, name, suffix string) []byte {

@@ -54,7 +54,7 @@ func stall(t *testing.T, address, path string) {
 func TestStalledReaders(t *testing.T) {
 	gate := NewGate()
 	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Gate: gate, Routes: []Route{bigRoute()},
-		Metrics: metricsOf(t, manyEndpoints(250))})
+		Metrics: metricsOf(t, manyEndpoints(400))})
 	address := s.Addresses()[0].String()
 	for path, least := range map[string]int{"/metrics": 2 << 20, "/big": bigBytes} {
 		before := gate.Stats().Closed[closedSlow].Count

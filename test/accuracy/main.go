@@ -90,7 +90,23 @@ func run(only string) (broken int, err error) {
 		fmt.Println("lost:", strings.Join(lost, ", "))
 		broken++
 	}
-	return broken, err
+	return broken, errors.Join(err, b.printPrice())
+}
+
+// printPrice prints what a scrape of these servers, cases and roles costs: each sample is a series.
+func (b *bench) printPrice() error {
+	m, err := b.agent.Metrics()
+	if err != nil {
+		return err
+	}
+	exchanges := 0
+	for _, s := range m {
+		if strings.HasPrefix(s.Name, "http_") || strings.HasPrefix(s.Name, "perfagent_http_") {
+			exchanges++
+		}
+	}
+	fmt.Printf("A scrape in text has %d samples, %d of them of requests.\n", len(m), exchanges)
+	return nil
 }
 
 // bench is the set of running servers and the agent that watches them.
