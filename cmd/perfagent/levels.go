@@ -16,7 +16,9 @@ import (
 
 // LevelsConfig is by which limits levels are judged: analytics.LevelLimits, from the best to the worst.
 type LevelsConfig struct {
-	ResponseTimeMS, ThroughputRPS, ErrorRatePercent []float64
+	ResponseTimeMS   []float64
+	ThroughputRPS    []float64 // empty: throughput has no level
+	ErrorRatePercent []float64
 
 	// Services are the limits of services and routes that have their own. In the file:
 	//
@@ -33,14 +35,18 @@ type LevelsConfig struct {
 func defaultLevels() LevelsConfig {
 	return LevelsConfig{
 		ResponseTimeMS:   slices.Clone(analytics.ResponseTimeLimits[:]),
-		ThroughputRPS:    slices.Clone(analytics.ThroughputLimits[:]),
 		ErrorRatePercent: slices.Clone(analytics.ErrorRateLimits[:]),
 	}
 }
 
 // options returns the limits as the engine takes them.
 func (c *LevelsConfig) options() analytics.LevelOptions {
-	limits := func(v []float64) *analytics.LevelLimits { return (*analytics.LevelLimits)(slices.Clone(v)) }
+	limits := func(v []float64) *analytics.LevelLimits {
+		if len(v) == 0 {
+			return nil
+		}
+		return (*analytics.LevelLimits)(slices.Clone(v))
+	}
 	return analytics.LevelOptions{
 		LevelSet: analytics.LevelSet{
 			analytics.ResponseTime: limits(c.ResponseTimeMS),
@@ -110,6 +116,10 @@ func levelLimits(to *[]float64, d direction) *limitsValue {
 
 // set implements value.
 func (v *limitsValue) set(texts []string) error {
+	if v.direction == falling && strings.Join(texts, "") == "" {
+		*v.to = nil // the default of the throughput: no level
+		return nil
+	}
 	before := *v.to
 	if err := v.field.set(texts); err != nil {
 		return err

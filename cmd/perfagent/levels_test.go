@@ -30,7 +30,7 @@ func TestLevels(t *testing.T) {
 		t.Helper()
 		shop := o.Services["shop"]
 		if *o.LevelSet[analytics.ResponseTime] != (analytics.LevelLimits{10, 20, 30, 40, 50}) ||
-			*o.LevelSet[analytics.Throughput] != analytics.ThroughputLimits ||
+			o.LevelSet[analytics.Throughput] != nil ||
 			*o.LevelSet[analytics.ErrorRate] != (analytics.LevelLimits{1, 2, 3, 4, 5}) {
 			t.Errorf("general: %v", o.LevelSet)
 		}
@@ -47,6 +47,13 @@ func TestLevels(t *testing.T) {
 	check(config.Levels.options())
 	merged := withLive(defaultConfig(), config)
 	check(merged.Levels.options())
+	limited, err := loadConfig(t, "levels.throughput-rps: [5, 4, 3, 2, 1]", nil, nil)
+	if err != nil || *limited.Levels.options().LevelSet[analytics.Throughput] != (analytics.LevelLimits{5, 4, 3, 2, 1}) {
+		t.Errorf("throughput: %v, %v", limited.Levels, err)
+	}
+	if again := withLive(limited, config); again.Levels.options().LevelSet[analytics.Throughput] != nil {
+		t.Errorf("after a reload without limits: %v", again.Levels)
+	}
 	if live, restart := changes(defaultConfig(), config); strings.Join(live, " ") !=
 		"levels.response-time-ms levels.error-rate-percent levels.services" || restart != nil {
 		t.Errorf("changes %v, %v", live, restart)

@@ -66,19 +66,46 @@ const (
 	longPersist = 36
 )
 
+// Unjudged says why there is no level.
+type Unjudged uint8
+
+// Reasons, in a user's words by String.
+const (
+	Judged Unjudged = iota // there is one
+	Unlimited
+	Silent
+	TooFew
+	TooSoon
+	Unclear
+	unjudgeds
+)
+
+var unjudgedTexts = [unjudgeds]string{
+	Unlimited: "no limit is set for it",
+	Silent:    "no exchanges in the last five minutes",
+	TooFew:    "fewer than 20 exchanges in the last five minutes",
+	TooSoon:   "judged after a minute with enough exchanges",
+	Unclear:   "too few exchanges to tell on which side of a limit it is",
+}
+
+// String is empty where there is a level.
+func (u Unjudged) String() string { return unjudgedTexts[u] }
+
 // LevelLimits are the limits of an aspect, from the best level's to the worst's. A value at or within the first one is
 // excellent, then good, fair, poor; one beyond the fourth is critical. One beyond the fifth is critical, too, and severe:
 // /health/performance then says "critical" where it would say "degraded". Throughput's limits fall, the others' rise.
 type LevelLimits [5]float64
 
-// The default limits.
+// The default limits. Throughput has none: how many requests there should be only its owner knows.
 var (
 	ResponseTimeLimits = LevelLimits{100, 300, 500, 1000, 2000} // ms
-	ThroughputLimits   = LevelLimits{1000, 500, 100, 50, 10}    // rps
 	ErrorRateLimits    = LevelLimits{.1, 1, 5, 10, 25}          // percent
 )
 
-// LevelSet holds the limits of each Aspect; nil means those of the wider scope.
+// none tells that there are no limits, and so no level.
+func (l *LevelLimits) none() bool { return *l == LevelLimits{} }
+
+// LevelSet holds the limits of each Aspect; nil means those of the wider scope. General limits of nil are the default ones.
 type LevelSet [Aspects]*LevelLimits
 
 // ServiceLevels are a service's limits, and those of single routes of it: "/items/{id}" or "GET /items/{id}", of which the
@@ -99,7 +126,7 @@ type aspectLimits [Aspects]LevelLimits
 
 // general returns the limits of endpoints for which nothing else is said.
 func (o *LevelOptions) general() *aspectLimits {
-	all := o.LevelSet.over(aspectLimits{ResponseTimeLimits, ThroughputLimits, ErrorRateLimits})
+	all := o.LevelSet.over(aspectLimits{ResponseTime: ResponseTimeLimits, ErrorRate: ErrorRateLimits})
 	return &all
 }
 
@@ -186,6 +213,7 @@ func (p *period) enough(a Aspect, l *LevelLimits) bool {
 type judged struct {
 	known bool
 	grade grade
+	why   Unjudged // where it is not known
 	// Rows of ticks and looks that speak for a worse and for a better grade, and the least that they speak for. Before the
 	// first judgement the first one counts ticks with an estimate.
 	rows [6]row
@@ -242,13 +270,16 @@ func (j *judged) step(a Aspect, five *period, look *period, hour func() *period,
 func (j *judged) first(a Aspect, five *period, look *period, l *LevelLimits) bool {
 	e := five.estimates[a]
 	if !e.known {
+		j.why = TooFew
 		return false
 	}
 	if j.rows[clearly].ticks < levelHold {
 		j.rows[clearly].ticks++
 	}
+	j.why = Unclear
 	switch {
 	case j.rows[clearly].ticks < levelHold:
+		j.why = TooSoon
 		return false
 	case l.grade(e.lower, 1) == l.grade(e.upper, 1) || five.enough(a, l):
 		return j.change(l.grade(e.value, 1))
@@ -337,7 +368,9 @@ func (g *grades) judge(five *period, look bool, hour func() *period) bool {
 		looked = once()
 	}
 	for a := range g.judged {
-		changed = g.judged[a].step(Aspect(a), five, looked, once, &g.limits[a]) || changed
+		if !g.limits[a].none() {
+			changed = g.judged[a].step(Aspect(a), five, looked, once, &g.limits[a]) || changed
+		}
 	}
 	return changed
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/perfagent/perfagent/internal/http"
 )
 
+// throughputLimits are limits of the throughput, which has none by default.
+var throughputLimits = LevelLimits{1000, 500, 100, 50, 10} // rps
+
 // Each limit belongs to the better level, and beyond the fifth is critical and severe; a factor shifts the limits.
 func TestLevelLimits(t *testing.T) {
 	for _, c := range []struct {
@@ -24,9 +27,9 @@ func TestLevelLimits(t *testing.T) {
 		{ResponseTimeLimits, 300, Good, false}, {ResponseTimeLimits, 500, Fair, false}, {ResponseTimeLimits, 1000, Poor, false},
 		{ResponseTimeLimits, 1000.1, Critical, false}, {ResponseTimeLimits, 2000, Critical, false}, {ResponseTimeLimits, 2000.1, Critical, true},
 		{ResponseTimeLimits, math.Inf(1), Critical, true},
-		{ThroughputLimits, 5000, Excellent, false}, {ThroughputLimits, 1000, Excellent, false}, {ThroughputLimits, 999, Good, false},
-		{ThroughputLimits, 500, Good, false}, {ThroughputLimits, 100, Fair, false}, {ThroughputLimits, 50, Poor, false},
-		{ThroughputLimits, 49, Critical, false}, {ThroughputLimits, 10, Critical, false}, {ThroughputLimits, 9, Critical, true},
+		{throughputLimits, 5000, Excellent, false}, {throughputLimits, 1000, Excellent, false}, {throughputLimits, 999, Good, false},
+		{throughputLimits, 500, Good, false}, {throughputLimits, 100, Fair, false}, {throughputLimits, 50, Poor, false},
+		{throughputLimits, 49, Critical, false}, {throughputLimits, 10, Critical, false}, {throughputLimits, 9, Critical, true},
 		{ErrorRateLimits, 0, Excellent, false}, {ErrorRateLimits, .1, Excellent, false}, {ErrorRateLimits, 1, Good, false},
 		{ErrorRateLimits, 5, Fair, false}, {ErrorRateLimits, 10, Poor, false}, {ErrorRateLimits, 25, Critical, false}, {ErrorRateLimits, 26, Critical, true},
 	} {
@@ -54,6 +57,7 @@ func levelOf(e *Engine, route string, a Aspect) string {
 func TestLevelFollows(t *testing.T) {
 	c := newClock()
 	e := NewEngine(Options{Now: c.now})
+	e.SetLevels(LevelOptions{LevelSet: LevelSet{Throughput: &throughputLimits}})
 	r := rand.New(rand.NewPCG(1, 1))
 	run := func(ticks int, ms float64, failures int) (first, changes int) {
 		before := levelOf(e, "/a", ResponseTime)
@@ -134,13 +138,74 @@ func TestLevelEvidence(t *testing.T) {
 	}
 }
 
+// Throughput has no level unless limits are set for it, however many requests there are; and what has no level says why.
+func TestUnjudged(t *testing.T) {
+	c := newClock()
+	e := NewEngine(Options{Now: c.now})
+	why := func(route string, a Aspect) string {
+		t.Helper()
+		w := windowOf(t, e, time.Hour)
+		for i := range w.Endpoints {
+			if w.Endpoints[i].Name == route {
+				l := w.Endpoints[i].Levels[a]
+				if l.Known == (l.Why != Judged) {
+					t.Errorf("%s %s: %+v", route, a, l)
+				}
+				return l.Why.String()
+			}
+		}
+		return "no such endpoint"
+	}
+	tick := func(exchanges map[string]int) {
+		for route, n := range exchanges {
+			for range n {
+				e.Add(timed(route, 10*time.Millisecond))
+			}
+		}
+		c.advance(TickInterval)
+		e.Tick()
+	}
+	load := map[string]int{"/busy": 100, "/few": 1}
+	tick(load)
+	for route, want := range map[string]Unjudged{"/busy": TooSoon, "/few": TooFew} {
+		if got := why(route, ResponseTime); got != want.String() || got == "" {
+			t.Errorf("%s at the start: %q, want %q", route, got, want)
+		}
+	}
+	for range levelHold {
+		tick(load)
+	}
+	if rt, tp, er := why("/busy", ResponseTime), why("/busy", Throughput), why("/busy", ErrorRate); rt != "" || tp != Unlimited.String() || er != "" {
+		t.Errorf("response time %q, throughput %q, errors %q", rt, tp, er)
+	}
+	for range 3 * levelHold {
+		tick(load)
+	}
+	if got := why("/few", ErrorRate); got != Unclear.String() {
+		t.Errorf("a few: %q", got)
+	}
+	e.SetLevels(LevelOptions{Services: map[string]ServiceLevels{"shop": {Routes: map[string]LevelSet{"/busy": {Throughput: &throughputLimits}}}}})
+	for range levelHold {
+		tick(load)
+	}
+	if busy, few := levelOf(e, "/busy", Throughput), levelOf(e, "/few", Throughput); busy != "critical" || few != "" {
+		t.Errorf("with limits of one route: %q, %q", busy, few)
+	}
+	for range 40 {
+		tick(nil)
+	}
+	if got := why("/busy", ResponseTime); got != Silent.String() {
+		t.Errorf("silent: %q", got)
+	}
+}
+
 // A route's limits go before its service's, and these before the general ones, each aspect by itself. New limits are in
 // force at once, and judged anew.
 func TestLevelOptions(t *testing.T) {
 	c := newClock()
 	e := NewEngine(Options{Now: c.now})
 	strict, general := LevelLimits{1, 2, 3, 4, 5}, LevelLimits{1000, 2000, 3000, 4000, 5000}
-	o := LevelOptions{LevelSet: LevelSet{ResponseTime: &general}, Services: map[string]ServiceLevels{"shop": {
+	o := LevelOptions{LevelSet: LevelSet{ResponseTime: &general, Throughput: &throughputLimits}, Services: map[string]ServiceLevels{"shop": {
 		LevelSet: LevelSet{ErrorRate: &strict},
 		Routes:   map[string]LevelSet{"/a": {ResponseTime: &strict}, "GET /b": {ResponseTime: &strict}, "POST /c": {ResponseTime: &strict}},
 	}}}
@@ -162,10 +227,10 @@ func TestLevelOptions(t *testing.T) {
 			t.Errorf("%s is %q, want %s", route, got, want)
 		}
 	}
-	if w := windowOf(t, e, time.Minute); w.Endpoints[0].Limits[ErrorRate] != strict || w.Endpoints[0].Limits[Throughput] != ThroughputLimits {
+	if w := windowOf(t, e, time.Minute); w.Endpoints[0].Limits[ErrorRate] != strict || w.Endpoints[0].Limits[Throughput] != throughputLimits {
 		t.Errorf("limits %v", w.Endpoints[0].Limits)
 	}
-	e.SetLevels(LevelOptions{})
+	e.SetLevels(LevelOptions{LevelSet: LevelSet{Throughput: &throughputLimits}})
 	if got := levelOf(e, "/a", ResponseTime) + levelOf(e, "/a", Throughput); got != "critical" && got != "severe" && got != "poor" && got != "fair" && got != "good" {
 		t.Errorf("after the change, before a new judgement: %q", got)
 	}
@@ -236,7 +301,7 @@ func newSimulated(r *rand.Rand) *simulated {
 		}
 		s.table[i] = uint16(scales[Nanoseconds].cell(uint64(ns)))
 	}
-	s.limits = new(LevelOptions).general()
+	s.limits = (&LevelOptions{LevelSet: LevelSet{Throughput: &throughputLimits}}).general()
 	return s
 }
 

@@ -264,12 +264,20 @@ type AspectLevel struct {
 	Level  Level
 	Known  bool
 	Severe bool // critical, and beyond the fifth limit
+	Why    Unjudged
 }
 
 func (g *grades) aspectLevels() (all [Aspects]AspectLevel) {
 	for a := range all {
-		if j := &g.judged[a]; g.visible && j.known {
-			all[a] = AspectLevel{j.grade.level(), true, j.grade.severe()}
+		switch j := &g.judged[a]; {
+		case g.limits[a].none():
+			all[a].Why = Unlimited
+		case !g.visible:
+			all[a].Why = Silent
+		case j.known:
+			all[a] = AspectLevel{Level: j.grade.level(), Known: true, Severe: j.grade.severe()}
+		default:
+			all[a].Why = j.why
 		}
 	}
 	return all

@@ -14,7 +14,7 @@ import (
 const (
 	levelName = "perfagent_endpoint_level"
 	levelHelp = "How good an endpoint was in the last five minutes: 0 excellent, 1 good, 2 fair, 3 poor, 4 critical. " +
-		"Absent where there were too few requests to say."
+		"Absent where there were too few requests to say, and for throughput where no limits are set."
 )
 
 // eachLevel yields the levels that are known. There are three an endpoint, so they are streamed as histograms are.

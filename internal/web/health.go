@@ -33,6 +33,7 @@ type performanceHealth struct {
 	Status          string       `json:"status" about:"healthy; degraded: a response time or error rate is poor or critical, or a service is nearly full; critical: one is beyond its fifth limit; unknown: nothing was judged"`
 	Time            time.Time    `json:"time"`
 	WindowName      string       `json:"window"`
+	Unknown         string       `json:"unknown_reason,omitempty" about:"why nothing was judged"`
 	EndpointsJudged int          `json:"endpoints_judged"`
 	ReasonsTotal    int          `json:"reasons_total"`
 	Reasons         []reasonJSON `json:"reasons" about:"the worst first, at most 20"`
@@ -96,10 +97,26 @@ func (o *PerformanceOptions) health(w *analytics.Window) *performanceHealth {
 		h.Status = degraded
 	case h.EndpointsJudged > 0:
 		h.Status = healthy
+	default:
+		h.Unknown = whyUnjudged(w)
 	}
 	h.ReasonsTotal = len(reasons)
 	h.Reasons = append([]reasonJSON{}, reasons[:min(len(reasons), healthReasonsMax)]...)
 	return h
+}
+
+// whyUnjudged says why no endpoint of the window has a level: in the words of the busiest one.
+func whyUnjudged(w *analytics.Window) string {
+	var busiest *analytics.EntryWindow
+	for i := range w.Endpoints {
+		if e := &w.Endpoints[i]; busiest == nil || e.Exchanges > busiest.Exchanges {
+			busiest = e
+		}
+	}
+	if busiest == nil {
+		return analytics.Silent.String()
+	}
+	return busiest.Levels[analytics.ResponseTime].Why.String()
 }
 
 func appendReason(to []reasonJSON, e *analytics.EntryWindow, a analytics.Aspect, l analytics.AspectLevel, value float64, format string) []reasonJSON {

@@ -108,13 +108,17 @@ type endpointJSON struct {
 	InFlightMean     *float64 `json:"in_flight_mean"`
 	RequestSizeMean  *float64 `json:"request_size_mean_bytes"`
 	ResponseSizeMean *float64 `json:"response_size_mean_bytes"`
-	Levels           levels   `json:"levels" about:"over the last five minutes, whatever the window; null where there were too few exchanges"`
+	Levels           levels   `json:"levels" about:"over the last five minutes, whatever the window; null where there is none, with the reason"`
 }
 
 type levels struct {
 	ResponseTime *levelJSON `json:"response_time" about:"of the 95th percentile"`
-	Throughput   *levelJSON `json:"throughput"`
+	Throughput   *levelJSON `json:"throughput" about:"null unless limits are set for it"`
 	ErrorRate    *levelJSON `json:"error_rate"`
+
+	ResponseTimeUnknown string `json:"response_time_unknown_reason,omitempty"`
+	ThroughputUnknown   string `json:"throughput_unknown_reason,omitempty"`
+	ErrorRateUnknown    string `json:"error_rate_unknown_reason,omitempty"`
 }
 
 type levelJSON struct {
@@ -390,6 +394,11 @@ func (o *PerformanceOptions) endpoint(e *analytics.EntryWindow, seconds float64)
 		statistics:      statisticsOf(&e.Stats, seconds),
 		InFlightMean:    rounded(e.InFlight(seconds)),
 		RequestSizeMean: rounded(e.MeanRequestSize()), ResponseSizeMean: rounded(e.MeanResponseSize()),
-		Levels: levels{levelOf(e.Levels[analytics.ResponseTime]), levelOf(e.Levels[analytics.Throughput]), levelOf(e.Levels[analytics.ErrorRate])},
+		Levels: levelsOf(e),
 	}
+}
+
+func levelsOf(e *analytics.EntryWindow) levels {
+	rt, tp, er := e.Levels[analytics.ResponseTime], e.Levels[analytics.Throughput], e.Levels[analytics.ErrorRate]
+	return levels{levelOf(rt), levelOf(tp), levelOf(er), rt.Why.String(), tp.Why.String(), er.Why.String()}
 }
