@@ -72,6 +72,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	}
 	filter.PIDs = nil // the kernel side filters these, also those that have ended since
 	a.worker = newWorker(config, filter, a.engine, a.hub)
+	a.engine.ObserveHost(a.worker.sampler.Latest)
 	a.recent = web.NewRequestsHandler(a.worker.requests)
 	a.showRawPaths(config.Trace.RawPaths)
 	if err := a.worker.loadRoutes(config.Routes.File); err != nil {

@@ -1,110 +1,230 @@
 package analytics
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+)
 
-// Saturation is an estimate of how much more a service could do, from what its requests showed. It is no measurement: who
-// wants to know must load the service. Two kinds of evidence are taken, the better one first:
+// Saturation is an estimate of how much more a service could do, from what its requests of the last quarter of an hour showed.
+// It is no measurement: who wants to know must load the service. There is one only where something shows a limit, and of
+// several limits the nearest counts:
 //
-//   - load: response times grew with the load. In a queue that serves in turn, or shares its server, 1/R = (capacity - X)/c
-//     for c equal servers, R being the mean response time and X the throughput (Little's law and the mean of M/M/1). So a
-//     line through the pairs (X, 1/R) of the window's sub-windows ends at the capacity. It is taken where the load varied
-//     by half at least, the line falls and explains half of the variance, and the capacity is not far outside of what was
-//     seen. A change in the mix of requests can mislead it.
-//   - queue: requests waited a good part of their time before the application read them. In such a queue that part is
-//     the utilisation, so what is left is at most the rest (with several servers it is less).
+//   - processors: the processor time of a request is known, and so is how many processors there are for the service: what is
+//     idle and what it uses itself. Requests must spend their time on processors, or use most of those that there are.
+//   - waiting: requests waited to be read, for a good part of their time. By how many are held at once (Little's law) and how
+//     long they wait, a queue with c equal workers has one c that explains both; the capacity is c divided by the time for which
+//     a request holds a worker.
+//   - load: response times grew with the load, as they do in front of a queue of one to many servers whose capacity is K: the
+//     K that fits best. A change in the mix of requests can mislead it.
 //
-// Response times that do not grow with the load say only that the limit is far: then nothing is estimated.
+// Each comes with the interval in which the capacity is by the same evidence, and is never below what was served in the last hour.
+// Where the load is small, the share of the time that requests wait says nothing: a wait of 50 us is what a processor needs to
+// wake up.
 type Saturation struct {
 	Known bool
 	// Reason says why nothing is known.
 	Reason string
-	// Method is "load" or "queue".
+	// Method is "processors", "waiting" or "load".
 	Method string
-	// CapacityRPS is at which throughput the service would be full; CapacityLeft is the part of it that is not used, 0 to 1,
-	// with the method "queue" at most.
-	CapacityRPS, CapacityLeft float64
-	// Points are the sub-windows, and RSquared the part of their variance, that speak for the method "load".
-	Points   int
+	// CapacityRPS is at which throughput the service would be full, LowRPS and HighRPS the interval around it.
+	CapacityRPS, LowRPS, HighRPS float64
+	// ServedRPS is the highest throughput in ten seconds of the last hour.
+	ServedRPS float64
+	// CapacityLeft is the part of the capacity that is not used, 0 to 1.
+	CapacityLeft float64
+	// Points are the ticks that the estimate rests on.
+	Points int
+	// ProcessorSeconds are those of one request, with the method "processors"; Workers are how many requests are held at once
+	// when the service is full, with the method "waiting". 0 with others.
+	ProcessorSeconds, Workers float64
+	// RSquared is the part of the variance of response times that the method "load" explains.
 	RSquared float64
 }
 
 const (
-	// saturationPointsMin and saturationExchangesMin are how many sub-windows, of how many exchanges each, make a line.
-	saturationPointsMin    = 5
+	// saturationPointsMin ticks of saturationExchangesMin exchanges each, and saturationAllMin in all, are evidence.
+	saturationPointsMin    = 6
 	saturationExchangesMin = 20
-	// saturationSpread is how much the largest load must exceed the smallest one.
-	saturationSpread = 1.5
-	// saturationFit is the least part of the variance that the line must explain.
-	saturationFit = .5
-	// saturationReach is how far beyond the largest load seen a capacity is believed.
-	saturationReach = 2
-	// saturationQueue is from which share of their time requests must wait to show that the service is busy.
-	saturationQueue = .25
+	saturationAllMin       = 200
+	// saturationBusy is from which part of the highest load on a tick is one of the busy ones, which show limits.
+	saturationBusy = .5
+
+	// processorsNear is from which part of the processors on they are the limit, whatever else requests do. Below, requests must
+	// spend processorsBound of their time on processors, and use processorsUsed of those that there are.
+	processorsNear, processorsBound, processorsUsed = .6, .4, .25
+	// processorsUnsure is how much the processors that it may use may exceed those that it is known to.
+	processorsUnsure = 2.1
+
+	// waitingShare is which part of their time requests must wait, waitingSeconds how long (waking up takes up to a millisecond on
+	// a busy host), and waitingHeld how many must be held at once on average.
+	waitingShare, waitingSeconds, waitingHeld = .25, 1e-3, .2
+	// waitingVaried is by which factor requests may wait shorter or longer than those of a queue with random arrivals and times.
+	waitingVaried = 2
 )
 
-// point is what a service did in one sub-window.
-type point struct {
-	exchanges, timed, durationNS uint64
-	seconds                      float64
+// failure is why a method knows nothing.
+type failure string
+
+func estimateCapacity(h *history) Saturation {
+	points, all := make([]load, 0, len(h.loads)), uint64(0)
+	for _, n := range h.loads {
+		if n.timed >= saturationExchangesMin {
+			points, all = append(points, n), all+uint64(n.timed)
+		}
+	}
+	if len(points) < saturationPointsMin || all < saturationAllMin {
+		return Saturation{Reason: "too few exchanges in the last 15 minutes"}
+	}
+	var best Saturation
+	var reasons []string
+	for _, method := range []func() (Saturation, failure){
+		func() (Saturation, failure) { return byProcessors(points, h.bounds) },
+		func() (Saturation, failure) { return byWaiting(points, h.bounds) },
+		func() (Saturation, failure) { return byLoad(points) },
+	} {
+		switch s, why := method(); {
+		case why != "":
+			reasons = append(reasons, string(why))
+		case !best.Known || s.CapacityRPS < best.CapacityRPS:
+			best = s
+		}
+	}
+	if !best.Known {
+		return Saturation{Reason: strings.Join(reasons, "; ")}
+	}
+	best.ServedRPS = h.served()
+	best.LowRPS = max(min(best.LowRPS, best.CapacityRPS), best.ServedRPS)
+	best.CapacityRPS = max(best.CapacityRPS, best.LowRPS)
+	best.HighRPS = max(best.HighRPS, best.CapacityRPS)
+	return best
 }
 
-func (p *point) add(rec *record) {
-	var t tally
-	b, i := rec.body, 0
-	for f := tallyExchanges; f <= tallyDurationNS; f++ {
-		t[f], i = uvarint(b, i)
-	}
-	p.exchanges += t[tallyExchanges]
-	p.timed += t[tallyExchanges] - t[tallyUntimed]
-	p.durationNS += t[tallyDurationNS]
-}
-
-func saturation(s *Stats, seconds float64, points []point) Saturation {
-	throughput := float64(s.Exchanges) / seconds
-	byLoad, reason := fitLoad(throughput, points)
-	if byLoad.Known {
-		return byLoad
-	}
-	if share := s.QueueShare(); share >= saturationQueue && s.Queued >= saturationExchangesMin {
-		share = min(share, 1)
-		return Saturation{Known: true, Method: "queue", CapacityRPS: throughput / share, CapacityLeft: 1 - share}
-	}
-	return Saturation{Reason: reason}
-}
-
-// fitLoad draws the line of the method "load", each point with the weight of its exchanges.
-func fitLoad(throughput float64, points []point) (_ Saturation, reason string) {
-	var n int
-	var sw, sx, sy, sxx, sxy, syy float64
-	least, most := math.Inf(1), 0.
+// busy returns the points in which a figure was near its highest value.
+func busy(points []load, figure func(*load) float32) (out []load) {
+	var most float32
 	for i := range points {
-		p := &points[i]
-		if p.timed < saturationExchangesMin || p.seconds <= 0 || p.durationNS == 0 {
+		if v := figure(&points[i]); v > most { // NaN is not
+			most = v
+		}
+	}
+	for i := range points {
+		if v := figure(&points[i]); v > 0 && v >= saturationBusy*most {
+			out = append(out, points[i])
+		}
+	}
+	return out
+}
+
+func byProcessors(points []load, bounds processorBounds) (Saturation, failure) {
+	all := busy(points, func(n *load) float32 { return n.cpu })
+	if len(all) < saturationPointsMin || math.IsInf(bounds.processors, 1) {
+		return Saturation{}, "its processor time is not known for long enough"
+	}
+	var exchanges, processors, free, held, rps, most float64
+	costs := make([]float64, 0, len(all)) // processor seconds of a request
+	for i := range all {
+		n := &all[i]
+		exchanges += float64(n.exchanges)
+		processors, free, rps = processors+float64(n.cpu), free+float64(n.free), rps+float64(n.rps)
+		if n.hold > 0 {
+			held += float64(n.rps * n.hold)
+		}
+		most = max(most, float64(n.cpu))
+		costs = append(costs, float64(n.cpu/n.rps))
+	}
+	n := float64(len(all))
+	used, cost := processors/n, processors/rps
+	reach := bounds.most()
+	available := min(max(used+free/n, most), reach)
+	if math.IsNaN(available) {
+		available = reach
+	}
+	near := used >= processorsNear*available
+	if exchanges < saturationAllMin || !near && (used < processorsUsed*available || processors < processorsBound*held) {
+		return Saturation{}, "processors are not what limits it yet"
+	}
+	sure := min(max(most, 1), reach) // one processor anything can use
+	if available > processorsUnsure*sure {
+		return Saturation{}, "it is not known how many processors it can use at once"
+	}
+	spread := 2 * deviation(costs) / math.Sqrt(n)
+	return Saturation{Known: true, Method: "processors", CapacityRPS: available / cost, Points: len(all), ProcessorSeconds: cost,
+		LowRPS: sure / (cost + spread), HighRPS: reach / max(cost-spread, cost/2)}, ""
+}
+
+func deviation(values []float64) float64 {
+	var sum, squares float64
+	for _, v := range values {
+		sum += v
+		squares += v * v
+	}
+	n := float64(len(values))
+	return math.Sqrt(max(squares/n-sum*sum/n/n, 0))
+}
+
+// byWaiting judges each busy tick by itself and takes the middle one, so that a few ticks with long waits say nothing.
+func byWaiting(points []load, bounds processorBounds) (Saturation, failure) {
+	all := busy(points, func(n *load) float32 { return n.rps })
+	if len(all) < saturationPointsMin {
+		return Saturation{}, "its load is too uneven to judge how long requests wait"
+	}
+	type point struct{ capacity, low, high, workers float64 }
+	var evident []point
+	bursts := 0
+	for i := range all {
+		n := &all[i]
+		rps, wait, hold := float64(n.rps), float64(n.wait), float64(n.hold)
+		held := rps * hold
+		if !(hold > 0) || !(wait >= waitingSeconds) || wait < waitingShare*(wait+hold) || held < waitingHeld {
 			continue
 		}
-		w, x, y := float64(p.exchanges), float64(p.exchanges)/p.seconds, 1e9*float64(p.timed)/float64(p.durationNS)
-		n++
-		sw, sx, sy, sxx, sxy, syy = sw+w, sx+w*x, sy+w*y, sxx+w*x*x, sxy+w*x*y, syy+w*y*y
-		least, most = min(least, x), max(most, x)
+		if held < 1 && wait/hold > waitingVaried*relativeWait(1, held) {
+			bursts++ // not even one worker explains that
+			continue
+		}
+		workers := func(wait float64) float64 { return min(workersOf(held, wait/hold), max(bounds.threads, held)) }
+		c := workers(wait)
+		evident = append(evident, point{c / hold, workers(wait*waitingVaried) / hold, workers(wait/waitingVaried) / hold, c})
 	}
 	switch {
-	case n < saturationPointsMin:
-		return Saturation{}, "too few exchanges to compare loads"
-	case most < saturationSpread*least:
-		return Saturation{}, "the load hardly varied, and requests hardly waited"
+	case 2*bursts > len(all):
+		return Saturation{}, "requests wait for longer than their number explains: they come in bursts, or connections hold its workers"
+	case 2*len(evident) < len(all) || len(evident) < saturationPointsMin:
+		return Saturation{}, "requests hardly wait to be read"
 	}
-	varX, varY, covariance := sxx-sx*sx/sw, syy-sy*sy/sw, sxy-sx*sy/sw
-	slope := covariance / varX
-	fit := covariance * covariance / (varX * varY)
-	if !(slope < 0) || !(fit >= saturationFit) {
-		return Saturation{}, "response times did not grow with the load"
+	quantile := func(q float64, figure func(point) float64) float64 {
+		slices.SortFunc(evident, func(a, b point) int { return cmp.Compare(figure(a), figure(b)) })
+		return figure(evident[int(q*float64(len(evident)-1)+.5)])
 	}
-	capacity := sx/sw - sy/sw/slope
-	if capacity > saturationReach*most {
-		return Saturation{}, "response times hardly grew with the load"
+	return Saturation{Known: true, Method: "waiting", Points: len(evident),
+		CapacityRPS: quantile(.5, func(p point) float64 { return p.capacity }),
+		Workers:     quantile(.5, func(p point) float64 { return p.workers }),
+		LowRPS:      quantile(.25, func(p point) float64 { return p.low }),
+		HighRPS:     quantile(.75, func(p point) float64 { return p.high })}, ""
+}
+
+// relativeWait is the mean wait in front of c workers that hold a number of requests on average, in units of the time for which
+// one is held: Sakasegawa's approximation of the queue M/M/c, exact for one worker.
+func relativeWait(c, held float64) float64 {
+	used := held / c
+	return math.Pow(used, math.Sqrt(2*(c+1))-1) / (c * (1 - used))
+}
+
+// workersMax bounds the workers that are believed in.
+const workersMax = 1 << 16
+
+// workersOf returns for how many workers (one at least, and more than are held) the wait is the one given.
+func workersOf(held, wait float64) float64 {
+	low, high := max(held, 1), float64(workersMax)
+	for range 60 { // halves the logarithm each time
+		middle := math.Sqrt(low * high)
+		if middle <= held || relativeWait(middle, held) > wait {
+			low = middle
+		} else {
+			high = middle
+		}
 	}
-	capacity = max(capacity, most)
-	return Saturation{
-		Known: true, Method: "load", CapacityRPS: capacity, CapacityLeft: max(1-throughput/capacity, 0), Points: n, RSquared: fit,
-	}, ""
+	return low
 }

@@ -1,28 +1,59 @@
 package analytics
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/host"
 )
 
-// saturationOf loads a service for minutes, each with requests per second and a mean response time and queue time in
-// seconds that the load makes, and returns the estimate.
-func saturationOf(t *testing.T, loads []float64, respond, queue func(rps float64) float64) Saturation {
+// station is a simulated service behind an engine: random arrivals, workers that hold a request each, and processors.
+type station struct {
+	workers int           // at a time; 0: as many as there are requests
+	hold    time.Duration // mean for which a request holds its worker
+	fixed   bool          // always the mean; else exponential
+	inside  bool          // a request is read at once, and waits for its worker then
+	wake    time.Duration // from a request's arrival to a free worker's reading it
+	cost    time.Duration // processor time of a request
+	// processors and threads are what it has, idle the share of the processors that others leave.
+	processors int
+	threads    float64
+	others     float64 // processors that others keep busy
+	unsampled  bool    // nothing is known of processors
+
+	r       *rand.Rand
+	busy    []float64 // when each worker is free again, seconds
+	now     float64
+	counter float64 // processor seconds
+	idle    float64
+	sample  *host.Sample
+}
+
+// run loads the service for some ticks at each of the rates, and returns the estimate and the highest throughput of a tick.
+func (s *station) run(t *testing.T, ticks int, rates ...float64) (Saturation, float64) {
 	t.Helper()
+	if s.r == nil {
+		s.r = rand.New(rand.NewPCG(20261129, 7))
+	}
 	c := newClock()
 	c.advance(100 * time.Second) // to a whole five minutes
 	e := NewEngine(Options{Now: c.now})
-	for _, rps := range loads {
-		for range ticksPerMinute {
-			for range int(rps * 10) {
-				ex := timed("/a", time.Duration(1e9*respond(rps)))
-				ex.Read += int64(1e9 * queue(rps))
-				e.Add(ex)
-			}
+	if !s.unsampled {
+		e.ObserveHost(func() *host.Sample { return s.sample })
+	}
+	s.busy = make([]float64, s.workers)
+	var most float64
+	for _, rps := range rates {
+		for range ticks {
+			n := s.tick(e, rps)
+			most = max(most, float64(n)/TickInterval.Seconds())
 			c.advance(TickInterval)
+			s.takeSample(c.now(), n)
 			e.Tick()
 		}
 	}
@@ -30,58 +61,187 @@ func saturationOf(t *testing.T, loads []float64, respond, queue func(rps float64
 	if len(w.Services) != 1 {
 		t.Fatalf("%d services", len(w.Services))
 	}
-	return w.Services[0].Saturation
+	got := w.Services[0].Saturation
+	if got.Known == (got.Reason != "") || got.Known && !(got.LowRPS <= got.CapacityRPS && got.CapacityRPS <= got.HighRPS) {
+		t.Errorf("%+v", got)
+	}
+	return got, most
 }
 
-// A single server of 100 requests per second, whose response time is 1/(100-X), and four of 25 beside each other are found
-// to be full at 100. A service whose times do not grow, or that always had the same load, says nothing, unless its requests
-// wait.
-func TestSaturation(t *testing.T) {
-	none := func(float64) float64 { return 0 }
-	varied := []float64{20, 45, 70, 30, 60, 50, 80, 40}
-	steady := []float64{50, 50, 50, 50, 50, 50}
-	r := rand.New(rand.NewPCG(1, 2))
-	noise := func(respond func(float64) float64) func(float64) float64 {
-		factors := map[float64]float64{}
-		return func(rps float64) float64 {
-			if factors[rps] == 0 {
-				factors[rps] = 1 + .1*r.NormFloat64()
+// tick lets ten seconds pass and returns how many requests ended.
+func (s *station) tick(e *Engine, rps float64) (n int) {
+	end := s.now + TickInterval.Seconds()
+	for s.now += s.r.ExpFloat64() / rps; s.now < end; s.now += s.r.ExpFloat64() / rps {
+		hold := s.hold.Seconds()
+		if !s.fixed {
+			hold *= s.r.ExpFloat64()
+		}
+		start := s.now
+		if s.workers > 0 {
+			i := slices.Index(s.busy, slices.Min(s.busy))
+			start = max(start, s.busy[i])
+			s.busy[i] = start + hold
+		}
+		read := start + s.wake.Seconds()
+		if s.inside {
+			read = s.now + s.wake.Seconds()
+		}
+		ex := timed("/a", 0)
+		ex.Read = ex.Arrived + int64(1e9*(read-s.now))
+		ex.Finished = ex.Arrived + int64(1e9*(max(read, start)+hold-s.now))
+		ex.Responded = ex.Finished
+		e.Add(ex)
+		n++
+	}
+	s.now = end
+	return n
+}
+
+func (s *station) takeSample(now time.Time, n int) {
+	used := float64(n) * s.cost.Seconds()
+	s.counter += used
+	s.idle += max(10*(float64(s.processors)-s.others)-used, 0)
+	cpu := &host.CPU{Processors: s.processors}
+	cpu.Modes[host.CPUIdle].Total = s.idle
+	s.sample = &host.Sample{Time: now, CPU: cpu, Services: []host.Service{{Name: "shop", Threads: s.threads, CPUSeconds: host.Counter{Total: s.counter}}}}
+}
+
+// varied are loads as a day has them, in parts of the capacity.
+func varied(capacity float64) (rates []float64) {
+	for _, part := range []float64{.3, .5, .7, .4, .6, .8, .85, .75, .9} {
+		rates = append(rates, part*capacity)
+	}
+	return rates
+}
+
+// Where a limit shows, it is found: the true capacity of simulated services lies in the interval, and the estimate near it, by
+// the method that can tell.
+func TestCapacity(t *testing.T) {
+	ms := time.Millisecond
+	for name, c := range map[string]struct {
+		station
+		rates    []float64
+		capacity float64
+		method   string
+		within   float64
+	}{
+		"one worker, half used": {station{workers: 1, hold: 10 * ms}, []float64{50}, 100, "waiting", .1},
+		"one worker, varied":    {station{workers: 1, hold: 10 * ms}, varied(100), 100, "load", .1},
+		// They wait half as long as random ones: the estimate is high, and the interval says so.
+		"one worker, equal requests": {station{workers: 1, hold: 10 * ms, fixed: true}, []float64{70}, 100, "waiting", .25},
+		"four workers":               {station{workers: 4, hold: 40 * ms}, []float64{80}, 100, "waiting", .12},
+		"four workers, varied":       {station{workers: 4, hold: 40 * ms}, varied(100), 100, "waiting", .12},
+		"sixteen workers, nearly":    {station{workers: 16, hold: 80 * ms}, []float64{190}, 200, "waiting", .1},
+		"one, waits inside":          {station{workers: 1, hold: 10 * ms, inside: true, unsampled: true}, varied(100), 100, "load", .1},
+		"four, waits inside":         {station{workers: 4, hold: 40 * ms, inside: true, unsampled: true}, varied(100), 100, "load", .12},
+		"processors, 2 of 4": {station{hold: 10 * ms, fixed: true, cost: 10 * ms, processors: 4, threads: 20},
+			[]float64{220}, 400, "processors", .02},
+		"processors, one thread": {station{hold: 10 * ms, fixed: true, cost: 9 * ms, processors: 8, threads: 1},
+			[]float64{60}, 1000. / 9, "processors", .02},
+		"processors, used by others": {station{hold: 20 * ms, fixed: true, cost: 10 * ms, processors: 4, threads: 20, others: 2},
+			[]float64{150}, 200, "processors", .02},
+		"workers before processors": {station{workers: 4, hold: 40 * ms, cost: 25 * ms, processors: 4, threads: 4},
+			[]float64{85}, 100, "waiting", .12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := c.run(t, 90/len(c.rates), c.rates...)
+			t.Logf("%+v", got)
+			if got.Method != c.method || math.Abs(got.CapacityRPS-c.capacity) > c.within*c.capacity {
+				t.Errorf("want %g by %s", c.capacity, c.method)
 			}
-			return respond(rps) * factors[rps]
+			if got.LowRPS > 1.02*c.capacity || got.HighRPS < .98*c.capacity {
+				t.Errorf("%g is not between %g and %g", c.capacity, got.LowRPS, got.HighRPS)
+			}
+		})
+	}
+}
+
+// Where no limit shows there is no estimate, and the reason: an idle service whose requests wait for most of their time because
+// they are quick, one that waits for others, one that might use one processor or many, a few requests, or bursts.
+func TestCapacityUnknown(t *testing.T) {
+	us, ms := time.Microsecond, time.Millisecond
+	for name, c := range map[string]struct {
+		station
+		rates []float64
+	}{
+		"idle":                       {station{hold: 50 * us, wake: 60 * us, cost: 40 * us, processors: 2, threads: 2}, []float64{.05}},
+		"a few quick requests":       {station{hold: 50 * us, wake: 300 * us, cost: 40 * us, processors: 2, threads: 2}, []float64{.5}},
+		"quick ones":                 {station{hold: 50 * us, wake: 60 * us, cost: 40 * us, processors: 2, threads: 2}, []float64{500}},
+		"quick ones, slowly woken":   {station{hold: 50 * us, wake: 2 * ms, cost: 40 * us, processors: 2, threads: 2}, []float64{500}},
+		"quick ones, at any rate":    {station{hold: 900 * us, wake: 900 * us, unsampled: true}, []float64{800}},
+		"late, whatever the load":    {station{hold: 20 * ms, wake: 30 * ms, unsampled: true}, []float64{15}},
+		"late, and held for long":    {station{hold: 100 * ms, wake: 3 * ms, unsampled: true}, []float64{100}},
+		"waits for others":           {station{hold: 100 * ms, wake: 60 * us, cost: 4 * ms, processors: 2, threads: 20}, []float64{200}},
+		"waits for others, varied":   {station{hold: 100 * ms, wake: 60 * us, cost: 200 * us, processors: 2, threads: 20}, varied(500)},
+		"one processor or many":      {station{hold: 10 * ms, fixed: true, cost: 10 * ms, processors: 3, threads: 11}, []float64{90}},
+		"many workers, hardly used":  {station{workers: 32, hold: 50 * ms}, []float64{100}},
+		"nothing known of the times": {station{hold: 10 * ms, unsampled: true}, []float64{50}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, _ := c.run(t, 90/len(c.rates), c.rates...); got.Known || got.Reason == "" {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// A capacity is never below what was served in the last hour, whatever window is asked for and whatever the load is now.
+func TestCapacityServed(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	for seed := range uint64(6) {
+		s := station{workers: 1, hold: 15 * time.Millisecond, r: rand.New(rand.NewPCG(seed, 1))}
+		var rates []float64
+		for range 40 {
+			rates = append(rates, 66*r.Float64())
+		}
+		if got, most := s.run(t, 2, rates...); got.Known && (got.CapacityRPS < most-1e-6*most || got.LowRPS < most-1e-6*most || math.Abs(got.ServedRPS-most) > 1e-6*most) {
+			t.Errorf("served %v: %+v", most, got)
 		}
 	}
-	one := func(x float64) float64 { return 1 / (100 - x) }
-	for name, c := range map[string]struct {
-		loads          []float64
-		respond, queue func(float64) float64
-		method         string
-		capacity       float64
-		tolerance      float64
-	}{
-		"one server":             {varied, one, none, "load", 100, .01},
-		"four servers":           {varied, func(x float64) float64 { return 4 / (100 - x) }, none, "load", 100, .01},
-		"noise":                  {varied, noise(one), none, "load", 100, .15},
-		"constant times":         {varied, func(float64) float64 { return .01 }, none, "", 0, 0},
-		"far from its limit":     {varied, func(x float64) float64 { return 1 / (2000 - x) }, none, "", 0, 0},
-		"the same load":          {steady, one, none, "", 0, 0},
-		"short":                  {varied[:2], one, none, "", 0, 0},
-		"the same load, waiting": {steady, func(float64) float64 { return .02 }, func(float64) float64 { return .01 }, "queue", 100, .01},
-		"quicker with the load":  {varied, func(x float64) float64 { return 1 / (100 + x) }, none, "", 0, 0},
-	} {
-		got := saturationOf(t, c.loads, c.respond, c.queue)
-		if got.Method != c.method || got.Known != (c.method != "") || math.Abs(got.CapacityRPS-c.capacity) > c.tolerance*c.capacity ||
-			got.Known == (got.Reason != "") {
-			t.Errorf("%s: %+v, want %s %v", name, got, c.method, c.capacity)
+	c := newClock()
+	e := NewEngine(Options{Now: c.now})
+	tick := func(n int, d time.Duration) {
+		for i := range n {
+			ex := timed("/a", d)
+			ex.Read = ex.Arrived + int64(d)/2 + int64(i%3)
+			e.Add(ex)
 		}
-		if got.Known {
-			var sum float64
-			for _, x := range c.loads {
-				sum += x
-			}
-			if left := 1 - sum/float64(len(c.loads))/got.CapacityRPS; math.Abs(got.CapacityLeft-left) > .001 {
-				t.Errorf("%s: %v is left, want %v", name, got.CapacityLeft, left)
-			}
+		c.advance(TickInterval)
+		e.Tick()
+	}
+	// A burst of 9,000/s for ten seconds; then the service is slow, as if something were in its way.
+	tick(90_000, 2*time.Millisecond)
+	for range loadTicks + 10 {
+		tick(500, 20*time.Millisecond)
+	}
+	for _, length := range WindowLengths {
+		got := windowOf(t, e, length).Services[0].Saturation
+		if !got.Known || got.CapacityRPS < 9000 || got.LowRPS < 9000 || got.ServedRPS != 9000 {
+			t.Errorf("%s after 9,000/s: %+v", length, got)
 		}
+	}
+}
+
+// Histories are bounded, and end an hour after the last exchange.
+func TestLoadsBounded(t *testing.T) {
+	c := newClock()
+	e := NewEngine(Options{Now: c.now, Limits: Limits{Endpoints: 2 * loadServices}})
+	for i := range loadServices + 50 {
+		ex := timed("/a", time.Millisecond)
+		ex.Service = fmt.Sprint("s", i)
+		e.Add(ex)
+	}
+	c.advance(TickInterval)
+	e.Tick()
+	if n := len(e.windows.loads.byService); n != loadServices {
+		t.Errorf("%d histories", n)
+	}
+	for range peakTicks + 1 {
+		c.advance(TickInterval)
+		e.Tick()
+	}
+	if n := len(e.windows.loads.byService); n != 0 {
+		t.Errorf("%d histories after an hour", n)
 	}
 }
 

@@ -43,6 +43,7 @@ type windows struct {
 	roles, own [2]int
 
 	scratch scratch
+	loads   loads
 
 	options LevelOptions
 	general *aspectLimits
@@ -91,6 +92,7 @@ func (w *windows) consume(s *Seal) {
 		r.seal(s.Tick-1, &n.Counts, &w.scratch)
 		r.fit(w.allowance(n.Role), &w.scratch)
 	}
+	w.loads.consume(s)
 	w.roll(s.Tick)
 	w.sealed, w.at = s.Tick, s.To
 	w.cached = [4]*Window{}

@@ -111,18 +111,13 @@ func (e *Engine) Window(length time.Duration) (*Window, error) {
 
 // group adds up several endpoints.
 type group struct {
-	tally  tally
-	cells  cells
-	points [tiers][maxPoints]point // by span
+	tally tally
+	cells cells
 }
-
-// maxPoints is how many sub-windows of a tier are in a window at most.
-const maxPoints = 16
 
 func (g *group) reset() {
 	g.tally = tally{}
 	g.cells.reset(0)
-	g.points = [tiers][maxPoints]point{}
 }
 
 // view makes a Window.
@@ -135,7 +130,7 @@ func (w *windows) view(length time.Duration) *Window {
 	total, service := new(group), new(group)
 	for i, r := range w.rings {
 		if i > 0 && (r.key.Service != w.rings[i-1].key.Service || r.key.Namespace != w.rings[i-1].key.Namespace || r.key.Role != w.rings[i-1].key.Role) {
-			v.endService(w, spans, service, total)
+			v.endService(w, service, total)
 		}
 		if r.last < from {
 			continue
@@ -150,29 +145,22 @@ func (w *windows) view(length time.Duration) *Window {
 			v.Targets = append(v.Targets, n)
 			continue
 		}
-		service.add(&p, spans, &w.scratch)
+		service.add(&w.scratch)
 		v.Endpoints = append(v.Endpoints, n)
 	}
-	v.endService(w, spans, service, total)
+	v.endService(w, service, total)
 	v.Total = total.tally.stats(&total.cells)
 	return v
 }
 
-// add adds the records of one endpoint, whose sum the scratch holds.
-func (g *group) add(p *parts, spans []span, s *scratch) {
+// add adds one endpoint, whose sum the scratch holds.
+func (g *group) add(s *scratch) {
 	g.tally.add(&s.tally)
 	s.cells.addTo(&g.cells)
-	for i, sp := range spans {
-		for rest := p[i]; len(rest) > 0; {
-			var rec record
-			rec, rest = nextRecord(rest)
-			g.points[i][(rec.tick-sp.from)/tierTicks[sp.tier]].add(&rec)
-		}
-	}
 }
 
 // endService appends the service whose endpoints the latest ones are, adds it to the total, and empties the group.
-func (v *Window) endService(w *windows, spans []span, g, total *group) {
+func (v *Window) endService(w *windows, g, total *group) {
 	if g.tally[tallyExchanges] == 0 {
 		return
 	}
@@ -181,15 +169,7 @@ func (v *Window) endService(w *windows, spans []span, g, total *group) {
 	for i := len(v.Endpoints) - 1; i >= 0 && v.Endpoints[i].Service == s.Service && v.Endpoints[i].Namespace == s.Namespace; i-- {
 		s.Endpoints++
 	}
-	var points []point
-	for i, sp := range spans {
-		for tick := sp.from; tick < sp.to; tick += tierTicks[sp.tier] {
-			p := g.points[i][(tick-sp.from)/tierTicks[sp.tier]]
-			p.seconds = w.seconds(tick, tick+tierTicks[sp.tier])
-			points = append(points, p)
-		}
-	}
-	s.Saturation = saturation(&s.Stats, v.Seconds, points)
+	s.Saturation = w.loads.saturation(s.Service, s.Namespace, float64(s.Exchanges)/v.Seconds)
 	v.Services = append(v.Services, s)
 	total.tally.add(&g.tally)
 	g.cells.addTo(&total.cells)

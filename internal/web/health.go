@@ -81,10 +81,13 @@ func (o *PerformanceOptions) health(w *analytics.Window) *performanceHealth {
 	}
 	for i := range w.Services {
 		s := &w.Services[i]
-		if s.Saturation.Known && s.Saturation.Method == "load" && s.Saturation.CapacityLeft < saturationWarn {
-			left := 100 * s.Saturation.CapacityLeft
+		e := &s.Saturation
+		// Full by all of the interval, or it is but a guess.
+		if e.Known && float64(s.Exchanges)/w.Seconds > (1-saturationWarn)*e.HighRPS {
+			left := 100 * e.CapacityLeft
 			reasons = append(reasons, reasonJSON{Service: s.Service, Namespace: s.Namespace, Aspect: "saturation", Value: rounded(left),
-				Message: fmt.Sprintf("about %.2g %% of the capacity is left (an estimate)", left), exchanges: s.Exchanges})
+				Message:   fmt.Sprintf("about %.2g %% of the capacity is left (an estimate by %s: %.4g to %.4g/s)", left, e.Method, e.LowRPS, e.HighRPS),
+				exchanges: s.Exchanges})
 		}
 	}
 	slices.SortStableFunc(reasons, func(a, b reasonJSON) int {

@@ -79,11 +79,16 @@ type concurrency struct {
 type saturationJSON struct {
 	Service             string   `json:"service_name"`
 	Namespace           string   `json:"service_namespace,omitempty"`
-	Method              string   `json:"method" about:"load: response times grew with the load; queue: requests waited, what is left is at most this"`
-	CapacityRPS         *float64 `json:"capacity_rps" about:"an estimate"`
-	CapacityLeftPercent *float64 `json:"capacity_left_percent" about:"an estimate"`
-	Points              int      `json:"points,omitempty" about:"sub-windows that the method load rests on"`
-	RSquared            *float64 `json:"r_squared,omitempty" about:"of their variance that it explains"`
+	Method              string   `json:"method" about:"what shows the limit in the last 15 minutes: processors (the processor time of a request and the processors there are), waiting (how many requests are held, and how long others wait to be read), load (response times grew with the load)"`
+	CapacityRPS         *float64 `json:"capacity_rps" about:"an estimate, never below served_rps"`
+	CapacityLowRPS      *float64 `json:"capacity_low_rps" about:"the least that it may be by the same evidence"`
+	CapacityHighRPS     *float64 `json:"capacity_high_rps" about:"the most"`
+	CapacityLeftPercent *float64 `json:"capacity_left_percent" about:"an estimate: what the throughput of the window leaves of it"`
+	ServedRPS           *float64 `json:"served_rps" about:"the highest throughput in ten seconds of the last hour"`
+	Points              int      `json:"points" about:"intervals of ten seconds that the estimate rests on"`
+	ProcessorTime       *float64 `json:"processor_time_per_request_ms,omitempty" about:"with the method processors"`
+	Workers             *float64 `json:"workers,omitempty" about:"how many requests are held at once when it is full, with the method waiting"`
+	RSquared            *float64 `json:"r_squared,omitempty" about:"of the variance of response times that the method load explains"`
 }
 
 type serviceJSON struct {
@@ -325,8 +330,14 @@ func saturationOf(s *analytics.ServiceWindow) *saturationJSON {
 		return nil
 	}
 	j := &saturationJSON{Service: s.Service, Namespace: s.Namespace, Method: e.Method,
-		CapacityRPS: rounded(e.CapacityRPS), CapacityLeftPercent: rounded(100 * e.CapacityLeft), Points: e.Points}
-	if e.Points > 0 {
+		CapacityRPS: rounded(e.CapacityRPS), CapacityLowRPS: rounded(e.LowRPS), CapacityHighRPS: rounded(e.HighRPS),
+		CapacityLeftPercent: rounded(100 * e.CapacityLeft), ServedRPS: rounded(e.ServedRPS), Points: e.Points}
+	switch {
+	case e.ProcessorSeconds > 0:
+		j.ProcessorTime = rounded(1e3 * e.ProcessorSeconds)
+	case e.Workers > 0:
+		j.Workers = rounded(e.Workers)
+	default:
 		j.RSquared = rounded(e.RSquared)
 	}
 	return j
