@@ -14,7 +14,7 @@ const (
 	// peakTicks is how long the most that a service has done is remembered, in ticks, and peakEvery how finely.
 	peakTicks = 360
 	peakEvery = ticksPerFive
-	// loadServices bounds the services of which this is kept, in some 4 KiB each.
+	// loadServices bounds the services of which this is kept, in some 6 KiB each.
 	loadServices = 512
 	// peakSeconds is the shortest time over which a throughput is one.
 	peakSeconds = 5
@@ -229,7 +229,7 @@ func (h *history) served() (most float64) {
 func (l *loads) saturation(service, namespace string, throughput float64) Saturation {
 	h := l.byService[serviceName{service, namespace}]
 	if h == nil {
-		return Saturation{Reason: "nothing was seen of it lately"}
+		return Saturation{Reason: "no history of it is kept"}
 	}
 	if !h.estimated {
 		h.estimate, h.estimated = estimateCapacity(h), true

@@ -145,7 +145,7 @@ func agentMetrics(t *testing.T) exported {
 	all := exported{map[string]bool{"up": true, "scrape_duration_seconds": true}, map[string]bool{"instance": true, "job": true, "__name__": true}}
 	for _, s := range samples {
 		all.metrics[s.Name] = true
-		if family, ok := strings.CutSuffix(s.Name, "_bucket"); ok {
+		if family, ok := strings.CutSuffix(s.Name, "_count"); ok {
 			all.metrics[family] = true // the native histogram
 		}
 		for label := range s.Labels {
