@@ -113,7 +113,7 @@ bench-overhead: build ## what the agent costs: no agent, empty programs, full ag
 .PHONY: bench
 bench: ## Go micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem \
-		./internal/http ./internal/route ./internal/analytics ./internal/trace ./internal/export ./internal/web ./internal/probes ./internal/host ./cmd/perfagent
+		./internal/http ./internal/route ./internal/analytics ./internal/trace ./internal/export ./internal/web ./internal/probes ./internal/host ./internal/pipeline
 
 .PHONY: generate
 generate: ## compile bpf/ for both architectures; needs clang, llvm-strip and libbpf's headers

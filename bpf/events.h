@@ -7,9 +7,17 @@
 
 #define PORTS_MAX 32 /* that can be chosen */
 
+/* In the lower half of `kind`; the upper one is the protocol (enum record_protocol). */
 enum record_kind {
 	KIND_EXCHANGE = 1,
 	KIND_FRAGMENT = 2,
+};
+
+#define KIND_PROTOCOL_SHIFT 4
+
+/* What a connection speaks; internal/wire has the same numbers, which user space refuses where it does not know them. */
+enum record_protocol {
+	PROTOCOL_HTTP1,
 };
 
 enum record_role {
@@ -48,11 +56,12 @@ enum record_flags {
 /*
  * One exchange. request_len bytes of the request's head follow, then response_len bytes of the response's head.
  *
- * No byte is free, so thread, parent and protocol have no place yet. The next version of the record has them in 16 bytes more,
- * a multiple of 8 as copy_record wants it: `thread` (32 bits, of the task that `pid` is of; identify() has it at hand);
- * `parent_seq` (32 bits) and `parent` (64 bits), which are seq and conn of the exchange that the same thread was serving when
- * it sent this one's request, 0 where there was none. The protocol takes the place of `other`, which asks the same of what is
- * not decoded and says nothing of an exchange. Of the flags, two bits are left.
+ * No byte is free, so thread and parent have no place yet. The next version of the record has them in 16 bytes more, a multiple
+ * of 8 as copy_record wants it: `thread` (32 bits, of the task that `pid` is of; identify() has it at hand); `parent_seq`
+ * (32 bits) and `parent` (64 bits), which are seq and conn of the exchange that the same thread was serving when it sent this
+ * one's request, 0 where there was none. The protocol has the upper half of `kind`, of which two numbers are in use: it is 0
+ * there, HTTP/1, without an instruction that sets it. `other` is no place for it: what an older connection seemed to carry stays
+ * in it when the connection turns out to be HTTP. Of the flags, two bits are left.
  */
 struct record {
 	__u64 conn;

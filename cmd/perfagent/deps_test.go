@@ -27,7 +27,8 @@ var layers = map[string][]string{
 	"internal/analytics": {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
 	"internal/export":    {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
 	"internal/web":       {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export"},
-	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web"},
+	"internal/pipeline":  {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
+	"cmd/perfagent":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline"},
 }
 
 // homes names the one package for each heavy module.
@@ -148,6 +149,10 @@ func TestImportRuleViolations(t *testing.T) {
 		{"internal/probes", "github.com/cilium/ebpf/link", true},
 		{"internal/export", modulePath + "/internal/web", false},
 		{"internal/trace", modulePath + "/internal/web", false},
+		{"internal/pipeline", modulePath + "/internal/http", true},
+		{"internal/pipeline", modulePath + "/internal/export", false},
+		{"internal/web", modulePath + "/internal/pipeline", false},
+		{"internal/analytics", modulePath + "/internal/pipeline", false},
 		{"internal/export", "github.com/spf13/pflag", false},
 		{"internal/web", "github.com/prometheus/client_golang/prometheus", false},
 		{"internal/host", "github.com/shirou/gopsutil/v3/disk", true},

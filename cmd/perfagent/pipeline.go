@@ -16,6 +16,8 @@ import (
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
+	"github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/pipeline"
 	"github.com/perfagent/perfagent/internal/probes"
 	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/web"
@@ -31,9 +33,14 @@ func init() {
 type agent struct {
 	log    *slog.Logger
 	probe  *probes.Probe
-	worker *worker
 	engine *analytics.Engine
 	hub    *trace.Hub
+	worker *pipeline.Worker
+	// Beside the worker, which hands them what it sees.
+	clock    *host.Clock
+	sampler  *host.Sampler
+	requests *analytics.Requests
+
 	gate   *web.Gate               // before everything that is served
 	host   atomic.Pointer[witness] // nil where nothing of the host is watched
 	server *web.Server             // nil without listen addresses
@@ -56,7 +63,7 @@ type agent struct {
 	}
 }
 
-func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ pipeline, err error) {
+func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ runningAgent, err error) {
 	a := &agent{log: log, failed: make(chan error, 1), hub: new(trace.Hub), gate: web.NewGate()}
 	defer func() {
 		if err != nil {
@@ -71,11 +78,16 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 		return nil, err
 	}
 	filter.PIDs = nil // the kernel side filters these, also those that have ended since
-	a.worker = newWorker(config, filter, a.engine, a.hub)
-	a.engine.ObserveHost(a.worker.sampler.Latest)
-	a.recent = web.NewRequestsHandler(a.worker.requests)
+	a.clock, a.sampler = host.NewClock(host.ClockOptions{}), host.NewSampler(host.SamplerOptions{})
+	a.requests = analytics.NewRequests(analytics.RequestsOptions{Now: host.Monotonic})
+	a.worker = pipeline.New(pipeline.Options{
+		Engine: a.engine, Requests: a.requests, Hub: a.hub, Sampler: a.sampler, Clock: a.clock, Filter: filter,
+		Streams: config.Limits.Streams, User: http.NewUserHeader(config.Trace.UserHeader), Timeout: config.Capture.Timeout,
+	})
+	a.engine.ObserveHost(a.sampler.Latest)
+	a.recent = web.NewRequestsHandler(a.requests)
 	a.showRawPaths(config.Trace.RawPaths)
-	if err := a.worker.loadRoutes(config.Routes.File); err != nil {
+	if err := a.worker.LoadRoutes(config.Routes.File); err != nil {
 		return nil, err
 	}
 	// Listeners first: a busy port is the likeliest failure, and the cheapest to find.
@@ -101,7 +113,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Build:   export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
 		Probes:  a.probeStatus(),
 		Reload:  hooks.ReloadState,
-		Host:    a.worker.sampler.Latest,
+		Host:    a.sampler.Latest,
 		Witness: a.hostStats,
 		Web:     a.gate.Stats,
 	}
@@ -121,7 +133,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	options := web.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
 		AllowUnprotected: config.Web.AllowUnprotected || protects(config.Web.ConfigFile), Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
-	options.Performance = web.PerformanceOptions{Engine: a.engine, System: systemNow(a.worker.sampler.Latest), Resources: resourcesNow(a.worker.sampler.Latest)}
+	options.Performance = web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest)}
 	options.Agent = a.ownHealth(hooks)
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
@@ -262,15 +274,15 @@ func (a *agent) start(config *Config) error {
 	reading, cancel := context.WithCancel(context.Background())
 	exporting, stop := context.WithCancel(context.Background())
 	a.cancel, a.stop = cancel, stop
-	a.worker.probe = a.probe
+	a.worker.Attach(a.probe)
 	var handler probes.Handler = a.worker
 	if file := os.Getenv("PERFAGENT_HOLD_WORKER"); file != "" {
-		handler = heldWorker{a.worker, file}
+		handler = pipeline.Held{Handler: a.worker, File: file}
 	}
 	a.done.Go(func() { a.fail(a.probe.Run(reading, handler)) })
-	a.done.Go(func() { a.worker.clock.Run(reading) })
+	a.done.Go(func() { a.clock.Run(reading) })
 	if a.exports() {
-		a.done.Go(func() { a.worker.sampler.Run(reading) })
+		a.done.Go(func() { a.sampler.Run(reading) })
 		a.done.Go(func() { a.engine.Run(reading) })
 	}
 	if w := a.host.Load(); w != nil {
@@ -301,9 +313,9 @@ func (a *agent) fail(err error) {
 	}
 }
 
-// Apply implements pipeline.
+// Apply implements runningAgent.
 func (a *agent) Apply(config *Config) error {
-	if err := a.worker.loadRoutes(config.Routes.File); err != nil {
+	if err := a.worker.LoadRoutes(config.Routes.File); err != nil {
 		return err
 	}
 	a.showRawPaths(config.Trace.RawPaths)
@@ -317,10 +329,10 @@ func (a *agent) showRawPaths(raw bool) {
 	a.recent.SetRawPaths(raw)
 }
 
-// Failed implements pipeline.
+// Failed implements runningAgent.
 func (a *agent) Failed() <-chan error { return a.failed }
 
-// Status implements pipeline.
+// Status implements runningAgent.
 func (a *agent) Status() string {
 	status := "observing HTTP exchanges with the " + a.probe.Backend + " backend"
 	if a.server != nil {
@@ -339,7 +351,7 @@ func (a *agent) Status() string {
 	return status
 }
 
-// Close implements pipeline.
+// Close implements runningAgent.
 func (a *agent) Close(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- a.release() }()
@@ -377,15 +389,7 @@ func (a *agent) release() error {
 }
 
 func (a *agent) probeStatus() export.ProbeStatus {
-	return export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates, Undecoded: a.undecoded}
-}
-
-// undecoded is what connections carry that is not decoded, as last counted.
-func (a *agent) undecoded() []export.Undecoded {
-	if u := a.worker.undecoded.Load(); u != nil {
-		return *u
-	}
-	return nil
+	return export.ProbeStatus{Backend: a.backend, Probes: a.probeStates, Maps: a.mapStates, Undecoded: a.worker.Undecoded}
 }
 
 func (a *agent) backend() string {

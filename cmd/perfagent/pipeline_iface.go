@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// pipeline is a running agent, from the probes to the listeners.
-type pipeline interface {
+// runningAgent is the whole pipeline, from the probes to the listeners.
+type runningAgent interface {
 	// Apply takes over the settings of a reload that need no restart (setting.live), and reads the files again that
 	// settings name. On an error nothing has changed.
 	Apply(*Config) error
@@ -31,7 +31,7 @@ type pipelineHooks struct {
 
 // startPipeline attaches the probes, opens the listeners of config and returns once exchanges are observed. On an error
 // nothing stays attached or open. pipeline.go sets it.
-var startPipeline = func(context.Context, *Config, *slog.Logger, pipelineHooks) (pipeline, error) {
+var startPipeline = func(context.Context, *Config, *slog.Logger, pipelineHooks) (runningAgent, error) {
 	return nil, errors.New("this program was built without its pipeline")
 }
 

@@ -14,7 +14,7 @@ type reloader struct {
 
 	mu         sync.Mutex
 	config     *Config // in force
-	agent      pipeline
+	agent      runningAgent
 	successful bool
 	last       time.Time
 }
@@ -24,7 +24,7 @@ func newReloader(source *configSource, config *Config, level *slog.LevelVar, log
 }
 
 // started tells which pipeline reloads apply to; before it they apply to none.
-func (r *reloader) started(agent pipeline) {
+func (r *reloader) started(agent runningAgent) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.agent = agent

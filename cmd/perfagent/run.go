@@ -99,7 +99,7 @@ func run(ctx context.Context, source *configSource, stderr io.Writer) (err error
 }
 
 // serve waits for the end, and calls reload at each SIGHUP.
-func serve(ctx context.Context, agent pipeline, hangup <-chan os.Signal, reload func()) error {
+func serve(ctx context.Context, agent runningAgent, hangup <-chan os.Signal, reload func()) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -112,7 +112,7 @@ func serve(ctx context.Context, agent pipeline, hangup <-chan os.Signal, reload 
 	}
 }
 
-func closePipeline(agent pipeline) error {
+func closePipeline(agent runningAgent) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := agent.Close(ctx); err != nil {

@@ -41,7 +41,7 @@ func useFakePipeline(t *testing.T, startErr error) <-chan *fakePipeline {
 	t.Helper()
 	starts := make(chan *fakePipeline, 1)
 	original := startPipeline
-	startPipeline = func(_ context.Context, config *Config, _ *slog.Logger, hooks pipelineHooks) (pipeline, error) {
+	startPipeline = func(_ context.Context, config *Config, _ *slog.Logger, hooks pipelineHooks) (runningAgent, error) {
 		if startErr != nil {
 			return nil, startErr
 		}

@@ -141,7 +141,7 @@ func useTracingPipeline(t *testing.T) <-chan string {
 	t.Helper()
 	sockets := make(chan string, 1)
 	original := startPipeline
-	startPipeline = func(_ context.Context, config *Config, _ *slog.Logger, _ pipelineHooks) (pipeline, error) {
+	startPipeline = func(_ context.Context, config *Config, _ *slog.Logger, _ pipelineHooks) (runningAgent, error) {
 		if len(config.Web.ListenAddresses) != 0 {
 			t.Errorf("trace listens on %v", config.Web.ListenAddresses)
 		}

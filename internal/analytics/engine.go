@@ -202,7 +202,7 @@ func (e *Engine) entryOf(ex *wire.Exchange) *entry {
 
 // lookUp is the map's look-up with an address in bytes, which it does not make a string.
 func (e *Engine) lookUp(k Key, address []byte) *entry {
-	return e.entries[Key{Role: k.Role, Service: k.Service, Namespace: k.Namespace, Operation: k.Operation, Address: string(address), Port: k.Port}]
+	return e.entries[Key{Role: k.Role, Convention: k.Convention, Service: k.Service, Namespace: k.Namespace, Operation: k.Operation, Address: string(address), Port: k.Port}]
 }
 
 // admit makes the entry of a key that has none, or returns the one that it shares with others.

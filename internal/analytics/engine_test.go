@@ -89,7 +89,7 @@ func TestEngineGroups(t *testing.T) {
 			t.Errorf("%s: %d…%d, %d times", name, h.h.Min(), h.h.Max(), h.h.Count())
 		}
 	}
-	if k := s.Targets[0].Key; k != (Key{wire.RoleClient, "shop", "", wire.Operation{Verb: "GET"}, "api.example.com", 8080}) {
+	if k := s.Targets[0].Key; k != (Key{Role: wire.RoleClient, Service: "shop", Operation: wire.Operation{Verb: "GET"}, Address: "api.example.com", Port: 8080}) {
 		t.Errorf("target %+v", k)
 	}
 	if b := s.Books(6); !b.Balanced() || b.Reported != 6 {
@@ -544,5 +544,27 @@ func TestEngineReroute(t *testing.T) {
 		if endpoint.Name == "/posts/c" || endpoint.Name == "/posts/{name}" && endpoint.Series[0].Duration.Count() != 5 {
 			t.Errorf("%s counts %d", endpoint.Name, endpoint.Series[0].Duration.Count())
 		}
+	}
+}
+
+// What is no HTTP is counted, and apart from HTTP of the same verb and place, but in no metric of HTTP.
+func TestConventionsApart(t *testing.T) {
+	e := NewEngine(Options{})
+	for _, role := range []wire.Role{wire.RoleServer, wire.RoleClient} {
+		ex := wire.Exchange{Role: role, Service: "shop", Protocol: "http/1.1", Operation: wire.Operation{Verb: "GET"}, Arrived: 1, Finished: 2}
+		e.Add(&ex)
+		ex.Protocol, ex.Convention = "redis", wire.ConventionDatabase
+		e.Add(&ex)
+	}
+	s := e.Snapshot()
+	if len(s.Endpoints) != 2 || len(s.Targets) != 2 || s.Books(4).Reported != 4 {
+		t.Errorf("%d endpoints, %d targets, %+v", len(s.Endpoints), len(s.Targets), s.Books(4))
+	}
+	for _, f := range Families {
+		f.EachOf(s, func(l *Labels, h *Histogram, _ time.Time) {
+			if h.Count() != 1 {
+				t.Errorf("%s %v: %d", f.Name, l.All(), h.Count())
+			}
+		})
 	}
 }

@@ -36,6 +36,7 @@ func (l *Labels) All() []Label { return l.pairs[:l.n] }
 // of sizes (in bytes), by labels.
 type Family struct {
 	Name, Help string // as Prometheus has them
+	Convention wire.Convention
 	Role       wire.Role
 	// Whole tells that it is of the whole time of exchanges: the durations, of which everybody has quantiles.
 	Whole bool
@@ -45,19 +46,19 @@ type Family struct {
 // YieldSeries receives a series; the labels are valid during the call.
 type YieldSeries func(l *Labels, h *Histogram, created time.Time)
 
-// Families are the metrics of all entries. Their series carry service_namespace where it is known: without it, services of
-// the same name in two namespaces would collide.
+// Families are the metrics of all entries; those of a convention without a family are counted and in none. Their series carry
+// service_namespace where it is known: without it, services of the same name in two namespaces would collide.
 var Families = []Family{
-	{"http_server_request_duration_seconds", "Time from the first byte of a request's arrival to the last byte of its response.", wire.RoleServer, true, eachDuration},
-	{"http_client_request_duration_seconds", "Time from sending the first byte of a request to reading the last byte of its response.", wire.RoleClient, true, eachDuration},
-	{"perfagent_http_server_phase_duration_seconds", "Time that requests spent in each phase.", wire.RoleServer, false, eachPhase},
-	{"http_server_request_body_size_bytes", "Body bytes of requests, chunk framing included.", wire.RoleServer, false, eachRequestSize},
-	{"http_server_response_body_size_bytes", "Body bytes of responses, chunk framing included.", wire.RoleServer, false, eachResponseSize},
+	{"http_server_request_duration_seconds", "Time from the first byte of a request's arrival to the last byte of its response.", wire.ConventionHTTP, wire.RoleServer, true, eachDuration},
+	{"http_client_request_duration_seconds", "Time from sending the first byte of a request to reading the last byte of its response.", wire.ConventionHTTP, wire.RoleClient, true, eachDuration},
+	{"perfagent_http_server_phase_duration_seconds", "Time that requests spent in each phase.", wire.ConventionHTTP, wire.RoleServer, false, eachPhase},
+	{"http_server_request_body_size_bytes", "Body bytes of requests, chunk framing included.", wire.ConventionHTTP, wire.RoleServer, false, eachRequestSize},
+	{"http_server_response_body_size_bytes", "Body bytes of responses, chunk framing included.", wire.ConventionHTTP, wire.RoleServer, false, eachResponseSize},
 }
 
 // Each calls yield for every series that an entry with these counts has, where something was counted.
 func (f *Family) Each(l *Labels, k *Key, c *Counts, created time.Time, yield YieldSeries) {
-	if k.Role == f.Role {
+	if k.Role == f.Role && k.Convention == f.Convention {
 		f.each(l, k, c, created, yield)
 	}
 }
@@ -70,7 +71,7 @@ func (f *Family) EachOf(s *Snapshot, yield YieldSeries) {
 		entries = s.Targets
 	}
 	for _, e := range entries {
-		f.each(&l, &e.Key, &e.Counts, e.Created, yield)
+		f.Each(&l, &e.Key, &e.Counts, e.Created, yield)
 	}
 }
 

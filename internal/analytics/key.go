@@ -17,6 +17,7 @@ const labelBytesMax = 256
 // service offers. Of a client it is a target: the server that a service calls, and the verb with which it does.
 type Key struct {
 	Role               wire.Role
+	Convention         wire.Convention
 	Service, Namespace string
 	wire.Operation
 	Address string // of a target: its host name, else its IP address
@@ -25,7 +26,7 @@ type Key struct {
 
 // keyOf returns the key of an exchange as it stands; buf has room for the address. The address is valid as long as buf.
 func keyOf(ex *wire.Exchange, buf []byte) (k Key, address []byte) {
-	k = Key{Role: ex.Role, Service: ex.Service, Namespace: ex.Namespace, Operation: ex.Operation}
+	k = Key{Role: ex.Role, Convention: ex.Convention, Service: ex.Service, Namespace: ex.Namespace, Operation: ex.Operation}
 	if ex.Role != wire.RoleClient {
 		return k, nil
 	}
@@ -50,7 +51,7 @@ func (k *Key) clean() {
 // other returns the key that k shares with others; in common with all of the role where whole.
 func (k Key) other(whole bool) Key {
 	if whole {
-		k = Key{Role: k.Role, Service: Other, Operation: wire.Operation{Verb: Other}}
+		k = Key{Role: k.Role, Convention: k.Convention, Service: Other, Operation: wire.Operation{Verb: Other}}
 	}
 	if k.Role == wire.RoleClient {
 		k.Address, k.Port = Other, 0
@@ -63,8 +64,9 @@ func (k Key) other(whole bool) Key {
 // isOther tells whether the key stands for others.
 func (k *Key) isOther() bool { return k.Name == Other || k.Address == Other }
 
-// compare orders keys by role, namespace, service, address, port, name and verb.
+// compare orders keys by role, namespace, service, address, port, name, verb and convention.
 func (k *Key) compare(o *Key) int {
 	return cmp.Or(cmp.Compare(k.Role, o.Role), strings.Compare(k.Namespace, o.Namespace), strings.Compare(k.Service, o.Service),
-		strings.Compare(k.Address, o.Address), cmp.Compare(k.Port, o.Port), strings.Compare(k.Name, o.Name), strings.Compare(k.Verb, o.Verb))
+		strings.Compare(k.Address, o.Address), cmp.Compare(k.Port, o.Port), strings.Compare(k.Name, o.Name), strings.Compare(k.Verb, o.Verb),
+		cmp.Compare(k.Convention, o.Convention))
 }

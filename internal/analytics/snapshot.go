@@ -59,6 +59,12 @@ type ParseError struct {
 	Count            uint64
 }
 
+// Undecoded is how many connections of a service cannot be understood, and why.
+type Undecoded struct {
+	Service, Reason string
+	Connections     uint64
+}
+
 // Books is the balance of a snapshot: every exchange that happened was either reported or lost.
 type Books struct {
 	Seen, Reported, Lost uint64

@@ -124,7 +124,9 @@ func collectorOptions(s Source) CollectorOptions {
 			Maps: func() []MapState {
 				return []MapState{{"connections", 12, false, 65536, 8 << 20}, {"counters", 0, true, 16, 4096}}
 			},
-			Undecoded: func() []Undecoded { return []Undecoded{{"shop", "tls", 4}} },
+			Undecoded: func() []analytics.Undecoded {
+				return []analytics.Undecoded{{Service: "shop", Reason: "tls", Connections: 4}}
+			},
 		},
 	}
 }

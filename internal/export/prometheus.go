@@ -29,7 +29,7 @@ type ProbeStatus struct {
 	Backend   func() string
 	Probes    func() []ProbeState
 	Maps      func() []MapState
-	Undecoded func() []Undecoded // the largest first
+	Undecoded func() []analytics.Undecoded // the largest first
 }
 
 // ProbeState is one row of perfagent_probe_attached.
@@ -45,12 +45,6 @@ type MapState struct {
 	EntriesUnknown bool // the kernel does not count this map's entries
 	MaxEntries     uint64
 	Bytes          uint64 // kernel memory
-}
-
-// Undecoded is how many connections of a service cannot be understood, and why.
-type Undecoded struct {
-	Service, Reason string
-	Connections     uint64
 }
 
 // WebConnections tells what became of the connections to the agent.

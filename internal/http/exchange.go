@@ -26,11 +26,8 @@ func (d *Decoder) Exchange(rec *wire.Record, ex *wire.Exchange) (final bool, err
 	if err := ParseRequest(rec.Request, &d.request); err != nil {
 		return final, err
 	}
-	*ex = wire.Exchange{
-		ID: wire.ID{Conn: rec.Conn, Seq: rec.Seq}, PID: rec.PID, Role: rec.Role, Flags: rec.Flags, Comm: rec.Comm,
-		Local: rec.Local(), Remote: rec.Remote(),
-		Arrived: rec.Arrived, Read: rec.Read, Responded: rec.Responded, Finished: rec.Finished,
-	}
+	*ex = wire.Exchange{Local: rec.Local(), Remote: rec.Remote()}
+	ex.Witness(rec)
 	describe(&d.request, ex)
 	size := requestSize{d.request.HeadLen, d.request.Framing}
 	ex.RequestSize = size.size(rec)

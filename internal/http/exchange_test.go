@@ -164,39 +164,6 @@ func TestChunkedSplit(t *testing.T) {
 	}
 }
 
-// TestSwept shows that an exchange is remembered until its final record, and that the oldest is forgotten when full.
-func TestSwept(t *testing.T) {
-	s := Swept{max: 4}
-	if s.Seen(1, 1) || !s.Reported(1, 1) || s.Reported(1, 1) || s.Seen(1, 2) || !s.Seen(1, 1) || s.Seen(1, 1) {
-		t.Fatal("one exchange")
-	}
-	for i := range uint32(10) {
-		s.Reported(2, i)
-		s.Reported(2, i)
-	}
-	for i := range uint32(10) {
-		if got, want := s.Seen(2, i), i >= 6; got != want {
-			t.Errorf("exchange %d: seen %t, want %t", i, got, want)
-		}
-	}
-	// The same key again while its old slot is still in the ring.
-	for range 20 {
-		if !s.Reported(3, 3) || !s.Seen(3, 3) {
-			t.Fatal("again")
-		}
-	}
-	if s.Len() != 0 {
-		t.Errorf("%d left", s.Len())
-	}
-	var big Swept
-	for i := range uint64(3 * sweptMax) {
-		big.Reported(i, 0)
-	}
-	if big.Len() != sweptMax || big.Seen(2*sweptMax-1, 0) || !big.Seen(2*sweptMax, 0) {
-		t.Errorf("%d remembered", big.Len())
-	}
-}
-
 func BenchmarkExchange(b *testing.B) {
 	rec := wire.Record{
 		Role: wire.RoleServer, Request: []byte(browserHead), RequestBytes: uint64(len(browserHead)), ResponseBytes: 230,
@@ -210,19 +177,5 @@ func BenchmarkExchange(b *testing.B) {
 		if _, err := d.Exchange(&rec, &ex); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-func BenchmarkSwept(b *testing.B) {
-	var s Swept
-	for i := range uint64(sweptMax) {
-		s.Reported(i, 0)
-	}
-	b.ReportAllocs()
-	i := uint64(sweptMax)
-	for b.Loop() {
-		s.Reported(i, 0)
-		s.Seen(i-100, 0)
-		i++
 	}
 }

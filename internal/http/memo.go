@@ -37,7 +37,7 @@ type Known[T any] struct {
 	sum     uint64
 	text    []byte // those parts; the exchange's slices point into it
 	request requestSize
-	raw     wire.Addresses
+	remote  wire.Addresses // of which the remote end counts
 }
 
 // requestSize is what a request's head says of its body.
@@ -52,7 +52,9 @@ func NewMemo[T any]() *Memo[T] { return &Memo[T]{seed: maphash.MakeSeed()} }
 // SetUserHeader names the header that tells users apart (nil: none). It is called before the first Exchange.
 func (m *Memo[T]) SetUserHeader(u *UserHeader) { m.decoder.SetUserHeader(u) }
 
-// Exchange is Decoder.Exchange, except that addresses may wait for Known.Locate. It returns nil with an error.
+// Exchange is Decoder.Exchange, except that of the addresses only the remote end of a client's exchange is right, as its target
+// is counted by it; the others may be those of an earlier exchange: each has its own, and few are looked at. It returns nil with
+// an error.
 func (m *Memo[T]) Exchange(rec *wire.Record) (k *Known[T], final bool, err error) {
 	final = rec.Flags&wire.FlagSwept == 0 || rec.Flags&(wire.FlagClosed|wire.FlagTimeout) != 0
 	if len(rec.Request) == 0 && rec.Flags&wire.FlagUnreadable != 0 {
@@ -61,7 +63,7 @@ func (m *Memo[T]) Exchange(rec *wire.Record) (k *Known[T], final bool, err error
 	if k, err = m.find(rec); err != nil {
 		return nil, final, err
 	}
-	k.witness(rec)
+	k.Witness(rec)
 	k.RequestSize = k.request.size(rec)
 	if final, err = m.decoder.respond(rec, &k.Exchange, final); err != nil {
 		return nil, final, err
@@ -82,7 +84,7 @@ func (m *Memo[T]) find(rec *wire.Record) (*Known[T], error) {
 		*slot = k
 	}
 	if k.sum == sum && k.length == len(rec.Request) && k.PID == rec.PID && k.Role == rec.Role &&
-		(rec.Role == wire.RoleServer || k.raw.SameRemote(&rec.Addresses)) {
+		(rec.Role == wire.RoleServer || k.remote.SameRemote(&rec.Addresses)) {
 		return k, nil
 	}
 	if err := k.parse(rec, &m.decoder); err != nil {
@@ -102,21 +104,10 @@ func (k *Known[T]) parse(rec *wire.Record, d *Decoder) error {
 	}
 	k.Value = none
 	k.Exchange = wire.Exchange{PID: rec.PID, Role: rec.Role, Local: rec.Local(), Remote: rec.Remote()}
-	k.raw = rec.Addresses
+	k.remote = rec.Addresses
 	describe(&d.request, &k.Exchange)
 	k.request = requestSize{d.request.HeadLen, d.request.Framing}
 	return nil
-}
-
-// Locate sets the exchange's Local and Remote. Until then they may be those of an earlier exchange, but for the remote end
-// of a client's, which is always right: few need both, and each exchange has others.
-func (k *Known[T]) Locate() { k.Local, k.Remote = k.raw.Local(), k.raw.Remote() }
-
-// witness sets what is another for each exchange.
-func (k *Known[T]) witness(rec *wire.Record) {
-	k.Conn, k.Seq, k.Flags, k.Comm = rec.Conn, rec.Seq, rec.Flags, rec.Comm
-	k.raw = rec.Addresses
-	k.Arrived, k.Read, k.Responded, k.Finished = rec.Arrived, rec.Read, rec.Responded, rec.Finished
 }
 
 // size returns the bytes of the request's body, or -1.

@@ -52,7 +52,7 @@ func TestMemoAgreesWithDecoder(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		got.Locate()
+		got.Local, got.Remote = rec.Local(), rec.Remote()
 		if !reflect.DeepEqual(got.Exchange, want) {
 			t.Fatalf("%q:\n%+v, expected\n%+v", request, got.Exchange, want)
 		}
@@ -75,7 +75,7 @@ func TestMemoAgreesWithDecoder(t *testing.T) {
 	}
 }
 
-// The remote end of a client's exchange is right without Locate: its target is counted by it.
+// The remote end of a client's exchange is right: its target is counted by it.
 func TestMemoClientRemote(t *testing.T) {
 	memo := NewMemo[int]()
 	for _, port := range []uint16{80, 81, 80} {

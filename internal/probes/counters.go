@@ -17,7 +17,7 @@ type Counters struct {
 	NotHTTP         uint64 // connections found to carry something else
 	Streams         uint64 // connections followed operation by operation
 	Connections     uint64 // connections with state now
-	QueueFull       uint64 // records dropped because user space fell behind, beside those that Handler.Dropped was told of
+	QueueFull       uint64 // records dropped because user space fell behind, beside those that Handler.Lost was told of
 	MalformedSample uint64
 }
 

@@ -8,14 +8,21 @@ import (
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
-// Kinds of samples.
+// Kinds of samples, in the lower half of a byte whose upper half is the protocol.
 const (
 	KindExchange = byte(trafficRecordKindKIND_EXCHANGE)
 	KindFragment = byte(trafficRecordKindKIND_FRAGMENT)
+
+	kindMask      = 1<<protocolShift - 1
+	protocolShift = 4 // KIND_PROTOCOL_SHIFT of bpf/events.h
 )
 
-// ErrSample: bytes that are no sample of this version.
-var ErrSample = errors.New("malformed sample")
+var (
+	// ErrSample: bytes that are no sample of this version.
+	ErrSample = errors.New("malformed sample")
+	// ErrProtocol: a sample of a protocol that this version has no number for. What names its exchange is decoded.
+	ErrProtocol = errors.New("sample of an unknown protocol")
+)
 
 // Offsets in struct record of bpf/events.h; a test compares them with the generated type.
 const (
@@ -60,10 +67,10 @@ func (Decoder) Kind(b []byte) byte {
 	if len(b) < recordBytes {
 		return 0
 	}
-	return b[atKind]
+	return b[atKind] & kindMask
 }
 
-// Record decodes an exchange; r's slices point into b.
+// Record decodes an exchange; r's slices point into b. The error is ErrSample or ErrProtocol.
 func (Decoder) Record(b []byte, r *wire.Record) error {
 	if len(b) < recordBytes {
 		return ErrSample
@@ -85,6 +92,9 @@ func (Decoder) Record(b []byte, r *wire.Record) error {
 	r.Seq = e.Uint32(b[atSeq:])
 	r.Flags = wire.Flags(e.Uint16(b[atFlags:]))
 	r.Role = wire.Role(b[atRole])
+	if r.Protocol = wire.Protocol(b[atKind] >> protocolShift); r.Protocol >= wire.Protocols {
+		return ErrProtocol
+	}
 	r.ResponseHead = int(e.Uint16(b[atResponseHead:]))
 	r.Comm = [16]byte(b[atComm:])
 	addresses(b, &r.Addresses)
@@ -93,7 +103,7 @@ func (Decoder) Record(b []byte, r *wire.Record) error {
 	return nil
 }
 
-// Fragment decodes a socket operation; f's slice points into b.
+// Fragment decodes a socket operation; f's slice points into b. The error is ErrSample or ErrProtocol.
 func (Decoder) Fragment(b []byte, f *wire.Fragment) error {
 	if len(b) < recordBytes {
 		return ErrSample
@@ -113,6 +123,9 @@ func (Decoder) Fragment(b []byte, f *wire.Fragment) error {
 	f.Seq = e.Uint32(b[atSeq:])
 	f.Flags = wire.Flags(e.Uint16(b[atFlags:]))
 	f.Role = wire.Role(b[atRole])
+	if f.Protocol = wire.Protocol(b[atKind] >> protocolShift); f.Protocol >= wire.Protocols {
+		return ErrProtocol
+	}
 	copy(f.Comm[:], b[atComm:atComm+16])
 	var ends wire.Addresses
 	addresses(b, &ends)

@@ -3,6 +3,7 @@ package probes
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"unsafe"
@@ -97,12 +98,21 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-type counting struct{ records, fragments, dropped, delivered int }
+type counting struct {
+	records, fragments, dropped, delivered int
+	unknown                                []wire.ID // lost as not understood
+}
 
-func (c *counting) Record(*wire.Record)                { c.records++ }
-func (c *counting) Fragment(*wire.Fragment)            { c.fragments++ }
-func (c *counting) Dropped(uint64, uint32, wire.Flags) { c.dropped++ }
-func (c *counting) Delivered(bool)                     { c.delivered++ }
+func (c *counting) Record(*wire.Record)     { c.records++ }
+func (c *counting) Fragment(*wire.Fragment) { c.fragments++ }
+func (c *counting) Delivered(bool)          { c.delivered++ }
+func (c *counting) Lost(conn uint64, seq uint32, _ wire.Flags, loss wire.Loss) {
+	if loss == wire.LostParse {
+		c.unknown = append(c.unknown, wire.ID{Conn: conn, Seq: seq})
+	} else {
+		c.dropped++
+	}
+}
 
 // Every sample of a batch reaches the handler; what is none is counted.
 func TestDeliver(t *testing.T) {
@@ -120,6 +130,25 @@ func TestDeliver(t *testing.T) {
 	var malformed atomic.Uint64
 	deliver(buf, &h, &malformed)
 	if h.records != 2 || h.fragments != 1 || malformed.Load() != 2 {
+		t.Errorf("%+v, %d malformed", h, malformed.Load())
+	}
+}
+
+// A number that no protocol has is refused: an exchange is lost under its name, so that its other records do not count again,
+// and an operation is counted as none.
+func TestDeliverUnknownProtocol(t *testing.T) {
+	unknown := byte(wire.Protocols) << protocolShift
+	var buf []byte
+	for _, kind := range []byte{KindExchange | unknown, KindFragment | unknown, KindExchange | 0xf0, KindExchange} {
+		s := sampleOf(kind, "GET / HTTP/1.1\r\n\r\n", "")
+		buf = binary.NativeEndian.AppendUint32(buf, uint32(len(s)))
+		buf = append(append(buf, 0, 0, 0, 0), s...)
+		buf = append(buf, make([]byte, -len(s)&7)...)
+	}
+	var h counting
+	var malformed atomic.Uint64
+	deliver(buf, &h, &malformed)
+	if !slices.Equal(h.unknown, []wire.ID{{Conn: 7}, {Conn: 7}}) || malformed.Load() != 1 || h.records != 1 || h.fragments != 0 {
 		t.Errorf("%+v, %d malformed", h, malformed.Load())
 	}
 }

@@ -28,9 +28,9 @@ const (
 type Handler interface {
 	Record(*wire.Record)
 	Fragment(*wire.Fragment)
-	// Dropped tells of an exchange whose record was dropped because the handler fell behind, in the place of Record. A
-	// swept copy (flags) is told of only where its framing is known, so that it decides about the exchange.
-	Dropped(conn uint64, seq uint32, flags wire.Flags)
+	// Lost tells, in the place of Record, of a record that is lost on the way: dropped because the handler fell behind, or of
+	// a protocol that is not known. Whether its exchange is lost with it, the flags and the other records of the exchange tell.
+	Lost(conn uint64, seq uint32, flags wire.Flags, loss wire.Loss)
 	// Delivered is called behind every batch, a good moment for housekeeping; all: everything read so far was handed over.
 	Delivered(all bool)
 }
@@ -57,7 +57,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 	wg.Go(func() {
 		for b := range queue {
 			for _, d := range b.dropped {
-				h.Dropped(d.conn, d.seq, d.flags)
+				h.Lost(d.conn, d.seq, d.flags, wire.LostQueueFull)
 			}
 			deliver(b.buf, h, &p.lostParse)
 			b.buf, b.dropped = b.buf[:0], nil
@@ -168,7 +168,7 @@ func (p *Probe) drop(buf []byte) {
 		p.log.Warn("the worker falls behind: dropping exchanges, counted as queue_full")
 	}
 	for sample, rest, ok := nextSample(buf); ok; sample, rest, ok = nextSample(rest) {
-		if len(sample) < recordBytes || sample[atKind] != KindExchange {
+		if len(sample) < recordBytes || sample[atKind]&kindMask != KindExchange {
 			continue // fragments are missed by their position
 		}
 		flags := wire.Flags(binary.NativeEndian.Uint16(sample[atFlags:]))
@@ -193,8 +193,12 @@ func deliver(buf []byte, h Handler, malformed *atomic.Uint64) {
 	for ; ok; sample, rest, ok = nextSample(rest) {
 		switch d.Kind(sample) {
 		case KindExchange:
-			if d.Record(sample, &r) == nil {
+			switch d.Record(sample, &r) {
+			case nil:
 				h.Record(&r)
+				continue
+			case ErrProtocol:
+				h.Lost(r.Conn, r.Seq, r.Flags, wire.LostParse)
 				continue
 			}
 		case KindFragment:

@@ -121,7 +121,9 @@ func probeStatus() export.ProbeStatus {
 		Maps: func() []export.MapState {
 			return []export.MapState{{Name: "connections", Entries: 12, MaxEntries: 65536, Bytes: 8 << 20}, {Name: "counters", MaxEntries: 16, Bytes: 4096}}
 		},
-		Undecoded: func() []export.Undecoded { return []export.Undecoded{{Service: "shop", Reason: "tls", Connections: 4}} },
+		Undecoded: func() []analytics.Undecoded {
+			return []analytics.Undecoded{{Service: "shop", Reason: "tls", Connections: 4}}
+		},
 	}
 }
 

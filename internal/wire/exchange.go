@@ -13,7 +13,7 @@ type ID struct {
 
 // Operation is what was asked for: what exchanges are grouped by, whatever their protocol. Of HTTP, Verb is the method
 // ("_OTHER" where it is not a known one) and Name the route, a template; Name is empty where it is not known, and of a
-// client's requests. Of other protocols, Name is the method that is called or the summary of a query.
+// client's requests. Of other conventions see Convention.
 type Operation struct {
 	Verb, Name string
 }
@@ -62,14 +62,16 @@ type Exchange struct {
 	Role  Role
 	Flags Flags
 	TLS   bool
-	Comm  [16]byte
+	// Convention says what the operation and the outcome are to be read as.
+	Convention Convention
+	Comm       [16]byte
 
 	Local, Remote netip.AddrPort
 
 	// Monotonic instants as in Record; Finished of an exchange without a response is when that became known.
 	Arrived, Read, Responded, Finished int64
 
-	Protocol string // "http/1.0" or "http/1.1"
+	Protocol string // as metrics name it, with its version: "http/1.0" or "http/1.1"
 	Operation
 	Outcome
 
@@ -117,6 +119,12 @@ func (s RouteSource) String() string {
 		return "masked"
 	}
 	return ""
+}
+
+// Witness sets what a record says of the exchange before anybody understands it: all but the addresses.
+func (e *Exchange) Witness(rec *Record) {
+	e.Conn, e.Seq, e.PID, e.Role, e.Flags, e.Comm = rec.Conn, rec.Seq, rec.PID, rec.Role, rec.Flags, rec.Comm
+	e.Arrived, e.Read, e.Responded, e.Finished = rec.Arrived, rec.Read, rec.Responded, rec.Finished
 }
 
 // Duration returns finished - arrived (server) or finished - sent (client) in nanoseconds, or -1 where either instant

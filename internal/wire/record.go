@@ -61,12 +61,14 @@ const (
 // Instants are CLOCK_MONOTONIC nanoseconds; 0 means not seen. On the client side Arrived holds the instant `sent`
 // (first request byte handed over) and Read is 0.
 type Record struct {
-	Conn  uint64 // identity of the connection, never reused while the agent runs
-	Seq   uint32 // position of the exchange on its connection, counted by the kernel side
-	PID   uint32 // process (thread group) that read the request (server) or sent it (client)
-	Role  Role
-	Flags Flags
-	Comm  [16]byte // NUL-padded task name at the time of the request
+	Conn uint64 // identity of the connection, never reused while the agent runs
+	Seq  uint32 // position of the exchange on its connection, counted by the kernel side
+	PID  uint32 // process (thread group) that read the request (server) or sent it (client)
+	Role Role
+	// Protocol says who understands the captured bytes.
+	Protocol Protocol
+	Flags    Flags
+	Comm     [16]byte // NUL-padded task name at the time of the request
 
 	Addresses // zero for Unix sockets
 
@@ -121,12 +123,14 @@ func (a *Addresses) addrPort(addr *[16]byte, port uint16) netip.AddrPort {
 // happened. Data holds the first captured bytes; Length-len(Data) bytes behind it were not captured. When Length is 0
 // and FlagClosed is set, the connection closed.
 type Fragment struct {
-	Conn  uint64
-	Seq   uint32 // exchanges that this connection had completed before it became irregular
-	PID   uint32
-	Role  Role
-	Flags Flags // FlagRequestDirection, FlagClosed, FlagUnix, FlagOlder, FlagNoArrival
-	Comm  [16]byte
+	Conn uint64
+	Seq  uint32 // exchanges that this connection had completed before it became irregular
+	PID  uint32
+	Role Role
+	// Protocol is that of the connection.
+	Protocol Protocol
+	Flags    Flags // FlagRequestDirection, FlagClosed, FlagUnix, FlagOlder, FlagNoArrival
+	Comm     [16]byte
 
 	Local, Remote netip.AddrPort
 

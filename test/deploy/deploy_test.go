@@ -121,8 +121,8 @@ func agentMetrics(t *testing.T) exported {
 			Backend: func() string { return "b" },
 			Probes:  func() []export.ProbeState { return []export.ProbeState{{Probe: "p", Backend: "b"}} },
 			Maps:    func() []export.MapState { return []export.MapState{{Name: "m"}} },
-			Undecoded: func() []export.Undecoded {
-				return []export.Undecoded{{Service: "s", Reason: "tls", Connections: 1}}
+			Undecoded: func() []analytics.Undecoded {
+				return []analytics.Undecoded{{Service: "s", Reason: "tls", Connections: 1}}
 			},
 		},
 		Build:   export.BuildInfo{Version: "1", Revision: "2", GoVersion: "3"},

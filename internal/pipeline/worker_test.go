@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"fmt"
@@ -10,9 +10,18 @@ import (
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/host"
+	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/wire"
 )
+
+// newWorker returns a worker for the engine, without a probe.
+func newWorker(engine *analytics.Engine, user *http.UserHeader) *Worker {
+	return New(Options{
+		Engine: engine, Requests: analytics.NewRequests(analytics.RequestsOptions{Now: host.Monotonic}), Hub: new(trace.Hub),
+		Sampler: host.NewSampler(host.SamplerOptions{}), Clock: host.NewClock(host.ClockOptions{}), User: user,
+	})
+}
 
 // Of an exchange and its swept copies exactly one counts, as reported or as lost, whichever of them are dropped, come in
 // which order, or are not understood. A letter is an event of one exchange: F its final record, S a swept copy whose
@@ -34,7 +43,7 @@ func TestCountedOnce(t *testing.T) {
 		{"P", 1, 0, 0}, {"S P", 1, 0, 0},
 	} {
 		engine := analytics.NewEngine(analytics.Options{})
-		w := newWorker(defaultConfig(), host.Filter{}, engine, new(trace.Hub))
+		w := newWorker(engine, nil)
 		for _, event := range strings.Fields(c.events) {
 			play(w, event)
 		}
@@ -52,9 +61,7 @@ func TestCountedOnce(t *testing.T) {
 // Requests with the same head, which is understood once, are kept with the addresses, times and sizes of their own, and with
 // the hash of the user where a header is named.
 func TestKeptRequests(t *testing.T) {
-	config := defaultConfig()
-	config.Trace.UserHeader = "X-User"
-	w := newWorker(config, host.Filter{}, analytics.NewEngine(analytics.Options{}), new(trace.Hub))
+	w := newWorker(analytics.NewEngine(analytics.Options{}), http.NewUserHeader("X-User"))
 	const request, response = "GET /fast HTTP/1.1\r\nX-User: alice\r\nCookie: secret\r\n\r\n", "HTTP/1.1 200 OK"
 	now := host.Monotonic()
 	for i := range 5 {
@@ -67,10 +74,10 @@ func TestKeptRequests(t *testing.T) {
 		})
 	}
 	seen := map[string]bool{}
-	w.requests.Each(analytics.RequestSlowest, wire.RoleServer, func(ex *wire.Exchange) {
+	w.Requests.Each(analytics.RequestSlowest, wire.RoleServer, func(ex *wire.Exchange) {
 		i := int(ex.Conn >> 8)
 		seen[fmt.Sprint(i)] = true
-		got := fmt.Sprintf("%s %d %d %s %t %t", ex.Client(), ex.Duration(), ex.ResponseSize, ex.Path, ex.UserHash != 0, w.clock.Time(ex.Arrived).Equal(ex.Time))
+		got := fmt.Sprintf("%s %d %d %s %t %t", ex.Client(), ex.Duration(), ex.ResponseSize, ex.Path, ex.UserHash != 0, w.Clock.Time(ex.Arrived).Equal(ex.Time))
 		if want := fmt.Sprintf("10.0.0.%d:%d %d %d /fast true true", i, 1000+i, (i+1)*1000, i); got != want {
 			t.Errorf("%s, expected %s", got, want)
 		}
@@ -108,7 +115,7 @@ func TestUndecodedBound(t *testing.T) {
 }
 
 // play lets one event of TestCountedOnce happen.
-func play(w *worker, event string) {
+func play(w *Worker, event string) {
 	const request, response = "GET /fast HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 	rec := wire.Record{
 		Conn: 7 << 8, Seq: 3, Role: wire.RoleServer, Flags: wire.FlagFramed,
@@ -129,7 +136,7 @@ func play(w *worker, event string) {
 		rec.Request = []byte("\x00")
 	}
 	if isDropped {
-		w.Dropped(rec.Conn, rec.Seq, rec.Flags)
+		w.Lost(rec.Conn, rec.Seq, rec.Flags, wire.LostQueueFull)
 		return
 	}
 	w.Record(&rec)
@@ -139,7 +146,7 @@ func play(w *worker, event string) {
 // whose heads are known, which the router does not see one by one.
 func TestWorkerLearnsRoutes(t *testing.T) {
 	engine := analytics.NewEngine(analytics.Options{})
-	w := newWorker(defaultConfig(), host.Filter{}, engine, new(trace.Hub))
+	w := newWorker(engine, nil)
 	const rounds = 40
 	names := strings.Fields("mossy amber fuzzy hollow crooked velvet rustic gloomy sleepy brisk copper lunar")
 	send := func(path string) {
@@ -157,7 +164,7 @@ func TestWorkerLearnsRoutes(t *testing.T) {
 		send("/status")
 	}
 	w.router.Think()
-	w.engine.Reroute(w.router.Current)
+	w.reroute()
 	got := map[string]uint64{}
 	for _, e := range engine.Snapshot().Endpoints {
 		got[e.Name] = e.Series[0].Duration.Count()
@@ -175,7 +182,7 @@ func TestWorkerBounded(t *testing.T) {
 		t.Skip("a million exchanges")
 	}
 	engine := analytics.NewEngine(analytics.Options{})
-	w := newWorker(defaultConfig(), host.Filter{}, engine, new(trace.Hub))
+	w := newWorker(engine, nil)
 	r := rand.New(rand.NewPCG(1, 1))
 	shapes := []func(i int) string{
 		func(i int) string { return fmt.Sprintf("/user/%x/%d", r.Uint64(), i) },
@@ -204,7 +211,7 @@ func TestWorkerBounded(t *testing.T) {
 		send(role, shapes[i/4%len(shapes)](i), letters(r, 8)+".example", status)
 		if i%1000 == 999 {
 			w.router.Think()
-			w.engine.Reroute(w.router.Current)
+			w.reroute()
 		}
 	}
 	const mebibyte = 1 << 20
@@ -215,7 +222,7 @@ func TestWorkerBounded(t *testing.T) {
 		send(wire.RoleServer, fmt.Sprint("/account/", i), "x", 200)
 	}
 	w.router.Think()
-	w.engine.Reroute(w.router.Current)
+	w.reroute()
 	s := engine.Snapshot()
 	counted, account := uint64(0), uint64(0)
 	for _, e := range s.Endpoints {
@@ -256,7 +263,7 @@ func heapInUse() int64 {
 // A head that is known follows its route: also one that was refused or came in the very request that made the router think.
 func TestWorkerRoutesKnownHeads(t *testing.T) {
 	engine := analytics.NewEngine(analytics.Options{})
-	w := newWorker(defaultConfig(), host.Filter{}, engine, new(trace.Hub))
+	w := newWorker(engine, nil)
 	send := func(path string, status int) {
 		request := "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"
 		response := fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", status)
@@ -271,7 +278,7 @@ func TestWorkerRoutesKnownHeads(t *testing.T) {
 		send("/member/"+name, 200)
 	}
 	w.router.Think()
-	w.engine.Reroute(w.router.Current)
+	w.reroute()
 	for range 100 {
 		send("/member/roswitha", 200)
 	}

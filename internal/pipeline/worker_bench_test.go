@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"encoding/binary"
@@ -9,7 +9,6 @@ import (
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/probes"
-	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -51,7 +50,7 @@ func sample(role wire.Role, conn uint64, seq uint32, path int) []byte {
 func BenchmarkWorker(b *testing.B) {
 	for _, role := range []wire.Role{wire.RoleServer, wire.RoleClient} {
 		b.Run(role.String(), func(b *testing.B) {
-			w := newWorker(defaultConfig(), host.Filter{}, analytics.NewEngine(analytics.Options{}), new(trace.Hub))
+			w := newWorker(analytics.NewEngine(analytics.Options{}), nil)
 			var samples [64][]byte
 			for i := range samples {
 				samples[i] = sample(role, uint64(i+1), 1, i%7)
