@@ -60,10 +60,13 @@ func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 	o := &Object{
 		Time: ex.Time.UTC(), Role: ex.Role.String(), Protocol: ex.Protocol, TLS: ex.TLS, Service: analytics.Printable(ex.Service),
 		PID: ex.PID, Comm: text(bytes.TrimRight(ex.Comm[:], "\x00")), Container: analytics.Printable(ex.ContainerID), Method: ex.Verb,
-		Route: analytics.PrintablePath(ex.Name), StatusCode: ex.Code, ErrorType: ex.ErrorType,
+		StatusCode: ex.Code, ErrorType: ex.ErrorType,
 		UserAgent: cut(ex.UserAgent, wire.UserAgentBytesMax),
 		Duration:  known(ex.Duration()), Queue: known(ex.Queue()), Processing: known(ex.Processing()), Transfer: known(ex.Transfer()),
 		RequestSize: known(ex.RequestSize), ResponseSize: known(ex.ResponseSize),
+	}
+	if ex.Convention == wire.ConventionHTTP {
+		o.Route = analytics.PrintablePath(ex.Name)
 	}
 	if ex.Verb == analytics.Other && len(ex.MethodOriginal) > 0 {
 		o.Method = text(ex.MethodOriginal)

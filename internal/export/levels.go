@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 const (
@@ -22,6 +23,9 @@ func eachLevel(s *analytics.Snapshot, yield func(l *analytics.Labels, level anal
 	var l analytics.Labels
 	for i := range s.Levels {
 		e := &s.Levels[i]
+		if e.Convention != wire.ConventionHTTP {
+			continue // its operation is no method and route
+		}
 		for a, level := range e.Levels {
 			if !level.Known {
 				continue

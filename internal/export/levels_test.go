@@ -12,6 +12,7 @@ import (
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	perfhttp "github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // leveledEngine has three endpoints whose levels are known, after ten minutes.
@@ -72,5 +73,29 @@ func TestLevelMetrics(t *testing.T) {
 		if body := scrape(t, metricsOf(t, e, true), accept).Body.String(); !strings.Contains(body, want) {
 			t.Errorf("%q: no %q in\n%s", accept, want, body)
 		}
+	}
+}
+
+// An endpoint that is no HTTP has no series under HTTP's names and labels, in any format, and no HTTP route where it is shown.
+func TestOtherConventions(t *testing.T) {
+	c := newClock()
+	e := analytics.NewEngine(analytics.Options{Now: c.now})
+	ex := exchange()
+	ex.Service, ex.Protocol, ex.Convention, ex.Path = "store", "redis", wire.ConventionDatabase, nil
+	for range 60 {
+		for range 50 {
+			e.Add(ex)
+		}
+		c.advance(10 * time.Second)
+		e.Tick()
+	}
+	e.SetActive(map[string]int64{"shop": 2})
+	for _, accept := range []string{"", protoAccept, "application/openmetrics-text;version=1.0.0"} {
+		if body := scrape(t, metricsOf(t, e, true), accept).Body.String(); strings.Contains(body, "store") || !strings.Contains(body, "redis") {
+			t.Errorf("%q:\n%s", accept, body)
+		}
+	}
+	if o := NewObject(ex, false); o.Route != "" || o.Protocol != "redis" {
+		t.Errorf("%+v", o)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/host"
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // Source is where exporters read from.
@@ -193,9 +194,11 @@ func activeByService(s *analytics.Snapshot) map[string]int64 {
 		return nil
 	}
 	all := maps.Clone(s.Active)
-	for i, e := range s.Endpoints {
-		if i == 0 || e.Service != s.Endpoints[i-1].Service {
+	var last *analytics.Entry // of HTTP; they are in the order of their services
+	for _, e := range s.Endpoints {
+		if e.Convention == wire.ConventionHTTP && (last == nil || e.Service != last.Service) {
 			all[e.Service] += 0
+			last = e
 		}
 	}
 	return all

@@ -19,7 +19,7 @@ func (d *Decoder) SetUserHeader(u *UserHeader) { d.request.user = u }
 // that the response is complete. It returns a *ParseError where the record cannot be reported: no request head, or
 // a response whose status is not known.
 func (d *Decoder) Exchange(rec *wire.Record, ex *wire.Exchange) (final bool, err error) {
-	final = rec.Flags&wire.FlagSwept == 0 || rec.Flags&(wire.FlagClosed|wire.FlagTimeout) != 0
+	final = rec.Flags.Ended()
 	if len(rec.Request) == 0 && rec.Flags&wire.FlagUnreadable != 0 {
 		return final, ErrUnreadable
 	}

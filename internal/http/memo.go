@@ -56,7 +56,7 @@ func (m *Memo[T]) SetUserHeader(u *UserHeader) { m.decoder.SetUserHeader(u) }
 // is counted by it; the others may be those of an earlier exchange: each has its own, and few are looked at. It returns nil with
 // an error.
 func (m *Memo[T]) Exchange(rec *wire.Record) (k *Known[T], final bool, err error) {
-	final = rec.Flags&wire.FlagSwept == 0 || rec.Flags&(wire.FlagClosed|wire.FlagTimeout) != 0
+	final = rec.Flags.Ended()
 	if len(rec.Request) == 0 && rec.Flags&wire.FlagUnreadable != 0 {
 		return nil, final, ErrUnreadable
 	}

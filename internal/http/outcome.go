@@ -22,7 +22,9 @@ func Answered(role wire.Role, status uint16) wire.Outcome {
 // CutOff is the outcome of an exchange that ended by something else than its response: status is that of what there was
 // of one, or 0.
 func CutOff(class wire.Class, status uint16) wire.Outcome {
-	return wire.Outcome{Code: status, Class: class, Late: class == wire.ClassTimeout || late(status), ErrorType: class.String()}
+	o := wire.CutOff(class)
+	o.Code, o.Late = status, o.Late || late(status)
+	return o
 }
 
 // late tells whether a status says that somebody waited in vain: 408 for the request, 504 for a response from behind.

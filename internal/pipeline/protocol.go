@@ -13,8 +13,8 @@ import (
 // record (wire.Exchange.Witness), and may take an instant back that the bytes disprove; service, route and wall clock are set
 // behind it. Which of an exchange's records counts is settled outside as well.
 type Protocol interface {
-	// Record understands an exchange that the kernel side saw whole. final tells that the exchange is over: always, except of
-	// a swept copy that does not show its end. An error is a Failure where it says why the record cannot be reported.
+	// Record understands an exchange that the kernel side saw whole. final tells that the exchange is over: where the flags say
+	// so (wire.Flags.Ended), and where a swept copy shows its end. An error is a Failure where it says why the record cannot be reported.
 	Record(rec *wire.Record) (u Understood, final bool, err error)
 	// Fragment takes an operation of a connection that is followed byte by byte, in their order, and emits what it ends.
 	Fragment(f *wire.Fragment)
@@ -22,7 +22,7 @@ type Protocol interface {
 	// response for the deadline are timeouts.
 	Sweep(now int64, deadline time.Duration)
 	// EachActive calls visit for every request of such connections that a server read and has not answered to its end, with
-	// the process and its task name.
+	// the process and its task name: http_server_active_requests, so none of another convention.
 	EachActive(visit func(pid uint32, comm *[16]byte))
 }
 

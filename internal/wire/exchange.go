@@ -33,6 +33,11 @@ type Outcome struct {
 // Failed tells whether the observed end takes the exchange for a failure.
 func (o *Outcome) Failed() bool { return o.ErrorType != "" }
 
+// CutOff is the outcome of an exchange that ended without a response, aborted or by timeout: the same in every protocol.
+func CutOff(class Class) Outcome {
+	return Outcome{Class: class, Late: class == ClassTimeout, ErrorType: class.String()}
+}
+
 // Class is whose fault an outcome is, if anybody's.
 type Class uint8
 

@@ -56,6 +56,10 @@ const (
 	FlagChunks
 )
 
+// Ended tells whether a record with these flags is its exchange's last. A swept copy is where its connection or the agent's
+// patience has ended; of another one only the message framing may say so.
+func (f Flags) Ended() bool { return f&FlagSwept == 0 || f&(FlagClosed|FlagTimeout) != 0 }
+
 // Record is one exchange as the kernel side saw it. Byte slices are valid only until the next record is read.
 //
 // Instants are CLOCK_MONOTONIC nanoseconds; 0 means not seen. On the client side Arrived holds the instant `sent`
