@@ -230,10 +230,10 @@ func (h *Histogram) Clone() Histogram {
 // used returns the part of the window between its first and last non-zero count.
 func (h *Histogram) used() (from, to int) {
 	from, to = 0, len(h.low)
-	for from < to && h.at(uint(from)) == 0 {
+	for from < to && h.low[from] == 0 && (h.high == nil || h.high[from] == 0) {
 		from++
 	}
-	for to > from && h.at(uint(to-1)) == 0 {
+	for to > from && h.low[to-1] == 0 && (h.high == nil || h.high[to-1] == 0) {
 		to--
 	}
 	return from, to
@@ -287,13 +287,25 @@ func (s *summand) add(room []uint16) []uint16 {
 
 // addCells adds the counts of another histogram's cells from…to-1, for all of which there is room.
 func (h *Histogram) addCells(o *Histogram, from, to int) {
-	shift := int(o.base) - int(h.base)
-	for i := from; i < to; i++ {
-		at := uint(i + shift)
-		n := o.at(uint(i)) + uint64(h.low[at])
-		h.low[at] = uint16(n)
-		if n>>16 != 0 {
-			h.carry(at, uint32(n>>16))
+	if from == to {
+		return
+	}
+	first := from + int(o.base) - int(h.base)
+	theirs := o.low[from:to]
+	ours := h.low[first:][:len(theirs)]
+	for i, n := range theirs {
+		sum := uint32(ours[i]) + uint32(n)
+		ours[i] = uint16(sum)
+		if sum>>16 != 0 {
+			h.carry(uint(first+i), 1)
+		}
+	}
+	if o.high == nil {
+		return
+	}
+	for i, n := range o.high[from:to] {
+		if n != 0 {
+			h.carry(uint(first+i), n)
 		}
 	}
 }

@@ -43,12 +43,15 @@ func (l recordLog) append(body []byte) recordLog {
 	return append(binary.AppendUvarint(l, uint64(len(body))), body...)
 }
 
-// withRoom returns b with a capacity of at least need. Where memory must grow, it does by an eighth more than needed.
+// spareRoom: a log that grows gets an eighth more than it needs, a compromise between copies of it and unused memory.
+const spareRoom = 8
+
+// withRoom returns b with a capacity of at least need. Where memory must grow, it does by a part more than needed.
 func withRoom(b []byte, need int) []byte {
 	if need <= cap(b) {
 		return b
 	}
-	return append(make([]byte, 0, need+need/8), b...)
+	return append(make([]byte, 0, need+need/spareRoom), b...)
 }
 
 // dropBefore removes the records that start before the tick.
@@ -203,10 +206,14 @@ func (r *ring) roll(tick int64, s *scratch) {
 	}
 }
 
+// finerBelow is from which part of its bytes downwards an entry's new records get finer: a step finer has at most twice the
+// cells, so it fits with room to spare, and is not taken back at once.
+const finerBelow = 4
+
 // fit makes the records coarser until they fit into the bytes, and new ones finer where there is plenty of room.
 func (r *ring) fit(bytes int, s *scratch) {
 	size := r.size()
-	if size < bytes/4 && r.shift > 0 {
+	if size < bytes/finerBelow && r.shift > 0 {
 		r.shift--
 	}
 	for size > bytes && r.shift < shiftMax {

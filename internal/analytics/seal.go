@@ -132,6 +132,9 @@ func (e *Engine) seal(s *Seal) {
 
 // unite sorts the entries and makes those of one key one.
 func (s *Seal) unite() {
+	if s.ordered() {
+		return
+	}
 	slices.SortStableFunc(s.Entries, func(a, b *Sealed) int { return a.Key.compare(&b.Key) })
 	kept := s.Entries[:0]
 	for _, n := range s.Entries {
@@ -143,6 +146,16 @@ func (s *Seal) unite() {
 	}
 	clear(s.Entries[len(kept):])
 	s.Entries = kept
+}
+
+// ordered tells whether there is nothing to unite, as usual: entries are listed in the order of their keys.
+func (s *Seal) ordered() bool {
+	for i := 1; i < len(s.Entries); i++ {
+		if s.Entries[i-1].compare(&s.Entries[i].Key) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // rememberedMax bounds the routes of forgotten entries that may still become others.

@@ -18,7 +18,8 @@ import (
 // healthReasonsMax bounds the reasons that an answer lists.
 const healthReasonsMax = 20
 
-// saturationWarn is from which part of its capacity left on a service is about to be full.
+// saturationWarn is from which part of its capacity left on a service is about to be full: in a queue that serves in turn
+// requests then take ten times as long as on an idle one (1/(1-utilisation)).
 const saturationWarn = .1
 
 // The states of health, from the best to the worst; unknown says that there was nothing to judge by.
@@ -216,7 +217,8 @@ type reloadJSON struct {
 const (
 	// lostWarnPercent of all exchanges lost is more than a burst at the start.
 	lostWarnPercent = 1
-	// queueWarn is the fullness from which on a queue is about to lose.
+	// queueWarn is the fullness from which on a queue is about to lose: of the worker's 32 batches six are left, a fifth of the
+	// ring buffer.
 	queueWarn = .8
 )
 
