@@ -11,6 +11,7 @@ import (
 
 	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
+	"github.com/perfagent/perfagent/internal/wire/wiretest"
 )
 
 func TestFilter(t *testing.T) {
@@ -171,18 +172,4 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// exchange is one of a server that went well.
-func exchange() *wire.Exchange {
-	return &wire.Exchange{
-		Role: wire.RoleServer, Protocol: "http/1.1", Operation: wire.Operation{Verb: "GET", Name: "/items/{id}"}, Outcome: wire.Outcome{Code: 200}, Service: "shop", Path: []byte("/items/42"),
-		Arrived: 1_000_000_000, Read: 1_000_100_000, Responded: 1_002_000_000, Finished: 1_002_050_000, RequestSize: 0, ResponseSize: 1234,
-	}
-}
-
-// clientExchange is one of a client that was refused.
-func clientExchange() *wire.Exchange {
-	ex := exchange()
-	ex.Role, ex.Read, ex.Name = wire.RoleClient, 0, ""
-	ex.Outcome = perfhttp.Answered(ex.Role, 503)
-	return ex
-}
+var exchange, clientExchange = wiretest.Exchange, wiretest.ClientExchange

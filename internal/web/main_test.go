@@ -3,7 +3,6 @@ package web
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os"
 	"runtime/pprof"
 	"strings"
@@ -13,8 +12,8 @@ import (
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/export"
-	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
+	"github.com/perfagent/perfagent/internal/wire/wiretest"
 )
 
 // TestMain fails when the tests leave goroutines of this package behind.
@@ -70,25 +69,7 @@ func (c *clock) advance(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
-func exchange() *wire.Exchange {
-	return &wire.Exchange{
-		ID: wire.ID{Conn: 0xabc, Seq: 7}, PID: 4242, Role: wire.RoleServer, Protocol: "http/1.1", Operation: wire.Operation{Verb: "GET", Name: "/items/{id}"}, Outcome: wire.Outcome{Code: 200},
-		Comm: [16]byte{'n', 'g', 'i', 'n', 'x'}, Service: "shop", Path: []byte("/items/42"),
-		Local: netip.MustParseAddrPort("10.0.0.1:8080"), Remote: netip.MustParseAddrPort("10.0.0.2:54321"),
-		Arrived: 1_000_000_000, Read: 1_000_100_000, Responded: 1_002_000_000, Finished: 1_002_050_000,
-		RequestSize: 0, ResponseSize: 1234, Host: []byte("shop.example:8080"), UserAgent: []byte("curl/8.5"),
-		Time: time.Unix(1_700_000_000, 123_456_789),
-	}
-}
-
-func clientExchange() *wire.Exchange {
-	ex := exchange()
-	ex.Role, ex.Read, ex.Name, ex.RequestSize, ex.ResponseSize = wire.RoleClient, 0, "", -1, -1
-	ex.Local, ex.Remote = netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("10.0.0.9:9000")
-	ex.Host = []byte("stock.example:9000")
-	ex.Outcome = perfhttp.Answered(ex.Role, 503)
-	return ex
-}
+var exchange, clientExchange = wiretest.Exchange, wiretest.ClientExchange
 
 // filledEngine has counted six exchanges, of them one of a client, and lost five.
 func filledEngine(c *clock) *analytics.Engine {
