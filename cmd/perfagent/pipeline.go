@@ -25,11 +25,9 @@ import (
 
 func init() {
 	startPipeline = startAgent
-	checkBackends = checkKernel
-	checkHost = checkHostHooks
 }
 
-// agent is the whole pipeline, left to right: probes -> wire -> http -> host -> analytics -> export, web.
+// agent is everything that runs, left to right: probes -> pipeline -> analytics, trace -> export, web.
 type agent struct {
 	log    *slog.Logger
 	probe  *probes.Probe
@@ -433,49 +431,4 @@ func (a *agent) mapStates() []export.MapState {
 		states = append(states, w.maps...)
 	}
 	return states
-}
-
-// checkKernel implements checkBackends.
-func checkKernel(ctx context.Context, config *Config) ([]backendReport, error) {
-	found, err := probes.Check(ctx, config.Capture.PIDs)
-	if err != nil {
-		return nil, err
-	}
-	var reports []backendReport
-	for _, b := range found {
-		r := backendReport{Name: b.Name, Available: b.Err == nil}
-		if b.Err != nil {
-			r.Reason = b.Err.Error()
-		}
-		r.addHooks(b.Hooks)
-		reports = append(reports, r)
-	}
-	return reports, nil
-}
-
-// checkHostHooks implements checkHost.
-func checkHostHooks() (backendReport, error) {
-	found, err := probes.CheckHost()
-	if err != nil {
-		return backendReport{}, err
-	}
-	r := backendReport{Name: found.Name}
-	r.addHooks(found.Hooks)
-	r.Available = slices.ContainsFunc(r.Hooks, func(h hookReport) bool { return h.Available })
-	return r, nil
-}
-
-func (r *backendReport) addHooks(hooks []probes.Hook) {
-	for _, h := range hooks {
-		r.Hooks = append(r.Hooks, hookReport{Name: h.Program, Available: h.Attached, Reason: h.Reason, Loss: h.Loss})
-	}
-}
-
-// gaps is what is not visible with a backend, in the words of run.
-func (r *backendReport) gaps() []probes.Gap {
-	var hooks []probes.Hook
-	for _, h := range r.Hooks {
-		hooks = append(hooks, probes.Hook{Program: h.Name, Attached: h.Available, Reason: h.Reason, Loss: h.Loss})
-	}
-	return probes.Gaps(hooks)
 }

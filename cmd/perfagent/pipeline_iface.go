@@ -54,12 +54,12 @@ type hookReport struct {
 // hostLoss is what cannot be seen where nothing watches the host.
 const hostLoss = "what the host and its TCP connections suffer from"
 
-// checkBackends tries each backend, best first, without leaving anything attached. pipeline.go sets it.
+// checkBackends tries each backend, best first, without leaving anything attached. checkprobes.go sets it.
 var checkBackends = func(context.Context, *Config) ([]backendReport, error) {
 	return nil, errors.New("this program was built without its probes")
 }
 
-// checkHost tries the hooks that watch processors, disks and TCP connections, likewise. pipeline.go sets it.
+// checkHost tries the hooks that watch processors, disks and TCP connections, likewise. checkprobes.go sets it.
 var checkHost = func() (backendReport, error) {
 	return backendReport{}, errors.New("this program was built without its probes")
 }
