@@ -119,7 +119,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	options := web.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
-		AllowUnprotected: config.Web.AllowUnprotected || protects(config.Web.ConfigFile), Gate: a.gate,
+		Protection: protection(config.Web.ConfigFile), AllowUnprotected: config.Web.AllowUnprotected, Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	options.Performance = web.PerformanceOptions{Engine: a.engine, System: systemNow(a.worker.sampler.Latest), Resources: resourcesNow(a.worker.sampler.Latest)}
 	options.Agent = a.ownHealth(hooks)

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -230,23 +231,63 @@ func TestServerTLS(t *testing.T) {
 	}
 }
 
-// Beyond loopback nothing is served without protection unless that is allowed, whatever the address is called.
+// Beyond loopback nothing is served without protection unless that is allowed, whatever the address is called; and where it is
+// served, a warning says what is missing, if something is.
 func TestServerUnprotected(t *testing.T) {
 	for address, loopback := range map[string]bool{
 		"127.0.0.1:0": true, "127.8.9.10:0": true, "[::1]:0": true, "[::ffff:127.0.0.1]:0": true, "localhost:0": true,
 		"unix:" + filepath.Join(t.TempDir(), "s"): true,
 		":0": false, "0.0.0.0:0": false, "[::]:0": false, "192.0.2.1:0": false, "[::ffff:192.0.2.1]:0": false,
 	} {
-		for _, allowed := range []bool{false, true} {
-			s := NewServer(ServerOptions{Addresses: []string{address}, AllowUnprotected: allowed})
+		for _, c := range []struct {
+			protection Protection
+			allowed    bool
+			warning    string
+		}{
+			{Protection{}, false, ""},
+			{Protection{}, true, "everybody who reaches this address can read"},
+			{Protection{TLS: true}, false, "TLS authenticates nobody"},
+			{Protection{Authentication: true}, false, "in clear"},
+			{Protection{TLS: true, Authentication: true}, false, ""},
+		} {
+			var out bytes.Buffer
+			s := NewServer(ServerOptions{Addresses: []string{address}, Protection: c.protection, AllowUnprotected: c.allowed,
+				Log: slog.New(slog.NewTextHandler(&out, nil))})
 			err := s.Listen()
 			refused := err != nil && strings.Contains(err.Error(), "--web.allow-unprotected") && strings.Contains(err.Error(), "--web.config.file")
-			if refused != (!loopback && !allowed) {
-				t.Errorf("%s, allowed %t: %v", address, allowed, err)
+			if want := !loopback && !c.allowed && c.protection == (Protection{}); refused != want {
+				t.Errorf("%s, %+v: %v", address, c, err)
+			}
+			if warned, want := out.String(), !loopback && err == nil && c.warning != ""; want != (warned != "") ||
+				want && (!strings.Contains(warned, "level=WARN") || !strings.Contains(warned, c.warning)) {
+				t.Errorf("%s, %+v: %v, log %q", address, c, err, warned)
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
+		}
+	}
+}
+
+// 0.0.0.0 is all addresses of IPv4 and none of IPv6; [::] and an empty host are all of both.
+func TestServerWildcards(t *testing.T) {
+	for address, both := range map[string]bool{"0.0.0.0:0": false, "[::]:0": true, ":0": true} {
+		s := NewServer(ServerOptions{Addresses: []string{address}, AllowUnprotected: true})
+		if err := s.Listen(); err != nil {
+			t.Fatal(err)
+		}
+		port := strconv.Itoa(s.Addresses()[0].(*net.TCPAddr).Port)
+		for host, want := range map[string]bool{"127.0.0.1": true, "::1": both} {
+			c, err := net.Dial("tcp", net.JoinHostPort(host, port))
+			if (err == nil) != want {
+				t.Errorf("%s from %s: %v", address, host, err)
+			}
+			if err == nil {
+				c.Close()
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
