@@ -43,6 +43,7 @@ type agent struct {
 
 	memoryLimit atomic.Int64
 	hostGaps    []probes.Gap // what of the host is not visible; set before the server serves
+	nameGaps    []probes.Gap // what is not for want of privileges
 
 	cancel context.CancelFunc
 	failed chan error
@@ -185,6 +186,9 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 		return err
 	}
 	a.warn(probes.Gaps(a.probe.Hooks))
+	held := readPrivileges("/", readKernel("/").Release)
+	a.nameGaps = held.gaps(true)
+	a.warn(a.nameGaps)
 	return a.probe.AddPIDs(again)
 }
 
@@ -223,7 +227,7 @@ func (a *agent) gaps() []probes.Gap {
 	if a.probe == nil {
 		return nil
 	}
-	return slices.Concat(probes.Gaps(a.probe.Hooks), a.hostGaps)
+	return slices.Concat(probes.Gaps(a.probe.Hooks), a.nameGaps, a.hostGaps)
 }
 
 // exports tells whether anybody can ask for more than single exchanges.

@@ -113,7 +113,7 @@ func noAgent(err error) bool {
 
 func explainSocket(err error, socket string) error {
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%s: permission denied: run trace as the agent's user or as root", socket)
+		return fmt.Errorf("%s: permission denied: run trace as the socket's owner or in its group", socket)
 	}
 	return err
 }
@@ -133,7 +133,7 @@ func traceAlone(ctx context.Context, config *Config, query url.Values, printer *
 	limitProcess(config)
 	started := time.Now()
 	agent, err := startPipeline(ctx, config, log, pipelineHooks{
-		Reload:      func() error { return errors.New("trace has nothing to reload") },
+		Reload:      func() (string, error) { return "", errors.New("trace has nothing to reload") },
 		ReloadState: func() (bool, time.Time) { return true, started },
 	})
 	if err != nil {

@@ -59,8 +59,8 @@ type ServerOptions struct {
 	Agent AgentOptions
 	// Routes are served beside those of this package.
 	Routes []Route
-	// Reload applies the configuration anew; nil: /-/reload is disabled.
-	Reload func() error
+	// Reload applies the configuration anew, and says in one line what was taken over; nil: /-/reload is disabled.
+	Reload func() (outcome string, err error)
 	// Protection is what WebConfigFile asks for. Beyond loopback the server does not listen with neither, and warns where one
 	// is missing.
 	Protection Protection
@@ -136,7 +136,7 @@ func (s *Server) routes() []Route {
 		{Path: "/-/healthy", Summary: "Whether the agent runs.", MediaType: "text/plain", Handler: http.HandlerFunc(s.serveHealthy)},
 		{Path: "/-/ready", Summary: "Whether it is counting.", MediaType: "text/plain", Errors: []int{http.StatusServiceUnavailable},
 			Handler: http.HandlerFunc(s.serveReady)},
-		{Path: "/-/reload", Summary: "Applies the configuration anew.", MediaType: "text/plain", Methods: []string{http.MethodPost, http.MethodPut},
+		{Path: "/-/reload", Summary: "Applies the configuration anew, and says which changes need a restart.", MediaType: "text/plain", Methods: []string{http.MethodPost, http.MethodPut},
 			Errors: []int{http.StatusForbidden, http.StatusInternalServerError}, Handler: http.HandlerFunc(s.serveReload)},
 	}
 	if o.Metrics != nil {
@@ -212,7 +212,7 @@ func listen(address string, anywhere bool) (net.Listener, error) {
 		return nil, fmt.Errorf("listening on %s: the port is in use by another process; "+
 			"stop that process or choose another port with --web.listen-address", address)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("listening on %s: not permitted; run as root or choose a port above 1023 with --web.listen-address", address)
+		return nil, fmt.Errorf("listening on %s: not permitted without CAP_NET_BIND_SERVICE; grant it or choose a port above 1023 with --web.listen-address", address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("listening on %s: this host does not have the address; correct --web.listen-address", address)
 	case err != nil:
@@ -413,11 +413,12 @@ func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusForbidden, "reloading over HTTP is disabled; --web.enable-lifecycle enables it")
 		return
 	}
-	if err := s.options.Reload(); err != nil {
+	outcome, err := s.options.Reload()
+	if err != nil {
 		problem(w, http.StatusInternalServerError, "the configuration was not applied: "+err.Error())
 		return
 	}
-	plain(w, "reloaded.\n")
+	plain(w, outcome+".\n")
 }
 
 func plain(w http.ResponseWriter, body string) {

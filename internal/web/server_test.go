@@ -140,10 +140,10 @@ func TestServerHosts(t *testing.T) {
 func TestServerReload(t *testing.T) {
 	var failure error
 	n := 0
-	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() error { n++; return failure }})
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() (string, error) { n++; return "reloaded: this", failure }})
 	url := "http://" + s.Addresses()[0].String() + "/-/reload"
 	for _, method := range []string{"POST", "PUT"} {
-		if status, body, _ := ask(t, http.DefaultClient, method, url, nil); status != 200 {
+		if status, body, _ := ask(t, http.DefaultClient, method, url, nil); status != 200 || body != "reloaded: this.\n" {
 			t.Errorf("%d %s", status, body)
 		}
 	}
@@ -295,7 +295,7 @@ func TestServerWildcards(t *testing.T) {
 // What changes something is not taken from another site's page, on any path; programs and the server's own pages may.
 func TestServerCrossOrigin(t *testing.T) {
 	reloads := 0
-	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() error { reloads++; return nil }})
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() (string, error) { reloads++; return "", nil }})
 	base := "http://" + s.Addresses()[0].String()
 	for _, c := range []struct {
 		method, path, header, value string
