@@ -30,6 +30,8 @@ type checkReport struct {
 	TLS        host.LibraryReport `json:"tls"`
 	NotVisible []blindSpot        `json:"not_visible"`
 	Summary    string             `json:"summary"` // one sentence
+
+	privileges privileges
 }
 
 type kernelReport struct {
@@ -39,13 +41,6 @@ type kernelReport struct {
 	Lockdown     string `json:"lockdown"` // none, integrity, confidentiality, or unknown
 	// HostProcesses tells whether the agent sees the host's process ids, not those of a container.
 	HostProcesses bool `json:"host_processes"`
-}
-
-// privilege is one capability that observing needs.
-type privilege struct {
-	Name    string `json:"name"`
-	Why     string `json:"why"`
-	Present bool   `json:"present"`
 }
 
 // blindSpot is something that cannot be seen on this host.
@@ -94,7 +89,8 @@ func newCheckCommand(environ []string) *cobra.Command {
 // check looks at the host below root.
 func check(ctx context.Context, root string, config *Config) (*checkReport, error) {
 	report := &checkReport{Kernel: readKernel(root)}
-	report.Privileges = readPrivileges(root, report.Kernel.Release)
+	report.privileges = readPrivileges(root, report.Kernel.Release)
+	report.Privileges = report.privileges.All
 	backends, err := checkBackends(ctx, config)
 	loads := err == nil
 	if !loads {
@@ -134,21 +130,6 @@ func (c *Config) processFilter() (host.Filter, error) {
 		filter.Executables = append(filter.Executables, glob)
 	}
 	return filter, nil
-}
-
-func (r *checkReport) hasPrivilege(name string) bool {
-	return slices.ContainsFunc(r.Privileges, func(p privilege) bool { return p.Name == name && p.Present })
-}
-
-// missingPrivileges names what is missing of the privileges for loading programs, or of the others.
-func (r *checkReport) missingPrivileges(load bool) []string {
-	var missing []string
-	for _, p := range r.Privileges {
-		if !p.Present && load == (p.Name != "CAP_SYS_PTRACE") {
-			missing = append(missing, p.Name)
-		}
-	}
-	return missing
 }
 
 func (r *checkReport) blind(spot blindSpot) { r.NotVisible = append(r.NotVisible, spot) }
@@ -202,15 +183,10 @@ func (r *checkReport) explainHost(mode string, loads bool) {
 	r.blindGaps(&found)
 }
 
-// explainKernel turns facts of the kernel and missing privileges into blind spots. Where nothing loads, its reason has named
-// the privileges for that.
+// explainKernel turns facts of the kernel and missing privileges into blind spots.
 func (r *checkReport) explainKernel(loads bool) {
-	missing := r.missingPrivileges(false)
-	if loads {
-		missing = append(r.missingPrivileges(true), missing...)
-	}
-	if len(missing) > 0 {
-		r.blind(blindSpot{"what needs " + strings.Join(missing, ", "), "these capabilities are missing", "run as root, or give the service these capabilities", true})
+	for _, gap := range r.privileges.gaps(loads) {
+		r.blind(blindSpot{gap.What, gap.Why, r.privileges.remedy(), true})
 	}
 	if !r.Kernel.BTF {
 		r.blind(blindSpot{"any exchange", "the kernel does not describe its types (no /sys/kernel/btf/vmlinux)", "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y", true})
@@ -232,10 +208,10 @@ func (r *checkReport) explainTLS(mode string) {
 		}
 	}
 	if r.TLS.Unreadable > 0 {
-		// With the privilege, only processes that the kernel protects are left: nothing that a user misses.
-		privileged := r.hasPrivilege("CAP_SYS_PTRACE")
-		remedy := map[bool]string{false: "run as root"}[privileged]
-		r.blind(blindSpot{fmt.Sprintf("TLS libraries of %d processes", r.TLS.Unreadable), "their mappings cannot be read", remedy, !privileged})
+		// With the privileges, only processes that the kernel protects are left: nothing that a user misses.
+		lacks := len(r.privileges.missing(true)) > 0
+		remedy := map[bool]string{true: r.privileges.remedy()}[lacks]
+		r.blind(blindSpot{"TLS libraries of " + plural(r.TLS.Unreadable, "process", "processes"), "their mappings cannot be read", remedy, lacks})
 	}
 	if len(kinds) == 0 {
 		return
@@ -278,7 +254,7 @@ func (r *checkReport) summary(loads bool) string {
 
 // noExchanges is the short form of why nothing can be seen.
 func (r *checkReport) noExchanges(loads bool) string {
-	missing := r.missingPrivileges(true)
+	missing := r.privileges.missing(false)
 	switch {
 	case !loads && len(missing) > 0:
 		return strings.Join(missing, ", ") + map[bool]string{true: " is missing", false: " are missing"}[len(missing) == 1]
@@ -320,40 +296,6 @@ func firstLine(name string) string {
 	return printable(line)
 }
 
-// Capabilities as capability(7) numbers them.
-const (
-	capSysPtrace   = 19
-	capSysAdmin    = 21
-	capSysResource = 24
-	capPerfmon     = 38
-	capBPF         = 39
-)
-
-// readPrivileges tells which capabilities observing needs on this kernel, and which of them this process has.
-func readPrivileges(root, release string) []privilege {
-	var effective uint64
-	status, _ := os.ReadFile(filepath.Join(root, "proc/self/status"))
-	for line := range strings.Lines(string(status)) {
-		if digits, ok := strings.CutPrefix(line, "CapEff:"); ok {
-			effective, _ = strconv.ParseUint(strings.TrimSpace(digits), 16, 64)
-		}
-	}
-	has := func(capability int) bool { return effective>>capability&1 == 1 }
-	admin := has(capSysAdmin)
-	var needed []privilege
-	if kernelAtLeast(release, 5, 8) {
-		needed = append(needed,
-			privilege{"CAP_BPF", "load programs and maps", admin || has(capBPF)},
-			privilege{"CAP_PERFMON", "attach to tracepoints and read socket data", admin || has(capPerfmon)})
-	} else {
-		needed = append(needed, privilege{"CAP_SYS_ADMIN", "load and attach programs", admin})
-	}
-	if !kernelAtLeast(release, 5, 11) {
-		needed = append(needed, privilege{"CAP_SYS_RESOURCE", "lock memory for maps", has(capSysResource)})
-	}
-	return append(needed, privilege{"CAP_SYS_PTRACE", "name the processes of other users", has(capSysPtrace)})
-}
-
 var releaseNumbers = regexp.MustCompile(`^(\d+)\.(\d+)`)
 
 // kernelAtLeast compares a release such as 6.1.0-18-amd64; one that cannot be read counts as new.
@@ -379,7 +321,7 @@ func (r *checkReport) write(w io.Writer, output string) error {
 	fmt.Fprintf(&b, "kernel      %s %s, BTF %s, lockdown %s\n", r.Kernel.Release, r.Kernel.Architecture, yesNo(r.Kernel.BTF), r.Kernel.Lockdown)
 	for i, p := range r.Privileges {
 		label := map[bool]string{true: "privileges"}[i == 0]
-		fmt.Fprintf(&b, "%-11s %-8s %s: %s\n", label, map[bool]string{true: "ok", false: "MISSING"}[p.Present], p.Name, p.Why)
+		fmt.Fprintf(&b, "%-11s %-8s %s: %s\n", label, p.state(), p.Name, p.Why)
 	}
 	fmt.Fprintf(&b, "backend     %s\n", cmp.Or(r.Backend, "none"))
 	r.writeBackends(&b)
@@ -400,20 +342,70 @@ func (r *checkReport) write(w io.Writer, output string) error {
 func (r *checkReport) writeBackends(b *strings.Builder) {
 	for _, backend := range append(slices.Clone(r.Backends), r.Host) {
 		writeWrapped(b, "  ", fmt.Sprintf("%-10s %s", backend.Name, availability(backend.Available, backend.Reason)))
-		for _, hook := range backend.Hooks {
-			writeWrapped(b, "    ", hook.Name+" "+availability(hook.Available, hook.Reason))
+		for i, hook := range backend.Hooks {
+			switch {
+			case hook.Available:
+				writeWrapped(b, "    ", hook.Name+" ok")
+			case i == slices.IndexFunc(backend.Hooks, hook.missingLike): // the first with its reason, which is said once for all
+				writeWrapped(b, "    ", backend.missing(hook))
+			}
 		}
 	}
 }
 
+// missingLike tells whether another hook is missing for the same reason.
+func (h hookReport) missingLike(other hookReport) bool {
+	return !h.Available && !other.Available && h.Reason == other.Reason
+}
+
+// missing names all hooks that are missing for the reason of one, and that where the backend's own does not say it.
+func (r *backendReport) missing(like hookReport) string {
+	var names []string
+	for _, h := range r.Hooks {
+		if like.missingLike(h) {
+			names = append(names, h.Name)
+		}
+	}
+	text := strings.Join(names, ", ") + " "
+	if !r.Available && like.Reason != "" && strings.HasSuffix(r.Reason, ": "+like.Reason) {
+		return text + "missing"
+	}
+	return text + availability(false, like.Reason)
+}
+
+// state is how a privilege is shown.
+func (p *privilege) state() string {
+	switch {
+	case p.Present:
+		return "ok"
+	case p.Needed:
+		return "MISSING"
+	}
+	return "not used"
+}
+
 func (r *checkReport) writeTLS(b *strings.Builder) {
-	fmt.Fprintf(b, "\nTLS libraries in %d processes\n", r.TLS.Processes)
+	fmt.Fprintf(b, "\nTLS libraries\n")
 	for _, library := range r.TLS.Libraries {
 		writeWrapped(b, "  ", printable(library.String()))
 	}
-	if len(r.TLS.Libraries) == 0 {
-		fmt.Fprintf(b, "  none\n")
+	using := strconv.Itoa(r.TLS.Using)
+	if r.TLS.Using == 0 {
+		using = "none"
 	}
+	text := "in use by " + using + " of " + plural(r.TLS.Processes-r.TLS.Unreadable, "process", "processes")
+	if r.TLS.Unreadable > 0 {
+		text += fmt.Sprintf(" whose mappings can be read; those of %d more cannot", r.TLS.Unreadable)
+	}
+	writeWrapped(b, "  ", text)
+}
+
+// plural is a number with its noun.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
 }
 
 func availability(available bool, reason string) string {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/perfagent/perfagent/internal/host"
 )
 
 // fakeRoot returns the root of a host of which check reads these files.
@@ -53,6 +55,8 @@ func TestCheck(t *testing.T) {
 		{Name: "other", Reason: "no such function"},
 	}}
 	broken := backendReport{Name: "kprobe", Reason: "lockdown"}
+	repeated := backendReport{Name: "kprobe", Reason: "kprobe: not there", Hooks: []hookReport{{Name: "a", Reason: "not there"},
+		{Name: "b", Available: true}, {Name: "c", Reason: "not there"}, {Name: "d", Reason: "something else"}}}
 	ssl := "7f00-7f01 r-xp 0 08:01 12 /usr/lib/libssl.so.3\n"
 	for _, c := range []struct {
 		name     string
@@ -74,7 +78,17 @@ func TestCheck(t *testing.T) {
 		{"confidentiality", map[string]string{"sys/kernel/security/lockdown": "none integrity [confidentiality]\n"}, []backendReport{complete}, nil, true, "lockdown=integrity"},
 		{"TLS", map[string]string{"proc/9/maps": ssl}, []backendReport{complete}, nil, true, "not looked into, by processes: openssl (1)"},
 		{"TLS switched off", map[string]string{"proc/9/maps": ssl}, []backendReport{complete}, func(c *Config) { c.Capture.TLS = "off" }, false, "openssl /usr/lib/libssl.so.3 (1 process)"},
-		{"TLS of others", map[string]string{"proc/9/maps": ssl}, []backendReport{complete}, func(c *Config) { c.Capture.PIDs = []uint32{8} }, false, "  none\n"},
+		{"TLS of others", map[string]string{"proc/9/maps": ssl}, []backendReport{complete}, func(c *Config) { c.Capture.PIDs = []uint32{8} }, false, "TLS libraries\n  in use by none of 0 processes\n"},
+		{"several libraries", map[string]string{"proc/9/maps": ssl + "7f02-7f03 r-xp 0 08:01 13 /usr/lib/libgnutls.so.30\n", "proc/8/maps": "7f00-7f01 r-xp 0 08:01 12 /bin/x\n"},
+			[]backendReport{complete}, nil, true, "  in use by 1 of 2 processes\n"},
+		{"same reason", nil, []backendReport{complete, repeated}, nil, false,
+			"  kprobe     missing: kprobe: not there\n    a, c missing\n    b ok\n    d missing: something else\n  host "},
+		{"names", map[string]string{"proc/self/status": "Uid:\t7\t7\t7\t7\nCapEff:\t000000c000000000\n"}, []backendReport{complete}, nil, true,
+			"! names of processes of other users: without CAP_SYS_PTRACE and\n      CAP_DAC_READ_SEARCH; run as root, or give the service these capabilities\n"},
+		{"names for root", map[string]string{"proc/self/status": "Uid:\t0\t0\t0\t0\nCapEff:\t000000c000000002\n"}, []backendReport{complete}, nil, true,
+			"! names of processes of other users: without CAP_SYS_PTRACE; give this\n      container or service these capabilities\n"},
+		{"not used", map[string]string{"proc/self/status": "CapEff:\t000000c000080004\n"}, []backendReport{complete}, nil, false,
+			"not used CAP_SYS_RESOURCE: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			useBackends(t, c.backends...)
@@ -110,6 +124,43 @@ func TestCheck(t *testing.T) {
 				t.Errorf("JSON: %v\n%s", err, document.String())
 			}
 		})
+	}
+}
+
+// Shows that the numbers of processes add up where some could not be looked into.
+func TestCheckUnreadable(t *testing.T) {
+	report := checkReport{TLS: host.LibraryReport{Processes: 6, Unreadable: 1}}
+	report.explainTLS("auto")
+	var text bytes.Buffer
+	if err := report.write(&text, "text"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\nTLS libraries\n  in use by none of 5 processes whose mappings can be read; those of 1 more\n",
+		"\n  - TLS libraries of 1 process: their mappings cannot be read\n"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, text.String())
+		}
+	}
+}
+
+// Shows that the capabilities of the unit of systemd are those that check lists.
+func TestPrivilegesOfUnit(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/systemd/perfagent.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(unit), "\nAmbientCapabilities=")
+	line, _, _ = strings.Cut(line, "\n")
+	granted := strings.Fields(line)
+	var listed []string
+	held := readPrivileges(t.TempDir(), "6.1.0")
+	for _, p := range held.All {
+		listed = append(listed, p.Name)
+	}
+	slices.Sort(granted)
+	slices.Sort(listed)
+	if !slices.Equal(granted, listed) {
+		t.Errorf("granted %v, listed %v", granted, listed)
 	}
 }
 

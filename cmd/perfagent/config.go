@@ -80,10 +80,13 @@ type LogConfig struct {
 	Format string // logfmt, json
 }
 
+// socketDefault is the socket of an agent that nobody configured; tests have another.
+var socketDefault = "/run/perfagent/perfagent.sock"
+
 // defaultConfig returns the settings of an agent that nobody configured.
 func defaultConfig() *Config {
 	return &Config{
-		Web: WebConfig{ListenAddresses: []string{"127.0.0.1:9464"}, Socket: "/run/perfagent/perfagent.sock"},
+		Web: WebConfig{ListenAddresses: []string{"127.0.0.1:9464"}, Socket: socketDefault},
 		Capture: CaptureConfig{
 			Backend: "auto", TLS: "auto", Host: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/web"
 )
 
 // loadConfig loads from a file's text, variables and flags (path=value).
@@ -190,23 +192,30 @@ func FuzzConfigFile(f *testing.F) {
 	})
 }
 
-// Shows which web configurations protect what is served: those with a certificate or a password. What cannot be read
-// protects nothing.
-func TestProtects(t *testing.T) {
-	for content, want := range map[string]bool{
-		"":                           false,
-		"basic_auth_users:\n":        false,
-		"basic_auth_users: {a: x}\n": true,
-		"tls_server_config: {min_version: TLS13}":                                         false,
-		"tls_server_config: {cert_file: a, key_file: b}":                                  true,
-		"tls_server_config: {cert: a, key: b}\nhttp_server_config: {headers: {X-A: b}}\n": true,
-		"basic_auth_users: [": false,
+// Shows how web configurations protect what is served: TLS by a certificate, authentication by passwords or certificates of
+// clients that are verified. What cannot be read protects nothing.
+func TestProtection(t *testing.T) {
+	none, tls, password := web.Protection{}, web.Protection{TLS: true}, web.Protection{Authentication: true}
+	both := web.Protection{TLS: true, Authentication: true}
+	for content, want := range map[string]web.Protection{
+		"":                           none,
+		"basic_auth_users:\n":        none,
+		"basic_auth_users: {a: x}\n": password,
+		"tls_server_config: {min_version: TLS13}":                                            none,
+		"tls_server_config: {cert_file: a, key_file: b}":                                     tls,
+		"tls_server_config: {cert: a, key: b}\nhttp_server_config: {headers: {X-A: b}}\n":    tls,
+		"tls_server_config: {cert: a, key: b}\nbasic_auth_users: {a: x}\n":                   both,
+		"tls_server_config: {cert: a, key: b, client_auth_type: RequireAndVerifyClientCert}": both,
+		"tls_server_config: {cert: a, key: b, client_auth_type: RequireAnyClientCert}":       tls,
+		"tls_server_config: {cert: a, key: b, client_auth_type: VerifyClientCertIfGiven}":    tls,
+		"tls_server_config: {client_auth_type: RequireAndVerifyClientCert}":                  none,
+		"basic_auth_users: [": none,
 	} {
-		if got := protects(writeFile(t, "web.yml", content)); got != want {
-			t.Errorf("%q: %t", content, got)
+		if got := protection(writeFile(t, "web.yml", content)); got != want {
+			t.Errorf("%q: %+v", content, got)
 		}
 	}
-	if protects("") || protects("/nonexistent/web.yml") {
+	if protection("") != none || protection("/nonexistent/web.yml") != none {
 		t.Error("no file protects")
 	}
 }

@@ -10,27 +10,34 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/perfagent/perfagent/internal/web"
 )
 
-// protects tells whether a web configuration asks for TLS or a password. What is wrong with the file is for the server to say,
-// which reads it as well.
-func protects(name string) bool {
+// protection tells what a web configuration asks for. What is wrong with the file is for the server to say, which reads it as
+// well.
+func protection(name string) web.Protection {
 	if name == "" {
-		return false
+		return web.Protection{}
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {
-		return false
+		return web.Protection{}
 	}
 	var c struct {
 		TLS struct {
 			Certificate     string `yaml:"cert"`
 			CertificateFile string `yaml:"cert_file"`
+			ClientAuth      string `yaml:"client_auth_type"`
 		} `yaml:"tls_server_config"`
 		Users map[string]string `yaml:"basic_auth_users"`
 	}
-	err = yaml.Unmarshal(data, &c)
-	return err == nil && (c.TLS.Certificate != "" || c.TLS.CertificateFile != "" || len(c.Users) > 0)
+	if err := yaml.Unmarshal(data, &c); err != nil {
+		return web.Protection{}
+	}
+	tls := c.TLS.Certificate != "" || c.TLS.CertificateFile != ""
+	// Of the kinds of crypto/tls.ClientAuthType this one alone keeps out who has no certificate that was signed for him.
+	return web.Protection{TLS: tls, Authentication: len(c.Users) > 0 || tls && c.TLS.ClientAuth == "RequireAndVerifyClientCert"}
 }
 
 // configBytesMax bounds a configuration file; a larger one is a mistake in the name.

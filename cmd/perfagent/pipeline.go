@@ -48,6 +48,7 @@ type agent struct {
 
 	memoryLimit atomic.Int64
 	hostGaps    []probes.Gap // what of the host is not visible; set before the server serves
+	nameGaps    []probes.Gap // what is not for want of privileges
 
 	cancel context.CancelFunc
 	failed chan error
@@ -129,7 +130,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	options := web.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
-		AllowUnprotected: config.Web.AllowUnprotected || protects(config.Web.ConfigFile), Gate: a.gate,
+		Protection: protection(config.Web.ConfigFile), AllowUnprotected: config.Web.AllowUnprotected, Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	options.Performance = web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest)}
 	options.Agent = a.ownHealth(hooks)
@@ -195,6 +196,9 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 		return err
 	}
 	a.warn(probes.Gaps(a.probe.Hooks))
+	held := readPrivileges("/", readKernel("/").Release)
+	a.nameGaps = held.gaps(true)
+	a.warn(a.nameGaps)
 	return a.probe.AddPIDs(again)
 }
 
@@ -233,7 +237,7 @@ func (a *agent) gaps() []probes.Gap {
 	if a.probe == nil {
 		return nil
 	}
-	return slices.Concat(probes.Gaps(a.probe.Hooks), a.hostGaps)
+	return slices.Concat(probes.Gaps(a.probe.Hooks), a.nameGaps, a.hostGaps)
 }
 
 // exports tells whether anybody can ask for more than single exchanges.

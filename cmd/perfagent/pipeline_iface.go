@@ -22,8 +22,8 @@ type runningAgent interface {
 
 // pipelineHooks is what the pipeline needs of the command that runs it.
 type pipelineHooks struct {
-	// Reload re-reads the configuration; POST /-/reload calls it, and answers with its error. It calls Apply.
-	Reload func() error
+	// Reload re-reads the configuration; POST /-/reload calls it, and answers with the outcome or the error. It calls Apply.
+	Reload func() (outcome string, err error)
 	// ReloadState tells how the last reload went and when the last successful one was (the start counts as one):
 	// perfagent_config_last_reload_successful and its timestamp.
 	ReloadState func() (successful bool, last time.Time)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -37,20 +38,21 @@ func (r *reloader) State() (successful bool, last time.Time) {
 	return r.successful, r.last
 }
 
-// Reload reads the configuration again and applies what a running agent can take over. A bad one changes nothing.
-func (r *reloader) Reload() error {
+// Reload reads the configuration again and applies what a running agent can take over. It returns what became of the settings
+// that differ, in one line. A bad configuration changes nothing.
+func (r *reloader) Reload() (outcome string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.successful = false
 	wanted, err := r.source.load()
 	if err != nil {
-		return err
+		return "", err
 	}
 	live, restart := changes(r.config, wanted)
 	config := withLive(r.config, wanted)
 	if r.agent != nil {
 		if err := r.agent.Apply(config); err != nil {
-			return err
+			return "", err
 		}
 	}
 	r.level.Set(config.Log.Level)
@@ -60,5 +62,20 @@ func (r *reloader) Reload() error {
 	if len(restart) > 0 {
 		r.log.Warn("changed settings need a restart", "settings", restart)
 	}
-	return nil
+	return reloadOutcome(live, restart), nil
+}
+
+// reloadOutcome says which settings were taken over, and which are not in force before a restart.
+func reloadOutcome(live, restart []string) string {
+	outcome := "reloaded: no setting has changed"
+	switch {
+	case len(live) > 0:
+		outcome = "reloaded: " + strings.Join(live, ", ")
+	case len(restart) > 0:
+		outcome = "reloaded: none of the changed settings can be taken over"
+	}
+	if len(restart) > 0 {
+		outcome += "; only a restart takes over " + strings.Join(restart, ", ")
+	}
+	return outcome
 }

@@ -91,7 +91,7 @@ func run(ctx context.Context, source *configSource, stderr io.Writer) (err error
 	defer notifier.stopping()
 	return serve(ctx, agent, hangup, func() {
 		notifier.reloading()
-		if err := reload.Reload(); err != nil {
+		if _, err := reload.Reload(); err != nil {
 			log.Error("the configuration was not reloaded", "err", err)
 		}
 		notifier.ready(agent.Status())

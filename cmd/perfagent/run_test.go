@@ -106,7 +106,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // Shows a life: ready file and service manager are told, SIGHUP applies a good file and refuses a bad one, the end
-// removes the ready file.
+// removes the ready file. A reload answers which settings were taken over and which were not.
 func TestRunLife(t *testing.T) {
 	starts := useFakePipeline(t, nil)
 	directory := t.TempDir()
@@ -154,11 +154,26 @@ func TestRunLife(t *testing.T) {
 	if ok, _ := reload("routes.file: /broken\n"); ok {
 		t.Error("a reload that the pipeline refused counts as successful")
 	}
-	if err := agent.hooks.Reload(); err == nil {
+	if _, err := agent.hooks.Reload(); err == nil {
 		t.Error("POST /-/reload hides the error")
 	}
 	if ok, _ := reload("log.level: info\n"); !ok {
 		t.Error("the repaired file is refused")
+	}
+
+	for _, c := range []struct{ file, want string }{
+		{"log.level: info\n", "reloaded: no setting has changed"},
+		{"log.level: debug\nlimits.memory: 99MiB\n", "reloaded: limits.memory, log.level"},
+		{"log.level: debug\nlimits.memory: 99MiB\ncapture.host: off\nlimits.endpoints: 7\n",
+			"reloaded: none of the changed settings can be taken over; only a restart takes over capture.host, limits.endpoints"},
+		{"log.level: info\nlimits.memory: 99MiB\ncapture.host: off\n", "reloaded: log.level; only a restart takes over capture.host"},
+	} {
+		if err := os.WriteFile(configFile, []byte(c.file), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := agent.hooks.Reload(); err != nil || got != c.want {
+			t.Errorf("%q: %q, %v", c.file, got, err)
+		}
 	}
 
 	if code := stop(); code != exitOK {

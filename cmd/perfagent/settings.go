@@ -55,7 +55,7 @@ func (c *Config) settings() []setting {
 	return []setting{
 		{"web.listen-address", "`address` to serve on, host:port or unix:/path; repeatable", list(&c.Web.ListenAddresses, parseListenAddress, "address", ","), forRun, false},
 		{"web.config.file", "`file` with TLS and basic auth, exporter-toolkit format", text(&c.Web.ConfigFile, "file"), forRun, false},
-		{"web.allow-unprotected", "serve beyond loopback also without TLS and password", boolean(&c.Web.AllowUnprotected), forRun, false},
+		{"web.allow-unprotected", "serve beyond loopback also without TLS and password, with a warning", boolean(&c.Web.AllowUnprotected), forRun, false},
 		{"web.enable-lifecycle", "accept POST /-/reload", boolean(&c.Web.EnableLifecycle), forRun, false},
 		{"web.socket", "Unix socket (`path`) of the agent that trace reads from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace, false},
 		{"capture.port", "only exchanges whose server `port` is one of these; repeatable", list(&c.Capture.Ports, parsePort, "port", ","), observing, false},

@@ -40,7 +40,8 @@ func newTraceCommand(environ []string) *cobra.Command {
 		Use:   "trace",
 		Short: "Show exchanges as they end, one a line",
 		Long: "trace shows exchanges as they end, one a line: those that the running agent observes, or its own\n" +
-			"observation where no agent runs or a --capture flag is given.",
+			"observation where no agent runs or a --capture flag is given. An agent whose socket is named must run.\n" +
+			"STATUS is the response's, or aborted or timeout where it did not come to its end; -o json has both.",
 		Example: "  perfagent trace --slower 100ms\n  perfagent trace --status 5xx,aborted --service shop -o json --limit 10",
 		Args:    noArguments,
 	}
@@ -79,10 +80,17 @@ func showTrace(ctx context.Context, source *configSource, options traceOptions, 
 	options.query.RawPaths = config.Trace.RawPaths
 	query := options.query.Values()
 	printer := newTracePrinter(stdout, options)
+	_, named := source.flags["web.socket"]
+	if named && config.Web.Socket != "" && source.captures() {
+		return usageError{errors.New("flag --web.socket: the agent there was told what to capture when it started; leave out the --capture flags, or --web.socket")}
+	}
 	if config.Web.Socket != "" && !source.captures() {
-		err := streamTrace(ctx, config.Web.Socket, query, printer)
-		if !noAgent(err) {
+		err := streamTrace(ctx, config.Web.Socket, query, printer, "from the agent at "+printable(config.Web.Socket))
+		switch {
+		case !noAgent(err):
 			return explainSocket(err, config.Web.Socket)
+		case named || config.Web.Socket != socketDefault:
+			return fmt.Errorf("no agent answers at %s: start one with this --web.socket, or leave it out to observe without one", printable(config.Web.Socket))
 		}
 		fmt.Fprintf(stderr, "no agent listens on %s: observing from here\n", printable(config.Web.Socket))
 	}
@@ -105,7 +113,7 @@ func noAgent(err error) bool {
 
 func explainSocket(err error, socket string) error {
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%s: permission denied: run trace as the agent's user or as root", socket)
+		return fmt.Errorf("%s: permission denied: run trace as the socket's owner or in its group", socket)
 	}
 	return err
 }
@@ -125,7 +133,7 @@ func traceAlone(ctx context.Context, config *Config, query url.Values, printer *
 	limitProcess(config)
 	started := time.Now()
 	agent, err := startPipeline(ctx, config, log, pipelineHooks{
-		Reload:      func() error { return errors.New("trace has nothing to reload") },
+		Reload:      func() (string, error) { return "", errors.New("trace has nothing to reload") },
 		ReloadState: func() (bool, time.Time) { return true, started },
 	})
 	if err != nil {
@@ -141,7 +149,7 @@ func traceAlone(ctx context.Context, config *Config, query url.Values, printer *
 		case <-ctx.Done():
 		}
 	}()
-	if err := streamTrace(ctx, config.Web.Socket, query, printer); err != nil {
+	if err := streamTrace(ctx, config.Web.Socket, query, printer, "observed by this command alone"); err != nil {
 		return err
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -150,8 +158,9 @@ func traceAlone(ctx context.Context, config *Config, query url.Values, printer *
 	return nil
 }
 
-// streamTrace prints what an agent's socket delivers, until the limit or the end of ctx, which are no errors.
-func streamTrace(ctx context.Context, socket string, query url.Values, printer *tracePrinter) error {
+// streamTrace prints what an agent's socket delivers, until the limit or the end of ctx, which are no errors. The heading says
+// from where it is.
+func streamTrace(ctx context.Context, socket string, query url.Values, printer *tracePrinter, from string) error {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
@@ -172,7 +181,7 @@ func streamTrace(ctx context.Context, socket string, query url.Values, printer *
 		body, _ := io.ReadAll(io.LimitReader(response.Body, 4096))
 		return fmt.Errorf("the agent answers %s: %s", response.Status, body)
 	}
-	printer.begin(socket)
+	printer.begin(from)
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, traceLineBytesMax)
 	for lines.Scan() {
@@ -207,9 +216,9 @@ func newTracePrinter(w io.Writer, options traceOptions) *tracePrinter {
 }
 
 // begin writes what is measured, and the names of the columns.
-func (p *tracePrinter) begin(socket string) {
+func (p *tracePrinter) begin(from string) {
 	if !p.json {
-		title := []rune("HTTP exchanges as they end, from the agent at " + printable(socket))
+		title := []rune("HTTP exchanges as they end, " + from)
 		fmt.Fprintf(p.w, "%s\n%s", string(title[:min(len(title), export.LineWidth)]), export.LineHeader())
 	}
 }

@@ -71,7 +71,7 @@ func TestTraceBesideAnAgent(t *testing.T) {
 		t.Errorf("query %v, want %v", got, want)
 	}
 	lines := strings.Split(out, "\n")
-	if len(lines) != 5 || !strings.HasPrefix(lines[0], "HTTP exchanges as they end") || lines[1]+"\n" != export.LineHeader() {
+	if len(lines) != 5 || !strings.HasPrefix(lines[0], "HTTP exchanges as they end, from the agent at "+socket[:20]) || lines[1]+"\n" != export.LineHeader() {
 		t.Fatalf("output:\n%s", out)
 	}
 	for i, fields := range [][]string{2: {"shop", "GET", "200", "12.3ms", "-", "/items/7"}, 3: {`>a\x1b[31m`, "POST", "aborted", "-", "-", `///\u202e\n`}} {
@@ -105,34 +105,63 @@ func TestTraceFailures(t *testing.T) {
 	}
 }
 
-// Shows that without an agent, also where one left its socket behind, and with a --capture flag, trace observes for
-// itself on a private socket, and removes that.
-func TestTraceAlone(t *testing.T) {
-	directory := t.TempDir()
-	stale := filepath.Join(directory, "stale")
+// staleSocket returns the path of a socket that an agent left behind.
+func staleSocket(t *testing.T) string {
+	t.Helper()
+	stale := filepath.Join(t.TempDir(), "stale")
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	listener.SetUnlinkOnClose(false)
 	listener.Close()
+	return stale
+}
+
+// Shows that without an agent at the default socket, also where one left its socket behind, and with a --capture flag, trace
+// observes for itself on a private socket, says so in its heading, and removes the socket.
+func TestTraceAlone(t *testing.T) {
+	directory := t.TempDir()
 	running := filepath.Join(directory, "running")
 	serveTrace(t, running, `{"path":"/wrong"}`)
-	for _, args := range [][]string{
-		{"--web.socket", filepath.Join(directory, "none")},
-		{"--web.socket", stale},
-		{"--web.socket", running, "--capture.port", "80"},
-		{"--web.socket="},
+	original := socketDefault
+	t.Cleanup(func() { socketDefault = original })
+	for _, c := range []struct{ socket, arg string }{
+		{filepath.Join(directory, "none"), "--slower=0s"}, {staleSocket(t), "--slower=0s"},
+		{running, "--capture.port=80"}, {running, "--web.socket="},
 	} {
 		private := useTracingPipeline(t)
-		code, out, errs := runTrace(append(args, "-o", "json", "--limit", "1")...)
-		if code != exitOK || out != traceSample+"\n" {
-			t.Errorf("%v: exit code %d, output %q, errors %q", args, code, out, errs)
+		socketDefault = c.socket
+		code, out, errs := runTrace(c.arg, "--limit", "1")
+		if code != exitOK || !strings.HasPrefix(out, "HTTP exchanges as they end, observed by this command alone\n") || !strings.Contains(out, "/items/7") {
+			t.Errorf("%v: exit code %d, output %q, errors %q", c, code, out, errs)
 		}
 		socket := within(t, private, "the start")
 		if _, err := os.Stat(filepath.Dir(socket)); !os.IsNotExist(err) {
-			t.Errorf("%v: the private socket's directory is still there: %v", args, err)
+			t.Errorf("%v: the private socket's directory is still there: %v", c, err)
 		}
+	}
+}
+
+// Shows that a socket that was named is the only place where trace looks, and that nothing is observed instead: by a flag, by
+// the environment, and beside what only an agent of its own could be told.
+func TestTraceNamedSocket(t *testing.T) {
+	useTracingPipeline(t)
+	none, stale := filepath.Join(t.TempDir(), "none"), staleSocket(t)
+	for _, socket := range []string{none, stale} {
+		want := "perfagent: no agent answers at " + socket
+		if code, out, errs := runTrace("--web.socket", socket, "--limit=1"); code != exitError || out != "" || !strings.HasPrefix(errs, want) {
+			t.Errorf("by flag: exit code %d, %q %q", code, out, errs)
+		}
+		t.Setenv("PERFAGENT_WEB_SOCKET", socket)
+		var out, errs bytes.Buffer
+		code := execute(context.Background(), []string{"trace", "--limit=1"}, os.Environ(), &out, &errs)
+		if code != exitError || out.Len() > 0 || !strings.HasPrefix(errs.String(), want) {
+			t.Errorf("by the environment: exit code %d, %q %q", code, out.String(), errs.String())
+		}
+	}
+	if code, out, errs := runTrace("--web.socket", none, "--capture.port=80"); code != exitUsage || out != "" || !strings.Contains(errs, "flag --web.socket: ") {
+		t.Errorf("with --capture.port: exit code %d, %q %q", code, out, errs)
 	}
 }
 

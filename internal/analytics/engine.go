@@ -73,6 +73,7 @@ type Engine struct {
 
 	clock     clockTicks // guarded by ticking
 	windows   windows
+	recently  recentBooks
 	consumers []func(*Seal) // guarded by ticking
 
 	current atomic.Pointer[Snapshot]
@@ -103,6 +104,7 @@ func NewEngine(o Options) *Engine {
 	now := o.Now()
 	e.clock.start(now)
 	e.windows.start(e.clock, e.limits.Endpoints)
+	e.recently.start(e.clock)
 	return e
 }
 

@@ -101,6 +101,7 @@ func (e *Engine) Tick() {
 		return
 	}
 	s := &Seal{Tick: e.clock.sealed, From: from, To: e.clock.at}
+	e.recently.add(s.Tick, s.To, e.books())
 	e.seal(s)
 	e.windows.consume(s)
 	for _, consume := range e.consumers {

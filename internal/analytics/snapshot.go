@@ -41,6 +41,9 @@ type Snapshot struct {
 	Lost        []Lost // one per wire.Losses, in that order
 	ParseErrors []ParseError
 
+	// Recent is what of all that happened lately.
+	Recent Recent
+
 	// EndpointsOwn is how many server endpoints have series of their own.
 	EndpointsOwn int
 	// Overflowed is how many exchanges were counted under Other because of Limits.Endpoints.
@@ -201,6 +204,7 @@ func (e *Engine) build(now time.Time) *Snapshot {
 	s.EndpointsOwn = e.own(wire.RoleServer)
 	s.Overflowed = e.overflowed
 	e.mu.Unlock()
+	s.Recent = e.recently.since(s.Books(0))
 	for _, n := range stale {
 		if len(n.total.Series) > 0 {
 			n.view.Counts = n.total.plus(&n.view.Counts)

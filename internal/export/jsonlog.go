@@ -176,8 +176,8 @@ func (o *Object) AppendLine(dst []byte, l LineOptions) []byte {
 		service = ">" + service
 		path = "//" + o.ServerAddress + path
 	}
-	status := o.ErrorType
-	if o.StatusCode != 0 {
+	status := o.ErrorType // of a response that was cut, this and no status
+	if status == "" && o.StatusCode != 0 {
 		status = strconv.Itoa(int(o.StatusCode))
 	}
 	dst = fmt.Appendf(dst, lineFormat, o.Time.In(l.Location).Format("15:04:05.000"), fit(service, 14), fit(o.Method, 7), fit(status, 7),

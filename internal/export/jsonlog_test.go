@@ -75,13 +75,16 @@ func TestJSONGolden(t *testing.T) {
 	}
 }
 
-// Lines of text are printable ASCII of at most 80 columns, whatever was captured, and the header fits them.
+// Lines of text are printable ASCII of at most 80 columns, whatever was captured, and the header fits them. Of a response that was
+// cut they say that, in place of its status.
 func TestLines(t *testing.T) {
 	long := exchange()
 	long.Service, long.Path, long.Name = strings.Repeat("s", 50), []byte("/"+strings.Repeat("é", 100)), ""
 	long.Finished += 3600e9
+	cut, late := exchange(), exchange()
+	cut.Outcome, late.Outcome = perfhttp.CutOff(wire.ClassAborted, 200), perfhttp.CutOff(wire.ClassTimeout, 503)
 	lines := LineHeader()
-	for _, ex := range append(samples(), long) {
+	for _, ex := range append([]*wire.Exchange{exchange(), clientExchange(), cut, late, long}, samples()...) {
 		lines += string(NewObject(ex, false).AppendLine(nil, LineOptions{Location: time.UTC}))
 	}
 	for _, line := range strings.Split(strings.TrimSuffix(lines, "\n"), "\n") {
@@ -97,6 +100,8 @@ func TestLines(t *testing.T) {
 	want := `TIME         SERVICE        METHOD  STATUS  DURATION TO FIRST PATH
 22:13:20.123 shop           GET     200       2.05ms   2.00ms /items/{id}
 22:13:20.123 >shop          GET     503       2.05ms   2.00ms //stock.example/i~
+22:13:20.123 shop           GET     aborted   2.05ms   2.00ms /items/{id}
+22:13:20.123 shop           GET     timeout   2.05ms   2.00ms /items/{id}
 `
 	if !strings.HasPrefix(lines, want) {
 		t.Errorf("%s", lines)

@@ -125,7 +125,7 @@ var (
 	descOverflowed = describe("perfagent_endpoints_overflowed_total",
 		"Exchanges counted under _OTHER because the limit of endpoints was reached.")
 	descWindowBytes = describe("perfagent_window_bytes", "Memory of the sealed sub-windows of all endpoints.")
-	descUndecoded   = describe("perfagent_undecoded_connections", "Connections whose traffic cannot be understood.",
+	descUndecoded   = describe("perfagent_undecoded_connections", "Open connections whose bytes are not decoded, by what the first of them look like; of one within this host each end counts.",
 		"service_name", "reason")
 	descReloadOK = describe("perfagent_config_last_reload_successful", "Whether the last attempt to load the configuration succeeded.")
 	descReloadAt = describe("perfagent_config_last_reload_success_timestamp_seconds",

@@ -61,6 +61,9 @@ func NewMetrics(o MetricsOptions) (*Metrics, error) {
 // formats are what clients may ask for, best first. The last one is also the answer to no wish.
 var formats = []expfmt.Format{expfmt.FmtProtoDelim, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1, expfmt.FmtText}
 
+// ScrapeFormat tells which format Scrape answers a request's header with.
+func ScrapeFormat(h http.Header) string { return string(expfmt.NegotiateAccept(h, formats...)) }
+
 // Scrape answers a request (GET or HEAD). An error says that nothing could be gathered, and that nothing was written; one
 // of writing is the client's, which is gone.
 func (m *Metrics) Scrape(w http.ResponseWriter, r *http.Request) error {

@@ -76,7 +76,7 @@ func TestFindTLSLibraries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := host.LibraryReport{Processes: 4, Libraries: []host.Library{
+	want := host.LibraryReport{Processes: 4, Using: 4, Libraries: []host.Library{
 		{Kind: "openssl", Path: "/usr/lib/libssl.so.3", Processes: 2, PIDs: []uint32{5, 6}},
 		{Kind: "go", Path: h.root + "/bin/shop", Static: true, Processes: 1, PIDs: []uint32{7}},
 		{Kind: "gnutls", Path: "/usr/lib/libgnutls.so.30", Processes: 1, PIDs: []uint32{8}},

@@ -43,6 +43,7 @@ type LibraryOptions struct {
 type LibraryReport struct {
 	Libraries []Library `json:"libraries"`
 	Processes int       `json:"processes"` // processes looked at, kernel threads excluded
+	Using     int       `json:"using"`     // of them, those that use one of the libraries
 	// Unreadable counts processes whose mappings could not be read for want of privilege.
 	Unreadable int `json:"unreadable"`
 	// Unscanned counts executables that were too large to be searched for TLS code of their own.
@@ -110,6 +111,9 @@ func (s *librarySearch) process(pid uint32) {
 	for _, library := range libraries {
 		s.add(library.kind, library.path, false, pid)
 	}
+	if len(libraries) > 0 {
+		s.result.Using++
+	}
 	executable := s.proc.executable(pid)
 	// A program linked with a TLS library names its functions too, so only the others are searched for their own.
 	if executable == "" || slices.ContainsFunc(libraries, func(l libraryKey) bool { return l.kind == "openssl" }) {
@@ -117,6 +121,9 @@ func (s *librarySearch) process(pid uint32) {
 	}
 	if kind := s.scan(pid); kind != "" {
 		s.add(kind, executable, true, pid)
+		if len(libraries) == 0 {
+			s.result.Using++
+		}
 	}
 }
 

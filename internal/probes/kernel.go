@@ -77,8 +77,7 @@ func (k *kernel) liftMemlock() error {
 		return nil
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return fmt.Errorf("raise the limit on locked memory, which maps need before Linux 5.11: "+
-			"run as root, or grant CAP_SYS_RESOURCE: %w", err)
+		return fmt.Errorf("raise the limit on locked memory, which maps need before Linux 5.11: grant CAP_SYS_RESOURCE: %w", err)
 	}
 	return nil
 }

@@ -74,14 +74,19 @@ func privilegeError(step string, err error) error {
 	if !denied(err) {
 		return fmt.Errorf("%s: %w", step, err)
 	}
-	return privilegeErrorOf(step, missingCapabilities(effectiveCapabilities()))
+	return privilegeErrorOf(step, missingCapabilities(effectiveCapabilities()), os.Geteuid() == 0)
 }
 
-// privilegeErrorOf leaves out the text of the original error: it may advise what does not help.
-func privilegeErrorOf(step string, missing []string) error {
+// privilegeErrorOf leaves out the text of the original error: it may advise what does not help. Nor does it help root to be
+// told to become that.
+func privilegeErrorOf(step string, missing []string, root bool) error {
 	if len(missing) == 0 {
 		return fmt.Errorf("%s: %w, although no capability is missing: a security module, a seccomp filter as containers have, "+
 			"a user namespace or the kernel's lockdown forbids it", step, unix.EPERM)
 	}
-	return fmt.Errorf("%s: %w without %s: run as root, or grant what is missing", step, unix.EPERM, strings.Join(missing, " and "))
+	remedy := "run as root, or grant what is missing"
+	if root {
+		remedy = "grant what is missing to this container or service"
+	}
+	return fmt.Errorf("%s: %w without %s: %s", step, unix.EPERM, strings.Join(missing, " and "), remedy)
 }

@@ -22,17 +22,18 @@ func TestReason(t *testing.T) {
 		return set
 	}
 	for want, got := range map[string]string{
-		"permission denied: without CAP_BPF and CAP_PERFMON":                                deniedWhy(missingCapabilities(without(unix.CAP_BPF, unix.CAP_PERFMON)), ""),
-		"permission denied: without CAP_PERFMON":                                            deniedWhy(missingCapabilities(without(unix.CAP_PERFMON)), "integrity"),
-		"permission denied by this kernel, whose lockdown is in the mode integrity":         deniedWhy(missingCapabilities(without()), "integrity"),
-		"permission denied by this kernel, although no capability is missing":               deniedWhy(missingCapabilities(1<<unix.CAP_SYS_ADMIN), ""),
-		"x: operation not permitted without CAP_BPF: run as root, or grant what is missing": privilegeErrorOf("x", []string{"CAP_BPF"}).Error(),
+		"permission denied: without CAP_BPF and CAP_PERFMON":                                             deniedWhy(missingCapabilities(without(unix.CAP_BPF, unix.CAP_PERFMON)), ""),
+		"permission denied: without CAP_PERFMON":                                                         deniedWhy(missingCapabilities(without(unix.CAP_PERFMON)), "integrity"),
+		"permission denied by this kernel, whose lockdown is in the mode integrity":                      deniedWhy(missingCapabilities(without()), "integrity"),
+		"permission denied by this kernel, although no capability is missing":                            deniedWhy(missingCapabilities(1<<unix.CAP_SYS_ADMIN), ""),
+		"x: operation not permitted without CAP_BPF: run as root, or grant what is missing":              privilegeErrorOf("x", []string{"CAP_BPF"}, false).Error(),
+		"x: operation not permitted without CAP_BPF: grant what is missing to this container or service": privilegeErrorOf("x", []string{"CAP_BPF"}, true).Error(),
 	} {
 		if got != want {
 			t.Errorf("got %q, expected %q", got, want)
 		}
 	}
-	if err := privilegeErrorOf("x", nil); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "seccomp") {
+	if err := privilegeErrorOf("x", nil, true); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "seccomp") {
 		t.Error(err)
 	}
 	verifier := func(err error, log ...string) error {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// streamsEachMax bounds the endless answers of one path, each of which keeps a connection and a goroutine. With all that the
-// other paths answer and let wait they are fewer than connectionsEachMax.
+// streamsEachMax bounds the endless answers of one path, each of which keeps a connection and a goroutine. With the
+// clients that other paths leave at reading they are fewer than connectionsEachMax.
 const streamsEachMax = 6
 
 // endless serves answers that go on until the client leaves or the server ends. The server's timeout for writing is for a

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -16,9 +17,9 @@ import (
 // Bounds of the connections to the agent. One whose head never ends was measured at 35 KiB, with TLS at 70; in the kernel
 // there is what its two buffers hold.
 const (
-	// connectionsEachMax is more than all paths together answer and let wait (answersMax, waitersMax), so that there is
-	// always one that may be closed for a newer one.
-	connectionsEachMax = 128
+	// connectionsEachMax is twice what all paths together leave to clients that do not read (readersMax, streamsEachMax), so
+	// that there is nearly always one that may be closed for a newer one.
+	connectionsEachMax = 192
 	connectionsMax     = 256
 	// leavingMax bounds connections that were closed and whose goroutine has not ended: net/http lets some of them wait
 	// for half a second.
@@ -80,6 +81,9 @@ func (g *Gate) Stats() export.WebConnections {
 // guard puts the gate before a server's listener. Clients of a patient one may read as slowly as they like.
 func (g *Gate) guard(l net.Listener, server *http.Server, patient bool) net.Listener {
 	server.ConnState = g.setState
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, gatedOf(c))
+	}
 	return &gatedListener{Listener: l, gate: g, patient: patient}
 }
 
@@ -163,16 +167,30 @@ func (g *Gate) forget(c *gatedConn) {
 
 // setState is an http.Server's ConnState: a connection is active from the end of a request's head to that of its answer.
 func (g *Gate) setState(c net.Conn, s http.ConnState) {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	gated, ok := c.(*gatedConn)
-	if !ok || s != http.StateActive && s != http.StateIdle {
+	gated := gatedOf(c)
+	if gated == nil || s != http.StateActive && s != http.StateIdle {
 		return
 	}
 	g.mu.Lock()
 	gated.active, gated.since = s == http.StateActive, time.Now()
 	g.mu.Unlock()
+}
+
+// gatedOf returns the accepted connection below one of a server's; nil where there is none.
+func gatedOf(c net.Conn) *gatedConn {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	gated, _ := c.(*gatedConn)
+	return gated
+}
+
+type connKey struct{}
+
+// connOf returns the connection that a request came on; nil where no gate was in front of it.
+func connOf(ctx context.Context) *gatedConn {
+	gated, _ := ctx.Value(connKey{}).(*gatedConn)
+	return gated
 }
 
 // gatedConn is an accepted connection.
@@ -187,6 +205,7 @@ type gatedConn struct {
 	slow   bool
 
 	writing atomic.Int64 // since when a piece waits to be taken, Unix ns; 0: none does
+	stream  atomic.Int64 // the same of a piece of an HTTP/2 stream, for which the client need not stop the connection
 
 	mu    sync.Mutex
 	until time.Time // the server's deadline for writes; zero: none
@@ -203,18 +222,29 @@ const (
 )
 
 func (c *gatedConn) reluctance(now time.Time) reluctance {
-	writing := c.writing.Load()
+	stalls := func(since int64) bool { return since != 0 && now.UnixNano()-since >= int64(slowAfter) }
 	switch {
 	case !c.active:
 		return waitsForRequest
 	case c.from.patient:
 		return neverCloses
-	case writing != 0 && now.UnixNano()-writing >= int64(slowAfter):
+	case stalls(c.writing.Load()), stalls(c.stream.Load()):
 		return doesNotRead
 	case now.Sub(c.since) >= requestLeast:
 		return takesLong
 	}
 	return neverCloses
+}
+
+// setStream says since when a piece of a stream waits; the zero time: one was taken. While any stream of a connection moves on, its client reads.
+func (c *gatedConn) setStream(since time.Time) {
+	switch {
+	case c == nil:
+	case since.IsZero():
+		c.stream.Store(0)
+	default:
+		c.stream.CompareAndSwap(0, since.UnixNano())
+	}
 }
 
 // Write hands over piece by piece. A client has some time for each: who reads on is not cut off by the size of an answer.

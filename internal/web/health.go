@@ -175,6 +175,7 @@ type agentHealth struct {
 	Lost          uint64          `json:"exchanges_lost" about:"known to have happened, and not reported"`
 	LostPercent   *float64        `json:"exchanges_lost_percent" about:"of all that are known; null without any"`
 	Losses        []lossJSON      `json:"losses" about:"by stage and reason, those that happened"`
+	Recent        recentJSON      `json:"recent" about:"the same of the last 10 minutes, or since the start; the agent's health is judged by these"`
 	Queues        []QueueState    `json:"queues"`
 	Memory        memoryJSON      `json:"memory"`
 	Goroutines    int             `json:"goroutines"`
@@ -201,6 +202,13 @@ type lossJSON struct {
 	Count  uint64 `json:"count"`
 }
 
+type recentJSON struct {
+	Since       time.Time `json:"since"`
+	Exchanges   uint64    `json:"exchanges"`
+	Lost        uint64    `json:"exchanges_lost"`
+	LostPercent *float64  `json:"exchanges_lost_percent" about:"null without any exchange"`
+}
+
 type memoryJSON struct {
 	Resident *float64 `json:"resident_mb,omitempty" about:"of 10^6 bytes, as all"`
 	Heap     *float64 `json:"heap_mb"`
@@ -215,7 +223,7 @@ type reloadJSON struct {
 }
 
 const (
-	// lostWarnPercent of all exchanges lost is more than a burst at the start.
+	// lostWarnPercent of the exchanges of analytics.RecentWindow lost is more than a burst in it.
 	lostWarnPercent = 1
 	// queueWarn is the fullness from which on a queue is about to lose: of the worker's 32 batches six are left, a fifth of the
 	// ring buffer.
@@ -304,13 +312,19 @@ func (o *AgentOptions) fillBooks(h *agentHealth) {
 			h.Losses = append(h.Losses, lossJSON{l.Stage, l.Reason, l.Count})
 		}
 	}
-	if known := books.Reported + books.Lost; known > 0 {
-		percent := 100 * float64(books.Lost) / float64(known)
-		h.LostPercent = rounded(percent)
-		if percent >= lostWarnPercent {
-			h.degrade("%.3g %% of all exchanges were lost", percent)
-		}
+	h.LostPercent = lostPercent(books)
+	h.Recent = recentJSON{s.Recent.Since.UTC(), s.Recent.Reported, s.Recent.Lost, lostPercent(s.Recent.Books)}
+	if percent := h.Recent.LostPercent; percent != nil && *percent >= lostWarnPercent {
+		h.degrade("%.3g %% of the exchanges since %s were lost", *percent, h.Recent.Since.Format(time.TimeOnly+" UTC"))
 	}
+}
+
+// lostPercent returns nil where nothing has happened.
+func lostPercent(b analytics.Books) *float64 {
+	if b.Reported+b.Lost == 0 {
+		return nil
+	}
+	return rounded(100 * float64(b.Lost) / float64(b.Reported+b.Lost))
 }
 
 func (o *AgentOptions) fillMemory(h *agentHealth) {

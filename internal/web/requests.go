@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -126,12 +125,12 @@ type RequestsDocument struct {
 type RequestsHandler struct {
 	source   *analytics.Requests
 	rawPaths atomic.Bool
-	places   places
+	answers  *answers
 }
 
 // NewRequestsHandler returns a handler of what the source keeps.
 func NewRequestsHandler(source *analytics.Requests) *RequestsHandler {
-	return &RequestsHandler{source: source}
+	return &RequestsHandler{source: source, answers: newAnswers()}
 }
 
 // SetRawPaths says whether paths are shown unmasked.
@@ -171,21 +170,18 @@ func (h *RequestsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	h.places.serve(w, r, func(w http.ResponseWriter) { h.answer(w, q) })
+	h.answers.serve(w, r, v.Encode(), func(w http.ResponseWriter) { h.answer(w, q) })
 }
 
 // answer takes some 2 MiB for a moment.
 func (h *RequestsHandler) answer(w http.ResponseWriter, q RequestsQuery) {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false) // as in trace; browsers are told not to guess
-	if err := encoder.Encode(h.document(q, time.Now())); err != nil {
-		problem(w, http.StatusInternalServerError, "the exchanges could not be encoded")
-		return
-	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store") // addresses and identifiers of people
-	_, _ = w.Write(body.Bytes())                // the client may be gone
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)                                      // as in trace; browsers are told not to guess
+	if err := encoder.Encode(h.document(q, time.Now())); err != nil { // and nothing was written
+		problem(w, http.StatusInternalServerError, "the exchanges could not be encoded")
+	}
 }
 
 // document collects what the query chooses.

@@ -131,10 +131,6 @@ func TestRequestsProblems(t *testing.T) {
 	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
-	fill(&h.places)
-	if code, _, _ := askRequests(t, h, ""); code != http.StatusServiceUnavailable {
-		t.Errorf("%d in a crowd", code)
-	}
 }
 
 // An answer with everything that is kept takes the worker's lock for a moment only.

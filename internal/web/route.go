@@ -135,7 +135,7 @@ func (p *Parameter) check(text string) error {
 
 // serveJSON makes a handler of what answers a query. Its error is the server's, not the client's.
 func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
-	places := new(places)
+	answers := newAnswers()
 	r.Errors = append(r.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
 	r.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		q, err := r.query(req.URL.RawQuery)
@@ -143,19 +143,23 @@ func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
 			problem(w, http.StatusBadRequest, err.Error())
 			return
 		}
-		places.serve(w, req, func(w http.ResponseWriter) {
+		key := make(url.Values, len(q))
+		for name, value := range q {
+			key.Set(name, value)
+		}
+		answers.serve(w, req, key.Encode(), func(w http.ResponseWriter) {
 			document, err := answer(q)
 			if err != nil {
 				problem(w, http.StatusInternalServerError, err.Error())
 				return
 			}
-			writeJSON(w, req, document)
+			writeJSON(w, document)
 		})
 	})
 	return r
 }
 
-func writeJSON(w http.ResponseWriter, r *http.Request, document any) {
+func writeJSON(w http.ResponseWriter, document any) {
 	body, err := json.Marshal(document)
 	if err != nil {
 		problem(w, http.StatusInternalServerError, "the answer could not be encoded: "+err.Error())
@@ -163,8 +167,5 @@ func writeJSON(w http.ResponseWriter, r *http.Request, document any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(append(body, '\n')) // the client may be gone
-	}
+	_, _ = w.Write(append(body, '\n')) // into memory
 }

@@ -59,9 +59,12 @@ type ServerOptions struct {
 	Agent AgentOptions
 	// Routes are served beside those of this package.
 	Routes []Route
-	// Reload applies the configuration anew; nil: /-/reload is disabled.
-	Reload func() error
-	// AllowUnprotected lets it listen beyond loopback: the web configuration asks for TLS or a password, or the user said so.
+	// Reload applies the configuration anew, and says in one line what was taken over; nil: /-/reload is disabled.
+	Reload func() (outcome string, err error)
+	// Protection is what WebConfigFile asks for. Beyond loopback the server does not listen with neither, and warns where one
+	// is missing.
+	Protection Protection
+	// AllowUnprotected lets it listen beyond loopback also without any, with a warning.
 	AllowUnprotected bool
 	// Gate bounds the connections, together with those of other servers; nil: one of its own.
 	Gate *Gate
@@ -69,6 +72,25 @@ type ServerOptions struct {
 	Version string
 	// Log receives what the server has to say; nil: silent.
 	Log *slog.Logger
+}
+
+// Protection is what keeps others from reading what is served.
+type Protection struct {
+	TLS            bool
+	Authentication bool // passwords, or certificates of clients that are verified
+}
+
+// lack says what others could do; "" where all of it is there.
+func (p Protection) lack() string {
+	switch {
+	case !p.TLS && !p.Authentication:
+		return "everybody who reaches this address can read what this host serves"
+	case !p.Authentication:
+		return "TLS authenticates nobody: everybody who reaches this address can read what this host serves"
+	case !p.TLS:
+		return "without TLS passwords and answers go over the network in clear"
+	}
+	return ""
 }
 
 // Server is the agent's HTTP server. Listen opens its addresses, Serve serves until the context ends.
@@ -114,7 +136,7 @@ func (s *Server) routes() []Route {
 		{Path: "/-/healthy", Summary: "Whether the agent runs.", MediaType: "text/plain", Handler: http.HandlerFunc(s.serveHealthy)},
 		{Path: "/-/ready", Summary: "Whether it is counting.", MediaType: "text/plain", Errors: []int{http.StatusServiceUnavailable},
 			Handler: http.HandlerFunc(s.serveReady)},
-		{Path: "/-/reload", Summary: "Applies the configuration anew.", MediaType: "text/plain", Methods: []string{http.MethodPost, http.MethodPut},
+		{Path: "/-/reload", Summary: "Applies the configuration anew, and says which changes need a restart.", MediaType: "text/plain", Methods: []string{http.MethodPost, http.MethodPut},
 			Errors: []int{http.StatusForbidden, http.StatusInternalServerError}, Handler: http.HandlerFunc(s.serveReload)},
 	}
 	if o.Metrics != nil {
@@ -147,11 +169,17 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("web configuration %s: %w", s.options.WebConfigFile, err)
 	}
 	for _, a := range s.options.Addresses {
-		l, err := listen(a, s.options.AllowUnprotected)
+		l, err := listen(a, s.options.AllowUnprotected || s.options.Protection != Protection{})
 		if err != nil {
 			return errors.Join(err, s.Close())
 		}
 		s.listeners = append(s.listeners, l)
+	}
+	lack := s.options.Protection.lack()
+	for _, a := range s.Addresses() {
+		if tcp, ok := a.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && lack != "" {
+			s.options.Log.Warn("listening beyond loopback: "+lack, "address", a.String(), "remedy", "TLS and basic_auth_users in --web.config.file")
+		}
 	}
 	return nil
 }
@@ -171,16 +199,20 @@ func listen(address string, anywhere bool) (net.Listener, error) {
 	}
 	if !anywhere && !resolved.IP.IsLoopback() {
 		return nil, fmt.Errorf("listening on %s: everybody who reaches this address could read what this host serves; "+
-			"set up TLS or basic auth with --web.config.file, listen on 127.0.0.1 or a unix: socket, or accept it with "+
+			"set up TLS and basic auth with --web.config.file, listen on 127.0.0.1 or a unix: socket, or accept it with "+
 			"--web.allow-unprotected", address)
 	}
-	l, err := net.ListenTCP("tcp", resolved)
+	network := "tcp"
+	if resolved.IP.To4() != nil {
+		network = "tcp4" // Go takes 0.0.0.0 for all addresses of IPv6 as well, which [::] and an empty host are for
+	}
+	l, err := net.ListenTCP(network, resolved)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("listening on %s: the port is in use by another process; "+
 			"stop that process or choose another port with --web.listen-address", address)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("listening on %s: not permitted; run as root or choose a port above 1023 with --web.listen-address", address)
+		return nil, fmt.Errorf("listening on %s: not permitted without CAP_NET_BIND_SERVICE; grant it or choose a port above 1023 with --web.listen-address", address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("listening on %s: this host does not have the address; correct --web.listen-address", address)
 	case err != nil:
@@ -381,11 +413,12 @@ func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusForbidden, "reloading over HTTP is disabled; --web.enable-lifecycle enables it")
 		return
 	}
-	if err := s.options.Reload(); err != nil {
+	outcome, err := s.options.Reload()
+	if err != nil {
 		problem(w, http.StatusInternalServerError, "the configuration was not applied: "+err.Error())
 		return
 	}
-	plain(w, "reloaded.\n")
+	plain(w, outcome+".\n")
 }
 
 func plain(w http.ResponseWriter, body string) {

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -139,10 +140,10 @@ func TestServerHosts(t *testing.T) {
 func TestServerReload(t *testing.T) {
 	var failure error
 	n := 0
-	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() error { n++; return failure }})
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() (string, error) { n++; return "reloaded: this", failure }})
 	url := "http://" + s.Addresses()[0].String() + "/-/reload"
 	for _, method := range []string{"POST", "PUT"} {
-		if status, body, _ := ask(t, http.DefaultClient, method, url, nil); status != 200 {
+		if status, body, _ := ask(t, http.DefaultClient, method, url, nil); status != 200 || body != "reloaded: this.\n" {
 			t.Errorf("%d %s", status, body)
 		}
 	}
@@ -230,19 +231,36 @@ func TestServerTLS(t *testing.T) {
 	}
 }
 
-// Beyond loopback nothing is served without protection unless that is allowed, whatever the address is called.
+// Beyond loopback nothing is served without protection unless that is allowed, whatever the address is called; and where it is
+// served, a warning says what is missing, if something is.
 func TestServerUnprotected(t *testing.T) {
 	for address, loopback := range map[string]bool{
 		"127.0.0.1:0": true, "127.8.9.10:0": true, "[::1]:0": true, "[::ffff:127.0.0.1]:0": true, "localhost:0": true,
 		"unix:" + filepath.Join(t.TempDir(), "s"): true,
 		":0": false, "0.0.0.0:0": false, "[::]:0": false, "192.0.2.1:0": false, "[::ffff:192.0.2.1]:0": false,
 	} {
-		for _, allowed := range []bool{false, true} {
-			s := NewServer(ServerOptions{Addresses: []string{address}, AllowUnprotected: allowed})
+		for _, c := range []struct {
+			protection Protection
+			allowed    bool
+			warning    string
+		}{
+			{Protection{}, false, ""},
+			{Protection{}, true, "everybody who reaches this address can read"},
+			{Protection{TLS: true}, false, "TLS authenticates nobody"},
+			{Protection{Authentication: true}, false, "in clear"},
+			{Protection{TLS: true, Authentication: true}, false, ""},
+		} {
+			var out bytes.Buffer
+			s := NewServer(ServerOptions{Addresses: []string{address}, Protection: c.protection, AllowUnprotected: c.allowed,
+				Log: slog.New(slog.NewTextHandler(&out, nil))})
 			err := s.Listen()
 			refused := err != nil && strings.Contains(err.Error(), "--web.allow-unprotected") && strings.Contains(err.Error(), "--web.config.file")
-			if refused != (!loopback && !allowed) {
-				t.Errorf("%s, allowed %t: %v", address, allowed, err)
+			if want := !loopback && !c.allowed && c.protection == (Protection{}); refused != want {
+				t.Errorf("%s, %+v: %v", address, c, err)
+			}
+			if warned, want := out.String(), !loopback && err == nil && c.warning != ""; want != (warned != "") ||
+				want && (!strings.Contains(warned, "level=WARN") || !strings.Contains(warned, c.warning)) {
+				t.Errorf("%s, %+v: %v, log %q", address, c, err, warned)
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -251,10 +269,33 @@ func TestServerUnprotected(t *testing.T) {
 	}
 }
 
+// 0.0.0.0 is all addresses of IPv4 and none of IPv6; [::] and an empty host are all of both.
+func TestServerWildcards(t *testing.T) {
+	for address, both := range map[string]bool{"0.0.0.0:0": false, "[::]:0": true, ":0": true} {
+		s := NewServer(ServerOptions{Addresses: []string{address}, AllowUnprotected: true})
+		if err := s.Listen(); err != nil {
+			t.Fatal(err)
+		}
+		port := strconv.Itoa(s.Addresses()[0].(*net.TCPAddr).Port)
+		for host, want := range map[string]bool{"127.0.0.1": true, "::1": both} {
+			c, err := net.Dial("tcp", net.JoinHostPort(host, port))
+			if (err == nil) != want {
+				t.Errorf("%s from %s: %v", address, host, err)
+			}
+			if err == nil {
+				c.Close()
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // What changes something is not taken from another site's page, on any path; programs and the server's own pages may.
 func TestServerCrossOrigin(t *testing.T) {
 	reloads := 0
-	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() error { reloads++; return nil }})
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Reload: func() (string, error) { reloads++; return "", nil }})
 	base := "http://" + s.Addresses()[0].String()
 	for _, c := range []struct {
 		method, path, header, value string

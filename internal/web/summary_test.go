@@ -206,7 +206,7 @@ func TestPerformanceHealth(t *testing.T) {
 	}
 }
 
-// The agent's own health says what it has and what is wrong.
+// The agent's own health says what it has and what is wrong; losses are judged by those of the last ten minutes.
 func TestAgentHealth(t *testing.T) {
 	c := newClock()
 	e := filledEngine(c)
@@ -231,8 +231,16 @@ func TestAgentHealth(t *testing.T) {
 		h.Losses[0] != (lossJSON{"queue", "queue_full", 5}) || *h.Memory.Kernel != 8.392704 && *h.Memory.Kernel != 8.393 || h.Memory.Resident == nil {
 		t.Errorf("%+v", h)
 	}
-	if h.Status != degraded || len(h.Reasons) != 1 || !strings.Contains(h.Reasons[0], "45.5 % of all exchanges were lost") {
+	if h.Status != degraded || len(h.Reasons) != 1 || !strings.Contains(h.Reasons[0], "45.5 % of the exchanges since 22:13:20 UTC were lost") {
 		t.Errorf("losses: %s %q", h.Status, h.Reasons)
+	}
+	for range analytics.RecentWindow/analytics.TickInterval + 1 {
+		c.advance(analytics.TickInterval)
+		e.Tick()
+	}
+	// The losses were before the window now, and are still in the books.
+	if ask(); h.Status != healthy || len(h.Reasons) != 0 || h.Lost != 5 || *h.LostPercent < 45 || h.Recent.Lost != 0 || h.Recent.LostPercent != nil {
+		t.Errorf("%s %q, %+v", h.Status, h.Reasons, h.Recent)
 	}
 	e = analytics.NewEngine(analytics.Options{Now: c.now})
 	options.Source = e

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -134,6 +136,7 @@ func TestE2ECapabilities(t *testing.T) {
 			if !strings.HasPrefix(last, "This host shows HTTP/1 exchanges") {
 				t.Errorf("with all capabilities: %s%s", stdout, stderr)
 			}
+			unnamed(t, has, stdout)
 			continue
 		}
 		if want := "This host shows no exchanges: " + missing + " is missing."; code != 3 || last != want {
@@ -148,6 +151,44 @@ func TestE2ECapabilities(t *testing.T) {
 				t.Errorf("without %s there is %q in %s", missing, wrong, text)
 			}
 		}
+	}
+}
+
+// unnamed shows that an agent that may not name processes of other users says so once in its log, and in its health, in the
+// words of check.
+func unnamed(t *testing.T, has []uintptr, checked string) {
+	t.Helper()
+	const what, why = "names of processes of other users", "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+	if !strings.Contains(strings.Join(strings.Fields(checked), " "), "! "+what+": "+why) {
+		t.Errorf("check: %s", checked)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	p, err := servers.StartProcess(unprivileged(t, has, "run", "--capture.port=1", "--web.listen-address="+address, "--web.socket="), filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var health struct {
+		Status     string
+		NotVisible []string `json:"not_visible"`
+	}
+	if !until(servers.Slow(20*time.Second), func() bool {
+		response, err := http.Get("http://" + address + "/monitoring/health")
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		return json.NewDecoder(response.Body).Decode(&health) == nil
+	}) {
+		t.Errorf("no health: %s", p.Log())
+	}
+	if err := p.Stop(); err != nil {
+		t.Error(err)
+	}
+	if !slices.Contains(health.NotVisible, what+": "+why) || health.Status != "degraded" {
+		t.Errorf("health: %+v", health)
+	}
+	if n := strings.Count(p.Log(), "not visible: "+what); n != 1 || !strings.Contains(p.Log(), why) {
+		t.Errorf("%d times in the log: %s", n, p.Log())
 	}
 }
 

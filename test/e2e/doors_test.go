@@ -217,7 +217,7 @@ func TestE2EFilterReaderGone(t *testing.T) {
 }
 
 // Beyond loopback the agent does not start without protection, and says in one line what may be done; with a password, or
-// where it is told to, it serves.
+// where it is told to, it serves, with a warning of what is missing.
 func TestE2EUnprotected(t *testing.T) {
 	requireRoot(t)
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
@@ -251,6 +251,9 @@ func TestE2EUnprotected(t *testing.T) {
 		}
 		if !until(servers.Slow(20*time.Second), func() bool { _, err := os.Stat(ready); return err == nil }) {
 			t.Errorf("%v %v: not ready: %s", c.args, c.env, p.Log())
+		}
+		if log := p.Log(); !strings.Contains(log, `level=WARN msg="listening beyond loopback: `) {
+			t.Errorf("%v %v: no warning: %s", c.args, c.env, log)
 		}
 		if err := p.Stop(); err != nil {
 			t.Error(err)

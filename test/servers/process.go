@@ -57,7 +57,10 @@ func StartProcess(cmd *exec.Cmd, logPath string) (*Process, error) {
 	}
 	cmd.Stderr = output
 	// A test that dies without cleaning up takes its servers along.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if cmd.SysProcAttr == nil { // else it says which user it runs as
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGTERM
 	if err := cmd.Start(); errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", cmd.Path, ErrNotInstalled)
 	} else if err != nil {
