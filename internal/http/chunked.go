@@ -5,7 +5,7 @@ import "github.com/perfagent/perfagent/internal/wire"
 // chunked follows a chunked body (RFC 9112, section 7.1) over any split. The zero value stands at its beginning.
 type chunked struct {
 	state  wire.ChunkState
-	digits uint8  // of the current size
+	digits uint8  // 1 where the current size has some
 	remain uint64 // size so far; in ChunkData what is left of it
 }
 
@@ -36,7 +36,7 @@ func (c *chunked) scan(b []byte) (n int, done, ok bool) {
 	return n, false, true
 }
 
-// doneMark in digits marks the end of the body; no size has that many.
+// doneMark in digits marks the end of the body.
 const doneMark = 255
 
 // step reads a byte that is not data.
@@ -71,13 +71,13 @@ func (c *chunked) step(b byte) bool {
 	return true
 }
 
-// size reads a byte of a size line. Sixteen digits are the most that 64 bits hold.
+// size reads a byte of a size line, of a number that 64 bits hold.
 func (c *chunked) size(b byte) bool {
 	d, ok := wire.HexDigit(b)
 	switch {
-	case ok && c.digits < 16:
+	case ok && c.remain>>60 == 0:
 		c.remain = c.remain<<4 | uint64(d)
-		c.digits++
+		c.digits = 1
 	case ok || c.digits == 0:
 		return false
 	case b == '\n':

@@ -29,6 +29,10 @@ func TestExchange(t *testing.T) {
 		want              string // status error request-size response-size final
 	}{
 		{"plain", 0, getHead, okHead, 0, 43, "200  0 5 true"},
+		{"another request behind", 0, getHead + getHead, okHead, 0, 43, "200  0 5 true"},
+		{"lines that end without CR", 0, "GET /a HTTP/1.1\nHost: h\n\n", "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", 0, 0, "200  0 5 true"},
+		{"lengths differ", closed, getHead, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 4\r\n\r\nabcde", 0, 0, "200  0 5 true"},
+		{"length beyond 63 bits", closed, getHead, "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551618\r\n\r\nabc", 0, 0, "200  0 3 true"},
 		{"large upload", 0, "POST / HTTP/1.1\r\nContent-Length: 5368709120\r\n\r\n", okHead, 47 + 5<<30, 43, "200  5368709120 5 true"},
 		{"request head cut, length known", 0, "POST / HTTP/1.1\r\nContent-Length: 70\r\nX: ", okHead, 5000, 43, "200  70 5 true"},
 		{"request head cut, length unknown", 0, "GET / HTTP/1.1\r\nX: ", okHead, 5000, 43, "200  -1 5 true"},

@@ -115,5 +115,8 @@ func (r *requestSize) size(rec *wire.Record) int64 {
 	if rec.Flags&wire.FlagHeadAll != 0 {
 		return 0
 	}
+	if f := &r.framing; r.headLen > 0 && f.ContentLength < 0 && !f.BadLength && !f.Transfer {
+		return 0 // what stands behind it is another request
+	}
 	return bodySize(rec.RequestBytes, r.headLen, &r.framing)
 }

@@ -104,6 +104,11 @@ func TestStream(t *testing.T) {
 			> 0~~GET /b HTTP/1.1~~
 			< HTTP/1.1 200 OK~Transfer-Encoding: chunked~~1~a~
 			< 0~T: x~~HTTP/1.1 304 N~Content-Length: 7~~`, "0 POST /a 200  13 17; 1 GET /b 304  0 0"},
+		{"a size of many zeros", `> GET /a HTTP/1.1~~
+			< HTTP/1.1 200 OK~Transfer-Encoding: chunked~~00000000000000000000a~0123456789~0~~`, "0 GET /a 200  0 40"},
+		{"a chunk of 64 bits, cut off", `> GET /a HTTP/1.1~~
+			< HTTP/1.1 200 OK~Transfer-Encoding: chunked~~ffffffffffffffff~0123
+			x`, "0 GET /a 200 aborted 0 22"},
 		{"HEAD", `> HEAD /a HTTP/1.1~~GET /b HTTP/1.1~~
 			< HTTP/1.1 200 OK~Content-Length: 7~~HTTP/1.1 200 OK~Content-Length: 1~~b`, "0 HEAD /a 200  0 0; 1 GET /b 200  0 1"},
 		{"100-continue", `> PUT /a HTTP/1.1~Expect: 100-continue~Content-Length: 3~~
