@@ -24,10 +24,11 @@ static __always_inline void chunk_size_byte(struct work *w, __u8 b)
 		digit = b - '0';
 	else if (lower >= 'a' && lower <= 'f')
 		digit = lower - 'a' + 10;
-	if (digit < 16 && !(w->chunk_size >> (CHUNK_DIGITS_SHIFT - 4))) {
-		w->chunk_size = w->chunk_size << 4 | digit;
+	if (digit < 16) {
+		/* What the word cannot hold is more than ever passes: the body's end is not reached. */
+		w->chunk_size = w->chunk_size >> (CHUNK_DIGITS_SHIFT - 4) ? CHUNK_SIZE_MASK : w->chunk_size << 4 | digit;
 		w->chunk_digits = 1;
-	} else if (digit < 16 || !w->chunk_digits) {
+	} else if (!w->chunk_digits) {
 		w->chunk_state = CHUNK_LOST;
 	} else if (b == '\n') {
 		chunk_sized(w);

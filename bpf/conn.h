@@ -154,6 +154,10 @@ __noinline int not_http(__u64 key, __u64 first8, __u64 n)
 
 	if (!c)
 		return 0;
+	struct slot *s = slot_of(c);
+
+	if (s)
+		s->busy = 0;
 	c->state = S_IDLE;
 	if (c->rec.seq)
 		return 0;

@@ -139,7 +139,7 @@ enum counter {
 	C_LOST_MAP_FULL,
 	C_LOST_EVICTED,
 	C_LOST_UNREADABLE,
-	C_LOST_UNPAIRED, /* responses without a request: pipelining that was not recognised */
+	C_LOST_UNPAIRED, /* responses without a request: one that was not recognised, or nobody's */
 	C_CONNECTIONS_ADDED,
 	C_CONNECTIONS_REMOVED,
 	C_NOT_HTTP, /* connections found to carry something else */

@@ -34,6 +34,7 @@ static __always_inline void exchange_reset(struct conn *c, const bool receive, _
 	c->rec.response_len = 0;
 	*(__u32 *)&c->chunked = 0;
 	c->request_chunked = NOT_CHUNKED;
+	c->forgone = 0;
 	c->tail = 0;
 	c->response_want = UNKNOWN;
 	if (!receive) {

@@ -8,13 +8,22 @@
 #include "maps.h"
 
 #define CRLFCRLF 0x0a0d0a0dU
+#define CRLF 0x0a0dU
 #define ONES 0x0101010101010101ULL
 #define HIGHS 0x8080808080808080ULL
+#define LOWS 0x7f7f7f7f7f7f7f7fULL
 #define LOWER 0x2020202020202020ULL
 #define W_CONTENT 0x2d746e65746e6f63ULL  /* "content-" */
 #define W_LENGTH 0x3a6874676e656cULL     /* "length:" */
 #define W_TRANSFER 0x726566736e617274ULL /* "transfer" */
+#define W_ENCODING 0x6e69646f636e652dULL /* "-encodin" */
+#define W_G 0x3a67                       /* "g:" */
+#define W_CHUNKED 0x64656b6e756863ULL    /* "chunked" */
+#define W_UPGRADE 0x3a65646172677075ULL  /* "upgrade:" */
+#define W_H2C 0x633268                   /* "h2c" */
 #define W_HTTP1 0x2e312f50545448ULL      /* "HTTP/1." */
+#define W_LINE 0x0a0d002e312f5054ULL     /* "TP/1.", any character, CR LF */
+#define W_LINE_MASK 0xffff00ffffffffffULL
 #define W_CONNECT 0x205443454e4e4f43ULL  /* "CONNECT " */
 #define W_GET 0x20544547U                /* "GET " */
 #define W_HEAD 0x44414548U               /* "HEAD" */
@@ -37,19 +46,26 @@ enum h2_frame {
 #define REQUEST_LINE_MIN 12 /* "G / HTTP/1.1" */
 #define STATUS_AT 9         /* behind "HTTP/1.1 " */
 #define STATUS_END 12       /* "HTTP/1.1 200" */
+#define STATUS_204 0x343032 /* "204" */
 #define RESPONSE_HINT_MIN 24 /* room for what like_last_response compares */
 #define LENGTH_NAME 15      /* "Content-Length:" */
-#define LENGTH_VALUE 16     /* and a space, which nearly all write */
-#define LENGTH_CHARS 24     /* of spaces and digits; the longest length has 20 digits */
+#define LENGTH_CHARS 24     /* of spaces, digits and the line's end; the longest length has 19 digits */
+#define LENGTH_MAX 0x7fffffffffffffffULL /* as user space has it */
+#define LINE_BYTES 8        /* of W_LINE */
+#define LINE_BLANKS 8       /* at a line's end, a CR included, that are passed over */
 #define SLOT_MASK 0x1fff    /* for the verifier: the power of two that the bytes of a slot fit into */
 
 /* Scan results, packed into one word so that they pass through a subprogram's return value. */
 #define SCAN_END(r) ((__u32)((r) & 0xffff))            /* first byte behind the blank line; 0: not found */
 #define SCAN_LENGTH_AT(r) ((__u32)(((r) >> 16) & 0xffff)) /* the line "Content-Length"; 0: none */
-#define SCAN_CHUNKED (1ULL << 32)
+#define SCAN_CHUNKED (1ULL << 32) /* the last transfer coding is chunked */
 #define SCAN_LINE (1ULL << 33)     /* the first line is complete */
 #define SCAN_REQUEST (1ULL << 34)  /* and ends like a request line of HTTP/1 */
 #define SCAN_TOKEN (1ULL << 35)    /* the bytes can start a request */
+#define SCAN_TRANSFER (1ULL << 36) /* there is a Transfer-Encoding, which overrides a length */
+#define SCAN_TWICE (1ULL << 37)    /* there is a further Content-Length */
+#define SCAN_CODING (1ULL << 38)   /* so far: the line at hand is one */
+#define SCAN_H2C (1ULL << 39)      /* Upgrade: h2c */
 
 static __always_inline bool is_token_char(__u8 c)
 {
@@ -101,38 +117,120 @@ static __always_inline __u32 load4(const struct slot *s, __u64 at)
 	return *(const __u32 *)(s->data + at);
 }
 
-/* Reports what a line that starts at `at` says of the body's length, as bits of a scan result. */
-static __always_inline __u64 scan_line(const struct slot *s, __u32 from, __u32 at)
+static __always_inline void store4(struct slot *s, __u64 at, __u32 v)
 {
-	__u64 w = load8(s, at) | LOWER;
-
-	if (w == W_CONTENT && ((load8(s, at + 8) | LOWER) & W_7) == (W_LENGTH | (LOWER & W_7)))
-		return (__u64)((at - from) & 0xffff) << 16;
-	if (w == W_TRANSFER)
-		return SCAN_CHUNKED;
-	return 0;
+	asm volatile("" : "+r"(at));
+	if (at <= (__u64)CFG.head_max + RESPONSE_MAX - 4)
+		*(__u32 *)(s->data + at) = v;
 }
 
-/* The number in the Content-Length line at data[at]; UNKNOWN where it is none. */
-static __always_inline __u64 body_length(const struct slot *s, __u32 at)
+/*
+ * The number at data[at], up to the end of its line; UNKNOWN where it is none, or more than 63 bits hold. What was found so far is
+ * in map memory, as in scan_word.
+ */
+static __always_inline __u64 body_length(const struct slot *s, struct work *w, __u32 at)
 {
-	__u64 n = 0;
-	bool digits = false;
+	bool digits = false, ended = false;
 
-	at += LENGTH_NAME;
+	w->value = 0;
 	for (int i = 0; i < LENGTH_CHARS; i++) {
 		if (at + i >= CFG.head_max + RESPONSE_MAX)
 			return UNKNOWN;
 		__u8 c = s->data[(at + i) & SLOT_MASK];
 
 		if (c >= '0' && c <= '9') {
+			__u64 n = w->value;
+
+			if (ended || n > LENGTH_MAX / 10)
+				return UNKNOWN;
 			n = n * 10 + (c - '0');
+			if (n > LENGTH_MAX)
+				return UNKNOWN;
+			w->value = n;
 			digits = true;
-		} else if (digits || (c != ' ' && c != '\t')) {
-			return digits ? n : UNKNOWN;
+		} else if (c == '\n') {
+			return digits ? w->value : UNKNOWN;
+		} else if (c == ' ' || c == '\t' || c == '\r') {
+			ended = digits;
+		} else {
+			return UNKNOWN;
 		}
 	}
 	return UNKNOWN;
+}
+
+/*
+ * Adds to the scan's result what the line at data[at], whose first eight characters are those of a name that counts, says of
+ * the body's length. Of several lengths that are not the same none counts. A global function, as scan_block.
+ */
+__noinline int framing_line(__u32 slot, __u32 at)
+{
+	struct slot *s = slot_at(slot);
+	struct work *w = work();
+
+	if (!s || !w)
+		return 0;
+	__u64 name = load8(s, at) | LOWER, rest = load8(s, at + 8) | LOWER;
+
+	if (name == W_CONTENT && (rest & W_7) == W_LENGTH) {
+		__u64 length = body_length(s, w, at + LENGTH_NAME);
+
+		if (!SCAN_LENGTH_AT(w->result)) {
+			w->body = length;
+			w->result |= (__u64)((at - w->from) & 0xffff) << 16;
+			return 0;
+		}
+		w->result |= SCAN_TWICE;
+		if (length != w->body)
+			w->body = UNKNOWN;
+	} else if (name == W_TRANSFER && rest == W_ENCODING && ((load4(s, at + 16) | 0x20) & 0xffff) == W_G) {
+		w->result |= SCAN_TRANSFER | SCAN_CODING;
+	} else if (name == W_UPGRADE) {
+		rest >>= (rest & 0xff) == ' ' ? 8 : 0;
+		if ((rest & 0xffffff) == W_H2C)
+			w->result |= SCAN_H2C;
+	}
+	return 0;
+}
+
+/* The eight bytes in front of data[at], but for blanks and a CR behind them; 0: there are many. A global function, as scan_block. */
+__noinline __u64 line_tail(__u32 slot, __u32 at)
+{
+	struct slot *s = slot_at(slot);
+
+	if (!s)
+		return 0;
+	for (int i = 0; i < LINE_BLANKS; i++) {
+		__u64 last = load8(s, at - 8 - i);
+		__u8 c = last >> 56;
+
+		if (c != ' ' && c != '\t' && c != '\r')
+			return last;
+	}
+	return 0;
+}
+
+/* Whether a line of transfer codings that ends with these eight bytes ends with chunked. */
+static __always_inline bool is_chunked(__u64 tail)
+{
+	__u8 before = tail & 0xff;
+
+	return (tail | LOWER) >> 8 == W_CHUNKED && (before == ' ' || before == ',' || before == ':' || before == '\t');
+}
+
+/* What the end of a line tells, in front of data[lf] of the head: of a request's first one its version, of codings the last one. */
+static __always_inline void scan_line_end(__u32 slot, struct work *w, __u32 lf)
+{
+	__u64 tail = line_tail(slot, w->from + lf);
+
+	if (!(w->result & SCAN_LINE)) {
+		w->line = lf;
+		w->result |= lf >= REQUEST_LINE_MIN && (tail & W_7) == W_HTTP1 ? SCAN_LINE | SCAN_REQUEST : SCAN_LINE;
+		return;
+	}
+	w->result &= ~(SCAN_CODING | SCAN_CHUNKED);
+	if (is_chunked(tail))
+		w->result |= SCAN_CHUNKED;
 }
 
 /* How many of the eight bytes at data[at] are token characters, up to the first that is none; a global function, as scan_block. */
@@ -166,36 +264,43 @@ static __always_inline bool starts_request(const struct slot *s, __u32 slot, __u
 	return at > 0 && at <= METHOD_MAX && (load8(s, at) & 0xff) == ' ';
 }
 
-#define BLOCK_WORDS 16
+#define BLOCK_WORDS 8
+
+#define LINES_OF_WORD 3 /* a line has a name of one character and a colon at least */
 
 /*
  * One word of scan_head. What was found so far stays in map memory: of values from there the verifier knows nothing, so
  * that the states behind each word are alike and it need not follow every combination.
  */
-static __always_inline int scan_word(const struct slot *s, struct work *w, __u32 at)
+static __always_inline int scan_word(const struct slot *s, __u32 slot, struct work *w, __u32 at)
 {
 	__u32 from = w->from, len = w->len;
 
 	if (at >= len)
 		return 1;
-	__u64 x = load8(s, from + at) ^ (ONES * '\r');
-	__u64 hit = (x - ONES) & ~x & HIGHS;
+	__u64 x = load8(s, from + at) ^ (ONES * '\n');
+	__u64 hit = ~(((x & LOWS) + LOWS) | x | LOWS);
 
-	for (int twice = 0; twice < 2; twice++) {
+	for (int line = 0; line < LINES_OF_WORD; line++) {
 		if (!hit)
 			return 0;
-		__u32 cr = at + ((__u32)((((hit & -hit) - 1) & ONES) * ONES >> 56) - 1);
+		__u32 lf = at + ((__u32)((((hit & -hit) - 1) & ONES) * ONES >> 56) - 1);
 
-		if (cr + 2 > len)
+		if (lf >= len)
 			return 1;
-		if (!(w->result & SCAN_LINE))
-			w->result |= cr >= REQUEST_LINE_MIN && (load8(s, from + cr - 8) & W_7) == W_HTTP1 ? SCAN_LINE | SCAN_REQUEST
-											    : SCAN_LINE;
-		if (load4(s, from + cr) == CRLFCRLF && cr + 4 <= len) {
-			w->result |= cr + 4;
+		if ((w->result & (SCAN_LINE | SCAN_CODING)) != SCAN_LINE)
+			scan_line_end(slot, w, lf);
+		/* The two bytes behind it: an empty line, with a CR or without. */
+		__u32 behind = load4(s, from + lf - 1) >> 16, end = (behind & 0xff) == '\n' ? lf + 2 : lf + 3;
+
+		if (((behind & 0xff) == '\n' || behind == CRLF) && end <= len) {
+			w->result |= end;
 			return 1;
 		}
-		w->result |= scan_line(s, from, from + cr + 2);
+		__u64 name = load8(s, from + lf + 1) | LOWER;
+
+		if (name == W_CONTENT || name == W_TRANSFER || name == W_UPGRADE)
+			framing_line(slot, from + lf + 1);
 		hit &= hit - 1;
 	}
 	return 0;
@@ -210,14 +315,14 @@ __noinline int scan_block(__u32 slot, __u32 word)
 	if (!s || !w)
 		return 1;
 	for (__u32 i = 0; i < BLOCK_WORDS; i++)
-		if (scan_word(s, w, (word + i) * 8))
+		if (scan_word(s, slot, w, (word + i) * 8))
 			return 1;
 	return 0;
 }
 
 /*
  * Looks for the end of the head that starts at data[from] of a slot and has len bytes so far, eight bytes at a time: a
- * word without a carriage return costs a dozen instructions. Offsets in the result count from `from`; what the head says
+ * word without a line feed costs a dozen instructions. Offsets in the result count from `from`; what the head says
  * of its body's length is left in the work area.
  */
 __noinline __u64 scan_head(__u32 slot, __u32 from, __u32 len)
@@ -234,7 +339,5 @@ __noinline __u64 scan_head(__u32 slot, __u32 from, __u32 len)
 	for (__u32 i = 0; i < (HEAD_MAX + RESPONSE_MAX) / 8; i += BLOCK_WORDS)
 		if (scan_block(slot, i))
 			break;
-	if (SCAN_LENGTH_AT(w->result))
-		w->body = body_length(s, from + SCAN_LENGTH_AT(w->result));
 	return w->result;
 }

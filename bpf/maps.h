@@ -30,8 +30,7 @@ struct conn {
 	__u64 first8;        /* first bytes of the last request, to recognise its like */
 	__u64 active;        /* last activity */
 	__u64 generation;    /* Unix sockets: which one it is, to notice a reused address; see UNACCEPTED */
-	__u64 hint_digits;   /* the last response's Content-Length, its first digits */
-	__u64 hint_want;     /* and the response_want that followed */
+	__u64 hint_digits;   /* the last response's Content-Length, from the colon on: all of the number */
 	__u64 tail;          /* last bytes of a chunked response whose chunks are not followed */
 	__u64 chunks;        /* where in a chunked response the next byte falls; see CHUNKS */
 	__u64 request_chunks; /* the same of a chunked request */
@@ -40,19 +39,22 @@ struct conn {
 	__u64 tx_total, rx_total; /* stream mode: bytes of each direction so far */
 	__u32 rseq, wseq;    /* ends of what was seen of the byte streams, as TCP sequence numbers; see COUNTS_POSITIONS */
 	__u32 wact;          /* where we count ourselves: end of what was really sent */
+	__u32 hint_want;     /* the response_want that followed hint_digits */
 	__u16 hint_request;  /* length of the last request, where it was one head and nothing else */
+	__u16 hint_line;     /* and where in it the last eight bytes of its first line stood */
 	__u16 hint_response; /* length of the last response head */
 	__u16 hint_length;   /* where in it Content-Length stood */
-	__u8 state;
-	__u8 bodyless;     /* the request under way is HEAD */
 	__u8 chunked;      /* enum chunked, of the response; this and the next three are reset as one word */
 	__u8 chunk_end;    /* its final chunk was seen */
 	__u8 swept;
 	__u8 head_open; /* the response's head is incomplete */
+	__u8 state;
+	__u8 bodyless;  /* the request under way is HEAD */
 	__u8 misses; /* starts of an older connection that were no request */
 	__u8 older;  /* joined in the middle */
 	__u8 request_chunked; /* enum chunked, of the request */
 	__u8 witnessed; /* Unix: from here on every arrival is noted when it happens */
+	__u8 forgone;   /* idle, but a response may come that has been accounted for */
 	__u32 slot;     /* where its heads are, unless that was taken by another connection */
 };
 
@@ -146,6 +148,7 @@ struct work {
 	__u64 now, arrived;
 	__u64 body;   /* scan_head: what Content-Length says; UNKNOWN */
 	__u64 result; /* scan_head: so far */
+	__u64 value;  /* of the header at hand: so far */
 	__u64 key, other; /* addresses on their way to become numbers */
 	__u32 from, len; /* scan_head: where */
 	__u32 receive;   /* read by the application, or handed over by it */
@@ -155,6 +158,8 @@ struct work {
 	__u32 chunk_state;
 	__u32 chunk_digits; /* the size has some */
 	__u32 follow; /* its bytes are of a chunked body */
+	__u32 line;   /* scan_head: where the first line ends */
+	__u32 first;  /* its bytes are the response's first */
 	__u32 pad;
 	__u32 sure; /* what is handed over will be taken: it was, or there is room */
 	__u32 chunk_at; /* in bytes */

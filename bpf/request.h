@@ -4,11 +4,8 @@
 
 #include "exchange.h"
 
-/*
- * What the scanned head says of the request under way, of which `total` bytes are the operation's; false: there is more than
- * one request in these bytes.
- */
-static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, __u64 length, __u64 total)
+/* What the scanned head says of the request under way; false: there is more than one request in these bytes. */
+static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, const struct work *w)
 {
 	__u32 end = SCAN_END(r);
 
@@ -26,22 +23,25 @@ static __always_inline bool frame_request(struct conn *c, __u64 r, __u32 have, _
 
 	c->rec.request_len = end;
 	c->state = S_REQUEST;
-	if (r & SCAN_CHUNKED) {
+	if (r & SCAN_TRANSFER) {
 		c->request_left = UNKNOWN;
+		if (!(r & SCAN_CHUNKED))
+			return true;
 		c->request_chunked = CHUNKED_FOLLOWED;
-		c->request_chunks = chunks_begin(end - (c->rec.request_bytes - total));
+		c->request_chunks = chunks_begin(end - (c->rec.request_bytes - w->total));
 		return true;
 	}
 	if (!SCAN_LENGTH_AT(r)) {
 		c->request_left = 0;
 		c->hint_request = end;
+		c->hint_line = w->line - LINE_BYTES + 1;
 		return body == 0;
 	}
-	c->request_left = length;
-	if (length != UNKNOWN) {
-		if (body > length)
+	c->request_left = w->body;
+	if (w->body != UNKNOWN) {
+		if (body > w->body)
 			return false;
-		c->request_left = length - body;
+		c->request_left = w->body - body;
 	}
 	return true;
 }
@@ -74,6 +74,7 @@ __noinline int request_parse(__u64 key, __u32 n)
 	if ((first8 & W_7) == W_HTTP1 && n >= 7 && c->rec.role == ROLE_UNKNOWN) {
 		/* The middle of an older connection: a response tells the role. */
 		c->rec.role = w->receive ? ROLE_CLIENT : ROLE_SERVER;
+		s->busy = 0;
 		return 0;
 	}
 	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
@@ -81,10 +82,12 @@ __noinline int request_parse(__u64 key, __u32 n)
 		return 0;
 	}
 	exchange_begin(c, w);
-	if (c->state == S_OTHER)
+	if (c->state == S_OTHER) {
+		s->busy = 0;
 		return 0;
+	}
 	remember_start(c, first8);
-	if (frame_request(c, r, n, w->body, w->total))
+	if (frame_request(c, r, n, w))
 		return 0;
 	c->state = S_IDLE;
 	return 1;
@@ -108,7 +111,7 @@ __noinline int request_parse_more(__u64 key, __u32 n, __u32 before)
 		return 0;
 	}
 	c->rec.request_bytes += w->total;
-	if (frame_request(c, r, n, w->body, w->total))
+	if (frame_request(c, r, n, w))
 		return 0;
 	c->rec.request_bytes -= w->total;
 	c->rec.request_len = before;
@@ -130,15 +133,30 @@ static __always_inline void end_long_head(struct conn *c, struct source *src, co
 	c->request_left = 0;
 }
 
-/* Line ends at the start of a slot, of eight bytes at most. */
-static __always_inline __u32 line_ends(const struct slot *s, __u32 n)
+#define EMPTY_MAX 64 /* bytes of empty lines in front of a request; a multiple of 8 */
+
+/* Line ends at the start of a slot that holds n bytes; a global function, as scan_block. */
+__noinline __u32 line_ends(__u32 slot, __u32 n)
 {
-	__u64 first8 = load8(s, 0);
+	struct slot *s = slot_at(slot);
+	__u64 bytes = 0;
 	__u32 i = 0;
 
-	for (; i < 8 && i < n && ((first8 & 0xff) == '\r' || (first8 & 0xff) == '\n'); i++)
-		first8 >>= 8;
+	for (; s && i < EMPTY_MAX && i < n; i++) {
+		bytes = i % 8 ? bytes >> 8 : load8(s, i);
+		if ((bytes & 0xff) != '\r' && (bytes & 0xff) != '\n')
+			break;
+	}
 	return i;
+}
+
+/*
+ * A request as long as the last one, which was one head and nothing else, is one as well: it begins and ends like it, and its
+ * first line is as long. (Two requests in the place of one have a shorter one.)
+ */
+static __always_inline bool like_last_request(const struct conn *c, const struct slot *s, __u64 n)
+{
+	return load8(s, 0) == c->first8 && load4(s, n - 4) == CRLFCRLF && (load8(s, c->hint_line) & W_LINE_MASK) == W_LINE;
 }
 
 /* The start of a request, or what may be one; true: the operation belongs to stream mode. */
@@ -152,14 +170,18 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 	if (!s)
 		return false;
 	s->busy = c->rec.conn;
+	c->forgone = 0;
 	__u32 n = source_read(s->data, CFG.head_max, src, kind);
 
 	if (!n) {
-		if (c->rec.seq)
+		if (c->rec.seq) {
 			count(C_LOST_UNREADABLE);
+			c->forgone = 1;
+		}
 		return false;
 	}
-	__u32 empty = line_ends(s, n);
+	__u8 first = load8(s, 0);
+	__u32 empty = first == '\r' || first == '\n' ? line_ends(c->slot, n) : 0;
 
 	if (empty) {
 		/* Empty lines in front, which a server passes over. */
@@ -174,7 +196,7 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 		}
 	}
 	s->busy = c->rec.conn;
-	if (n == total && n == c->hint_request && n >= REQUEST_MIN && load8(s, 0) == c->first8 && load4(s, n - 4) == CRLFCRLF) {
+	if (n == total && n == c->hint_request && like_last_request(c, s, n)) {
 		/* Like the last one of this connection: one head and nothing else. */
 		exchange_begin(c, w);
 		c->rec.request_len = n;
@@ -240,7 +262,9 @@ static __always_inline bool on_request_more(struct conn *c, struct work *w, stru
 /* Follows a chunked request's body through the operation; true: another request is behind it, and it belongs to stream mode. */
 static __always_inline bool on_request_chunks(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
 {
-	c->request_chunks = chunks_follow(c->request_chunks, w, src, kind);
+	__u64 before = c->request_chunks;
+
+	c->request_chunks = chunks_follow(before, w, src, kind);
 	__u8 state = CHUNKS_STATE(c->request_chunks);
 
 	if (state == CHUNK_LOST)
@@ -251,6 +275,7 @@ static __always_inline bool on_request_chunks(struct conn *c, struct work *w, st
 	if (!src->len)
 		return false;
 	/* As if the operation had not been. */
+	c->request_chunks = before;
 	c->rec.request_bytes -= w->total;
 	if (c->rec.request_len > c->rec.request_bytes)
 		c->rec.request_len = c->rec.request_bytes;

@@ -219,7 +219,8 @@ static __always_inline __u32 source_append(struct slot *s, __u32 slot, __u32 at,
 }
 
 #define TAIL_BYTES 7                   /* as many as CHUNKED_END has */
-#define TAIL_EMPTY_LINE 0x0d0a0d0aULL  /* its last four: an empty line behind a line */
+#define TAIL_EMPTY_LINE 0x0a0d0aULL     /* its last three: an empty line behind a line */
+#define TAIL_EMPTY_LF 0x0a0aULL         /* its last two: the same without CR */
 
 /* The last bytes of a stream, the newest lowest, after another n bytes in b. */
 static __always_inline __u64 shift_tail(__u64 tail, const __u8 *b, __u32 n)
@@ -289,8 +290,10 @@ __noinline __u64 tail_user(__u64 tail)
 /* "\r\n0\r\n\r\n": the end of the chunk before, and the final one. */
 #define CHUNKED_END 0x0d0a300d0a0d0aULL
 
-/* Whether the operation's last four bytes are an empty line behind a line. */
+/* Whether the operation's last bytes are an empty line behind a line. */
 static __always_inline bool ends_head(struct source *src, const enum source_kind kind)
 {
-	return ((kind == SRC_USER ? tail_user(0) : source_tail(0, src, kind)) & 0xffffffff) == TAIL_EMPTY_LINE;
+	__u64 tail = kind == SRC_USER ? tail_user(0) : source_tail(0, src, kind);
+
+	return (tail & 0xffffff) == TAIL_EMPTY_LINE || (tail & 0xffff) == TAIL_EMPTY_LF;
 }

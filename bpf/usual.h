@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "request.h"
 #include "response.h"
 
 /* An operation whose bytes are in one buffer, as far as `piece` goes. */
@@ -61,13 +62,13 @@ static __always_inline bool usual_request(struct conn *c, const struct step *o, 
 		return false;
 	if (c->state != S_IDLE || !s)
 		return false;
-	if (n < REQUEST_MIN || n > CFG.head_max || n > o->piece)
+	if (n > o->piece)
 		return false;
 	s->busy = c->rec.conn;
 	BOUND(n, CFG.head_max);
 	if (!n || !step_read(s->data, n, o, kind))
 		return false;
-	if (load8(s, 0) != c->first8 || load4(s, n - 4) != CRLFCRLF)
+	if (!like_last_request(c, s, n))
 		return false;
 	identify(c);
 	if (c->rec.pid == CFG.self_pid)
@@ -85,16 +86,18 @@ static __always_inline bool usual_response(struct conn *c, const struct step *o,
 					   const enum source_kind kind)
 {
 	if (c->state == S_RESPONSE) {
-		if (c->head_open || c->chunked || response_complete(c, 0))
+		__u64 bytes = c->rec.response_bytes;
+
+		if (c->head_open || c->chunked || bytes >= c->response_want || o->n > c->response_want - bytes)
 			return false;
-		c->rec.response_bytes += o->n;
+		c->rec.response_bytes = bytes + o->n;
 		c->rec.finished = o->now;
 		c->swept = 0;
 		return true;
 	}
 	__u64 hint = c->hint_response, at = c->rec.request_len, n = hint;
 
-	if (c->state != S_REQUEST || c->bodyless || hint < RESPONSE_HINT_MIN || o->piece < hint)
+	if (c->state != S_REQUEST || c->bodyless || hint < RESPONSE_HINT_MIN || o->piece < hint || o->n > c->hint_want)
 		return false;
 	struct slot *s = slot_of(c);
 

@@ -58,6 +58,7 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 			struct slot *s = slot_of(c);
 
 			finish(c, s, F_TIMEOUT);
+			c->forgone = 1;
 			if (s)
 				s->busy = 0;
 			return 0;
