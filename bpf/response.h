@@ -109,6 +109,8 @@ static __always_inline enum parsed take_response_head(struct conn *c, struct slo
 			c->rec.flags |= F_UNREADABLE;
 		return PARSED;
 	}
+	if (kind == SRC_USER && have < STATUS_END && src->len)
+		have = source_append(s, c->slot, at + have, at + RESPONSE_MAX, src, kind) - at;
 	if (have < STATUS_END) {
 		c->rec.response_len = have;
 		c->state = S_RESPONSE_HEAD;
@@ -163,12 +165,33 @@ static __always_inline void on_response_head(struct conn *c, struct work *w, str
 	}
 }
 
+/* n bytes in the direction of responses while no request is under way. */
+__noinline int unasked(__u64 key, __u64 first8, __u64 n)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	bool unreadable = c && (c->marks & UNREADABLE);
+
+	if (!c)
+		return 0;
+	c->marks &= ~UNREADABLE;
+	if (c->rec.seq)
+		return 0;
+	if (unreadable && (first8 & W_7) == W_HTTP1) {
+		/* Now it is known that what could not be read was a request. */
+		count(C_LOST_UNREADABLE);
+		c->rec.seq++;
+		c->older = 0;
+	} else if (!c->older) {
+		not_http(key, first8, n); /* who was asked nothing and speaks first does not speak HTTP */
+	}
+	return 0;
+}
+
 static __always_inline void on_response(struct conn *c, struct work *w, struct source *src, const enum source_kind kind)
 {
 	if (c->state == S_IDLE) {
-		/* Who was asked nothing and speaks first does not speak HTTP. */
-		if (!c->rec.seq && !c->older)
-			not_http(w->si.key, source_first8(src, kind), src->len);
+		if (!c->rec.seq || (c->marks & UNREADABLE))
+			unasked(w->si.key, source_first8(src, kind), src->len);
 		return;
 	}
 	w->saved = *src;
@@ -198,9 +221,9 @@ static __always_inline void on_response_chunks(struct conn *c, struct work *w, s
 	if (c->chunked == CHUNKED_FOLLOWED) {
 		c->chunks = chunks_follow(c->chunks, w, src, kind);
 		c->chunk_end = CHUNKS_STATE(c->chunks) == CHUNK_DONE;
-		if (CHUNKS_STATE(c->chunks) != CHUNK_LOST)
+		if (CHUNKS_STATE(c->chunks) < CHUNK_LOST)
 			return;
-		c->chunked = CHUNKED_LOST;
+		c->chunked = CHUNKS_STATE(c->chunks) == CHUNK_BAD ? CHUNKED_BAD : CHUNKED_LOST;
 		source_restore(src, w);
 	}
 	c->tail = kind == SRC_USER ? tail_user(c->tail) : source_tail(c->tail, src, kind);
