@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -552,4 +553,53 @@ func loopbackUp() error {
 	}
 	request.SetUint16(unix.IFF_UP)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
+}
+
+// A response that is cut while its client waits inside a read is `aborted` with its status at both ends, however the last read's
+// return and the connection's end fall together.
+func TestE2ERacingCuts(t *testing.T) {
+	requireRoot(t)
+	t.Parallel()
+	const cuts = 61
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	port := listener.Addr().(*net.TCPAddr).Port
+	a := startAgent(t, agent.Options{Ports: []int{port}})
+	b := newBook(t, a)
+	for i := range 2 * cuts {
+		s := &script{t: t, b: b, port: port}
+		if s.client, err = net.Dial("tcp4", listener.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		if s.server, err = listener.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		end := (*script).closing
+		if i%2 == 1 {
+			end = (*script).reset
+		}
+		s.request("GET", nil)
+		taken := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(io.Discard, struct{ io.Reader }{s.client})
+			s.client.Close()
+			taken <- err
+		}()
+		s.write(s.server, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+		s.write(s.server, "5\r\nhello\r\n")
+		s.write(s.server, "a\r\nworl")
+		end(s, s.server)
+		if err := <-taken; err != nil && i%2 == 0 {
+			t.Fatal(err)
+		}
+		s.over(200, "aborted", span{}, span{})
+		for j := range 2 {
+			s.b.want[len(s.b.want)-1-j].maxNS = 0
+		}
+	}
+	b.check()
+	balance(t, a, b)
 }
