@@ -7,8 +7,9 @@
 
 #include "source.h"
 
-/* Steps that one operation may take, the square of this: each passes over a chunk's data or CHUNK_READ bytes of framing. */
+/* Steps that one operation may take, their product: each passes over a chunk's data or CHUNK_READ bytes of framing. */
 #define CHUNK_STEPS 16
+#define CHUNK_ROUNDS 128
 
 static __always_inline void chunk_sized(struct work *w)
 {
@@ -29,11 +30,11 @@ static __always_inline void chunk_size_byte(struct work *w, __u8 b)
 		w->chunk_size = w->chunk_size >> (CHUNK_DIGITS_SHIFT - 4) ? CHUNK_SIZE_MASK : w->chunk_size << 4 | digit;
 		w->chunk_digits = 1;
 	} else if (!w->chunk_digits) {
-		w->chunk_state = CHUNK_LOST;
+		w->chunk_state = CHUNK_BAD;
 	} else if (b == '\n') {
 		chunk_sized(w);
 	} else {
-		w->chunk_state = b == ';' || b == ' ' || b == '\t' || b == '\r' ? CHUNK_LINE : CHUNK_LOST;
+		w->chunk_state = b == ';' || b == ' ' || b == '\t' || b == '\r' ? CHUNK_LINE : CHUNK_BAD;
 	}
 }
 
@@ -52,7 +53,7 @@ static __always_inline void chunk_byte(struct work *w, __u8 b)
 		if (b == '\n')
 			w->chunk_state = CHUNK_SIZE;
 		else if (b != '\r')
-			w->chunk_state = CHUNK_LOST;
+			w->chunk_state = CHUNK_BAD;
 		break;
 	case CHUNK_TRAILER:
 	case CHUNK_CR:
@@ -206,7 +207,9 @@ static __always_inline __u64 chunks_begin(__u64 before)
 /* A body's word behind n bytes that no hook saw. */
 static __always_inline __u64 chunks_unseen(__u64 chunks, __u64 n)
 {
-	return CHUNKS_STATE(chunks) == CHUNK_DATA && CHUNKS_SIZE(chunks) > n ? chunks - n : CHUNKS(CHUNK_LOST, 0, 0);
+	if (CHUNKS_STATE(chunks) != CHUNK_DATA || CHUNKS_SIZE(chunks) < n)
+		return CHUNKS(CHUNK_LOST, 0, 0);
+	return CHUNKS_SIZE(chunks) == n ? CHUNKS(CHUNK_END, 0, 0) : chunks - n;
 }
 
 /*
@@ -226,7 +229,7 @@ static __always_inline __u64 chunks_follow(__u64 chunks, struct work *w, struct 
 	w->chunk_digits = CHUNKS_DIGITS(chunks);
 	w->chunk_size = size;
 	if (kind == SRC_USER) {
-		for (int i = 0; i < CHUNK_STEPS; i++)
+		for (int i = 0; i < CHUNK_ROUNDS; i++)
 			if (chunks_user())
 				break;
 	} else {
@@ -234,7 +237,7 @@ static __always_inline __u64 chunks_follow(__u64 chunks, struct work *w, struct 
 
 		w->src.len = src->len;
 		w->src.skb_at = src->skb_at;
-		bpf_loop(CHUNK_STEPS * CHUNK_STEPS, chunk_step_skb, &from, 0); /* kernels with dynptrs have it (5.17) */
+		bpf_loop(CHUNK_ROUNDS * CHUNK_STEPS, chunk_step_skb, &from, 0); /* kernels with dynptrs have it (5.17) */
 		src->len = w->src.len;
 		src->skb_at = w->src.skb_at;
 	}

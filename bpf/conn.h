@@ -159,7 +159,7 @@ __noinline int not_http(__u64 key, __u64 first8, __u64 n)
 	if (s)
 		s->busy = 0;
 	c->state = S_IDLE;
-	if (c->rec.seq)
+	if (c->rec.seq || (c->marks & UNREADABLE))
 		return 0;
 	/* Of an older connection any operation may tell: the others begin in the middle of a message. */
 	__u8 other = look_at(first8, n);

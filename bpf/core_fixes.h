@@ -139,6 +139,11 @@ static __always_inline __u64 syscall_arg3(struct pt_regs *r)
 #define NR_RECVFROM 45
 #define NR_SENDMSG 46
 #define NR_RECVMSG 47
+#define NR_SPLICE 275
+#define NR_RECVMMSG 299
+#define NR_SENDMMSG 307
+#define NR_PREADV2 327
+#define NR_PWRITEV2 328
 #elif defined(__TARGET_ARCH_arm64)
 static __always_inline void syscall_args(struct pt_regs *r, long *nr, __u64 *fd, __u64 *arg1, __u64 *arg2)
 {
@@ -162,6 +167,11 @@ static __always_inline __u64 syscall_arg3(struct pt_regs *r)
 #define NR_RECVFROM 207
 #define NR_SENDMSG 211
 #define NR_RECVMSG 212
+#define NR_SPLICE 76
+#define NR_RECVMMSG 243
+#define NR_SENDMMSG 269
+#define NR_PREADV2 286
+#define NR_PWRITEV2 287
 #else
 #error "no system call registers for this architecture"
 #endif

@@ -46,11 +46,12 @@ enum record_flags {
 	F_NO_ARRIVAL = 1 << 6,
 	F_REQUEST_DIRECTION = 1 << 7,
 	F_HEAD_CUT = 1 << 8,
-	F_UNREADABLE = 1 << 9,
+	F_UNREADABLE = 1 << 9, /* a head's bytes; of a fragment: no hook saw its bytes, and `at` is when that was noticed */
 	F_HEAD_ALL = 1 << 10, /* with F_HEAD_CUT: the request is a head and nothing else */
 	F_FRAMED = 1 << 11,   /* the response is complete by its framing: of its head only the status line is carried */
-	F_CUT = 1 << 12,      /* with F_CLOSED: the response's framing says that more was to come */
+	F_CUT = 1 << 12,      /* with F_CLOSED: the response's framing says that more was to come; of a fragment: it was a reset */
 	F_CHUNKS = 1 << 13,   /* of a fragment: `chunks` tells where in a chunked body its end is */
+	F_HALF = 1 << 14,     /* of a fragment, with F_CLOSED: no more responses, but requests may go on until F_CLOSED comes alone */
 };
 
 /*
@@ -61,7 +62,7 @@ enum record_flags {
  * (32 bits) and `parent` (64 bits), which are seq and conn of the exchange that the same thread was serving when it sent this
  * one's request, 0 where there was none. The protocol has the upper half of `kind`, of which two numbers are in use: it is 0
  * there, HTTP/1, without an instruction that sets it. `other` is no place for it: what an older connection seemed to carry stays
- * in it when the connection turns out to be HTTP. Of the flags, two bits are left.
+ * in it when the connection turns out to be HTTP. Of the flags, one bit is left.
  */
 struct record {
 	__u64 conn;

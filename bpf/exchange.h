@@ -60,6 +60,7 @@ static __always_inline void exchange_begin(struct conn *c, const struct work *w)
 {
 	if (c->rec.role == ROLE_UNKNOWN)
 		c->rec.role = w->receive ? ROLE_SERVER : ROLE_CLIENT;
+	c->marks &= ~UNREADABLE;
 	identify(c);
 	if (c->rec.pid == CFG.self_pid ||
 	    !port_wanted(c->rec.role == ROLE_SERVER ? c->rec.local_port : c->rec.remote_port, 0)) {
@@ -81,20 +82,38 @@ static __always_inline bool response_complete(const struct conn *c, __u32 oversh
 	return c->response_want != UNKNOWN && c->rec.response_bytes - overshoot >= c->response_want;
 }
 
+/* It is known that the request is not complete. */
+static __always_inline bool request_open(const struct conn *c)
+{
+	return c->request_left && (c->request_left != UNKNOWN || c->request_chunked == CHUNKED_FOLLOWED);
+}
+
+/* Its head was seen to the end and names no end of the body but the connection's; that was a reset, so there is none. */
+static __always_inline bool response_torn(const struct conn *c)
+{
+	return (c->marks & RESET) && c->rec.response_len && c->rec.response_len < RESPONSE_MAX;
+}
+
+/* Of a chunked body that is not followed the last byte is known, and it is not that of an empty line, with which all end. */
+static __always_inline bool chunks_short(const struct conn *c)
+{
+	return !c->chunk_end && (c->tail & 0xff) && !tail_is_empty_line(c->tail);
+}
+
 /* Its framing says that more is to come. */
 static __always_inline bool response_incomplete(const struct conn *c)
 {
 	if (c->state == S_RESPONSE_HEAD || c->head_open)
 		return true;
 	if (c->chunked)
-		return c->chunked == CHUNKED_FOLLOWED && !c->chunk_end;
-	return c->response_want != UNKNOWN && c->rec.response_bytes < c->response_want;
+		return c->chunked == CHUNKED_LOST ? chunks_short(c) : !c->chunk_end;
+	return c->response_want == UNKNOWN ? response_torn(c) : c->rec.response_bytes < c->response_want;
 }
 
 /* Only the next request or the connection's end tells where it ends. */
 static __always_inline bool response_unframed(const struct conn *c)
 {
-	return c->chunked ? c->chunked == CHUNKED_LOST : c->response_want == UNKNOWN;
+	return c->chunked ? c->chunked >= CHUNKED_LOST : c->response_want == UNKNOWN;
 }
 
 /* Sends the exchange under way, as it is. The caller moves the state on. */

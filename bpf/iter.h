@@ -33,9 +33,33 @@ static __always_inline void from_iter(const struct iov_iter *it, struct source *
 	src->piece -= skip;
 }
 
-/* The n bytes that an iterator has just moved past: they are behind it, so walk back. */
-static __always_inline void from_passed_iter(const struct iov_iter *it, __u64 n, struct source *src, const bool typed)
+/* Moves the work area's source one buffer back; 1: the bytes begin in it, or it cannot be read. */
+__noinline int back_step(void)
 {
+	struct user_iovec v = {};
+	struct work *w = work();
+
+	if (!w)
+		return 1;
+	if (bpf_probe_read_kernel(&v, sizeof(v), (void *)(w->src.array - sizeof(v)))) {
+		source_none(&w->src);
+		return 1;
+	}
+	if (v.len < w->back) {
+		w->back -= v.len;
+		w->src.array -= sizeof(v);
+		w->src.segments++;
+		return 0;
+	}
+	w->src.ptr = v.base + v.len - w->back;
+	w->src.piece = w->back;
+	return 1;
+}
+
+/* The n bytes that an iterator has just moved past: they are behind it, so walk back. */
+static __always_inline void from_passed_iter(const struct iov_iter *it, __u64 n, struct work *w, const bool typed)
+{
+	struct source *src = &w->src;
 	enum iter_shape shape = iter_shape(it, typed);
 	__u64 at = ITER_READ(it, iov_offset);
 
@@ -56,27 +80,12 @@ static __always_inline void from_passed_iter(const struct iov_iter *it, __u64 n,
 		src->piece = n;
 		return;
 	}
-	n -= at;
-	/* Unrolled: before 6.3 the verifier refuses a loop that is entered by falling into its middle, as clang makes it. */
-#pragma unroll
-	for (int i = 1; i <= SEGMENTS_MAX; i++) {
-		src->array -= sizeof(struct user_iovec);
-		src->segments = i + (at ? 1 : 0);
-
-		struct source back = *src;
-
-		source_next(&back);
-		if (!back.ptr)
+	src->segments = at ? 1 : 0;
+	w->back = n - at;
+	for (int i = 0; i < PIECES_MAX; i++)
+		if (back_step())
 			return;
-		if (back.piece >= n) {
-			back.ptr += back.piece - n;
-			back.piece = n;
-			*src = back;
-			return;
-		}
-		n -= back.piece;
-	}
-	src->segments = 0;
+	source_none(src);
 }
 
 /*
@@ -162,6 +171,6 @@ static __always_inline int handle_send(struct work *w, const struct msghdr *msg,
 
 static __always_inline int handle_received(struct work *w, const struct msghdr *msg, __u32 n, const bool typed)
 {
-	from_passed_iter(&msg->msg_iter, n, &w->src, typed);
+	from_passed_iter(&msg->msg_iter, n, w, typed);
 	return user_data(w->si.copied_seq - n);
 }

@@ -80,6 +80,7 @@ struct sock {
 	__u8 sk_shutdown;
 	int sk_sndbuf;
 	int sk_wmem_queued;
+	int sk_err;
 	struct socket *sk_socket;
 };
 
@@ -96,6 +97,7 @@ struct tcp_sock {
 	__u32 write_seq;
 	__u32 rcv_nxt;
 	__u64 tcp_mstamp;
+	__u8 syn_data : 1;
 };
 
 struct unix_sock {
@@ -201,10 +203,15 @@ struct user_msghdr {
 	void *msg_name;
 	int msg_namelen;
 	struct iovec *msg_iov;
-	__kernel_size_t msg_iovlen;
+	__u64 msg_iovlen;
 	void *msg_control;
-	__kernel_size_t msg_controllen;
+	__u64 msg_controllen;
 	unsigned int msg_flags;
+};
+
+struct user_mmsghdr {
+	struct user_msghdr msg_hdr;
+	unsigned int msg_len;
 };
 
 struct user_iovec {

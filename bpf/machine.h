@@ -29,8 +29,10 @@ static __always_inline void end_connection(struct conn *c, __u32 overshoot, __u6
 		return;
 	}
 	f = bpf_map_lookup_elem(&fragments, &index);
-	if (f)
-		send_fragment(c, f, false, at, 0, 0, 0, F_CLOSED, 0);
+	if (f) {
+		release_held(c, f);
+		send_fragment(c, f, false, at, 0, 0, 0, c->marks & RESET ? F_CLOSED | F_CUT : F_CLOSED, 0);
+	}
 	c->state = S_OTHER;
 }
 
@@ -54,6 +56,90 @@ static __always_inline struct conn *conn_of(const struct sockinfo *si, __u32 sta
 	else
 		c->wseq = start;
 	return c;
+}
+
+/* How many bytes of a direction lie between what was seen of it and where it stands; fin: one of them may be the FIN's. */
+static __always_inline __u32 unseen_of(__u32 position, __u32 seen, bool fin)
+{
+	__u32 n = position - seen;
+
+	return n < SEGMENT_GAP_MAX && n > fin ? n : 0;
+}
+
+/* n bytes of the exchange under way passed that no hook saw. When that was is not known. */
+static __always_inline void add_unseen(struct conn *c, bool request, __u32 n)
+{
+	if (request) {
+		c->rec.request_bytes += n;
+		if (c->request_left != UNKNOWN)
+			c->request_left -= n < c->request_left ? n : c->request_left;
+		c->request_chunks = chunks_unseen(c->request_chunks, n);
+		return;
+	}
+	if (c->state < S_RESPONSE_HEAD) {
+		c->rec.flags |= F_UNREADABLE;
+		c->state = S_RESPONSE;
+	}
+	c->rec.response_bytes += n;
+	c->rec.finished = 0;
+	c->chunks = chunks_unseen(c->chunks, n);
+	c->tail = 0;
+}
+
+/* Whether n unseen bytes of the exchange under way are of a body for certain, and all of them. */
+static __always_inline bool fits_body(const struct conn *c, bool request, __u32 n)
+{
+	__u64 chunks = request ? c->request_chunks : c->chunks;
+
+	if ((request ? c->request_chunked : c->chunked) == CHUNKED_FOLLOWED)
+		return CHUNKS_STATE(chunks) == CHUNK_DATA && CHUNKS_SIZE(chunks) >= n;
+	if (request)
+		return c->request_left != UNKNOWN && c->request_left >= n;
+	return c->state == S_RESPONSE && !c->head_open && !c->chunked && c->response_want != UNKNOWN &&
+	       c->rec.response_bytes + n <= c->response_want;
+}
+
+/* n bytes of the operation's direction passed before it that no hook saw: a global function, as it has many paths. */
+__noinline int unseen_before(__u64 key, __u32 request, __u32 n)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	struct work *w = work();
+
+	if (!c || !w || n >= SEGMENT_GAP_MAX)
+		return 0;
+	if (w->receive)
+		c->arrival = 0; /* was theirs */
+	if (c->state == S_STREAM)
+		stream_unseen(key, request, n);
+	else if (c->state != S_IDLE)
+		add_unseen(c, request, n);
+	return 0;
+}
+
+/*
+ * Bytes go one way: what of the body that went the other way before them no hook has seen (splice) is taken in first. A call
+ * that is about to return, which is when its hook sees it, finds its bytes counted.
+ */
+__noinline int unseen_other(__u64 key, __u32 request)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	struct work *w = work();
+
+	if (!c || !w || !(request ? c->state == S_RESPONSE && !c->request_left : c->state == S_REQUEST && request_open(c)))
+		return 0;
+	request = !request;
+	__u32 n = w->receive ? unseen_of(w->si.write_seq, c->wseq, false) : unseen_of(w->si.copied_seq, c->rseq, true);
+
+	if (!n || !fits_body(c, request, n))
+		return 0;
+	add_unseen(c, request, n);
+	if (w->receive) {
+		c->wseq += n;
+	} else {
+		c->rseq += n;
+		c->arrival = 0; /* was theirs */
+	}
+	return 0;
 }
 
 /* A connection for which there was no room: its requests are known, and lost. */
@@ -109,6 +195,8 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 
 	if (fresh <= 0) {
 		/* Seen before: a peek, or the next step of a send. */
+		if (!receive && c->state == S_STREAM && c->held_at)
+			held_step(key, w->now, sure);
 		if (!receive && !request && c->state == S_RESPONSE) {
 			c->rec.finished = w->now;
 			if (sure && is_over(c))
@@ -122,20 +210,10 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 
 		if (receive && unseen == 1)
 			unseen = 0; /* the peer's FIN, which takes a number */
-		if (unseen < SEGMENT_GAP_MAX && c->state != S_IDLE) {
-			if (!request)
-				c->rec.response_bytes += unseen;
-			else
-				c->rec.request_bytes += unseen;
-			if (request && c->request_left != UNKNOWN)
-				c->request_left -= unseen < c->request_left ? unseen : c->request_left;
-			if (request)
-				c->request_chunks = chunks_unseen(c->request_chunks, unseen);
-			else
-				c->chunks = chunks_unseen(c->chunks, unseen);
-		}
+		if (unseen)
+			unseen_before(key, request, unseen);
 	} else if ((__u32)fresh < n) {
-		source_skip(src, n - fresh);
+		source_forward(src, n - fresh, kind);
 	}
 	w->total = src->len;
 	w->arrived = receive ? c->arrival : w->now;
@@ -143,7 +221,11 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 
 	bool stream = c->state == S_STREAM;
 
+	if (!stream)
+		unseen_other(key, request);
 	if (stream) {
+		held_step(key, 0, true);
+		w->hold = !receive && !request && !sure;
 		stream_data(key, request, src, kind);
 	} else if (!request) {
 		on_response(c, w, src, kind);
@@ -161,6 +243,7 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		if (stream) {
 			source_restore(src, w);
 			stream_begin(key);
+			w->hold = false;
 			stream_data(key, true, src, kind);
 		}
 	}
@@ -187,9 +270,14 @@ static __always_inline void on_sent(__u64 key, __u64 at, __u32 write_seq)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
-	if (!c || c->rec.role != ROLE_SERVER || c->state != S_RESPONSE)
+	if (!c || c->rec.role != ROLE_SERVER)
 		return;
-	c->rec.finished = at ?: bpf_ktime_get_ns();
+	at = at ?: bpf_ktime_get_ns();
+	if (c->state == S_STREAM && c->held_at)
+		held_step(key, at, c->wseq == write_seq);
+	if (c->state != S_RESPONSE)
+		return;
+	c->rec.finished = at;
 	c->active = c->rec.finished;
 	if (c->wseq == write_seq && is_over(c))
 		end_complete(c);
@@ -212,18 +300,29 @@ static __always_inline void on_ready(__u64 key, __u64 at)
 		c->arrival = at;
 }
 
-static __always_inline void on_established(const struct sockinfo *si, __u8 role)
+/* spoken: this end's first bytes went out before. */
+static __always_inline void on_established(const struct sockinfo *si, __u8 role, bool spoken)
 {
 	__u64 key = si->key;
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
 	if (!port_wanted(si->local_port, si->remote_port))
 		return;
+	/* With TCP Fast Open a server may have read, and even answered, before the handshake was over. */
+	if (c && role == ROLE_SERVER && c->rec.role != ROLE_CLIENT && c->rec.remote_port == si->remote_port && !c->ended &&
+	    si->rcv_nxt - c->rseq < SEGMENT_GAP_MAX) {
+		c->rec.role = ROLE_SERVER;
+		c->rec.flags &= ~F_OLDER;
+		c->older = 0;
+		return;
+	}
 	if (c) {
 		end_connection(c, 0, cut_at(c, c->active), IN_SOFTIRQ);
 		conn_remove(c, key);
 	}
-	conn_add(si, role, false, IN_SOFTIRQ);
+	c = conn_add(si, role, false, IN_SOFTIRQ);
+	if (c && spoken)
+		c->marks |= UNREADABLE;
 }
 
 /* How far what was seen of a send is ahead of what was taken. */
@@ -232,6 +331,45 @@ static __always_inline __u32 overshoot_of(const struct conn *c, const struct soc
 	__s32 over = c->wseq - si->write_seq;
 
 	return over > 0 ? over : 0;
+}
+
+/* This end closes: what it has read or handed over unseen by any hook belongs to the exchange under way. */
+static __always_inline void take_rest(struct conn *c, const struct sockinfo *si, bool fin)
+{
+	__u32 read = unseen_of(si->copied_seq, c->rseq, fin && si->copied_seq == si->rcv_nxt);
+	__u32 sent = unseen_of(si->write_seq, c->wseq, false);
+	bool server = c->rec.role == ROLE_SERVER;
+
+	if (!(read | sent) || c->state == S_IDLE || c->state == S_OTHER)
+		return;
+	read -= read && fin && si->copied_seq == si->rcv_nxt;
+	c->rseq += read;
+	c->wseq += sent;
+	if (c->state == S_STREAM) {
+		stream_rest(c, server ? read : sent, server ? sent : read);
+		return;
+	}
+	if (server ? read : sent)
+		add_unseen(c, true, server ? read : sent);
+	if (server ? sent : read)
+		add_unseen(c, false, server ? sent : read);
+}
+
+/*
+ * The server has nothing more to hand over but may go on to read a request that it has answered (some close slowly), and the
+ * client to send it: true. The response is over.
+ */
+static __always_inline bool goes_on(struct conn *c)
+{
+	if (c->state == S_STREAM)
+		return stream_half(c);
+	if (c->state != S_RESPONSE || !request_open(c) || response_incomplete(c))
+		return false;
+	if (c->chunked)
+		c->chunk_end = 1;
+	else if (c->response_want == UNKNOWN)
+		c->response_want = c->rec.response_bytes;
+	return true;
 }
 
 /* The application closed its end: it neither reads nor hands over any more. */
@@ -258,7 +396,7 @@ static __always_inline void on_ended(const struct sockinfo *si, bool fin, bool s
 		return;
 	if (!c->ended)
 		c->ended = now;
-	if (si->rcv_nxt - si->copied_seq > fin || (__s32)(si->copied_seq - c->rseq) > fin ||
+	if (si->rcv_nxt - si->copied_seq > fin || (__s32)(si->copied_seq - c->rseq) > (fin && si->copied_seq == si->rcv_nxt) ||
 	    (__s32)(si->write_seq - c->wseq) > sent_fin)
 		return;
 	end_connection(c, overshoot_of(c, si), cut_at(c, now), IN_SOFTIRQ);

@@ -31,8 +31,14 @@ struct conn {
 	__u64 active;        /* last activity */
 	__u64 generation;    /* Unix sockets: which one it is, to notice a reused address; see UNACCEPTED */
 	__u64 hint_digits;   /* the last response's Content-Length, from the colon on: all of the number */
-	__u64 tail;          /* last bytes of a chunked response whose chunks are not followed */
-	__u64 chunks;        /* where in a chunked response the next byte falls; see CHUNKS */
+	union {
+		__u64 tail;    /* last bytes of a chunked response whose chunks are not followed */
+		__u64 held_at; /* stream mode: of the end of a send that is held back; 0: none is */
+	};
+	union {
+		__u64 chunks; /* where in a chunked response the next byte falls; see CHUNKS */
+		__u64 held;   /* stream mode: what is held back, see HELD */
+	};
 	__u64 request_chunks; /* the same of a chunked request */
 	__u64 ended;         /* when this end could know that the other has closed or was reset; 0: it has not */
 	__u64 address;       /* Unix sockets: of the struct sock, which is the key otherwise; see through_memory */
@@ -53,15 +59,23 @@ struct conn {
 	__u8 misses; /* starts of an older connection that were no request */
 	__u8 older;  /* joined in the middle */
 	__u8 request_chunked; /* enum chunked, of the request */
-	__u8 witnessed; /* Unix: from here on every arrival is noted when it happens */
+	__u8 marks;     /* enum mark */
 	__u8 forgone;   /* idle, but a response may come that has been accounted for */
 	__u32 slot;     /* where its heads are, unless that was taken by another connection */
+};
+
+/* What is remembered of a connection. */
+enum mark {
+	WITNESSED = 1 << 0,  /* Unix: from here on every arrival is noted when it happens */
+	RESET = 1 << 1,      /* TCP: it ended by a reset, and not by the other end's FIN */
+	UNREADABLE = 1 << 2, /* what may be a request came since the last one, and could not be read */
 };
 
 enum chunked {
 	NOT_CHUNKED,
 	CHUNKED_FOLLOWED, /* chunk by chunk */
 	CHUNKED_LOST,     /* its end is guessed from the last bytes */
+	CHUNKED_BAD,      /* the same, because it is no chunked body: without such an end it is not complete */
 };
 
 /*
@@ -79,6 +93,7 @@ enum chunk_state {
 	CHUNK_BEFORE,  /* in front of the body: as many bytes of the head as the size says */
 	CHUNK_DONE,
 	CHUNK_LOST,
+	CHUNK_BAD, /* a byte that cannot be there */
 };
 
 enum chunk_word {
@@ -153,6 +168,7 @@ struct work {
 	__u32 from, len; /* scan_head: where */
 	__u32 receive;   /* read by the application, or handed over by it */
 	__u32 total;     /* its bytes */
+	__u64 back;      /* bytes that a passed iterator's buffer at hand has to hold */
 	__u64 slots;     /* taken so far: where this processor looks next */
 	__u64 chunk_size;  /* a body's chunks: as in the connection's word */
 	__u32 chunk_state;
@@ -160,7 +176,7 @@ struct work {
 	__u32 follow; /* its bytes are of a chunked body */
 	__u32 line;   /* scan_head: where the first line ends */
 	__u32 first;  /* its bytes are the response's first */
-	__u32 pad;
+	__u32 hold;   /* stream mode: it may take long, so its end is held back */
 	__u32 sure; /* what is handed over will be taken: it was, or there is room */
 	__u32 chunk_at; /* in bytes */
 	__u8 bytes[CHUNK_READ];

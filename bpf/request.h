@@ -77,7 +77,8 @@ __noinline int request_parse(__u64 key, __u32 n)
 		s->busy = 0;
 		return 0;
 	}
-	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE) && !(r & SCAN_REQUEST))) {
+	/* Behind what could not be read it may as well be more of that. */
+	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE || c->marks & UNREADABLE) && !(r & SCAN_REQUEST))) {
 		not_http(key, first8, n);
 		return 0;
 	}
@@ -174,10 +175,10 @@ static __always_inline bool on_request(struct conn *c, struct work *w, struct sl
 	__u32 n = source_read(s->data, CFG.head_max, src, kind);
 
 	if (!n) {
-		if (c->rec.seq) {
+		if (c->rec.seq && !(c->marks & UNREADABLE))
 			count(C_LOST_UNREADABLE);
-			c->forgone = 1;
-		}
+		c->marks |= UNREADABLE; /* until it is answered: more of it is not another one */
+		s->busy = 0;
 		return false;
 	}
 	__u8 first = load8(s, 0);
@@ -267,7 +268,7 @@ static __always_inline bool on_request_chunks(struct conn *c, struct work *w, st
 	c->request_chunks = chunks_follow(before, w, src, kind);
 	__u8 state = CHUNKS_STATE(c->request_chunks);
 
-	if (state == CHUNK_LOST)
+	if (state >= CHUNK_LOST)
 		c->request_chunked = CHUNKED_LOST;
 	if (state != CHUNK_DONE)
 		return false;
@@ -287,7 +288,7 @@ static __always_inline bool on_request_chunks(struct conn *c, struct work *w, st
 /* Whether bytes in the direction of requests end the exchange under way: its response is there, its body too. */
 static __always_inline bool next_request(const struct conn *c, __u32 overshoot)
 {
-	if (c->state != S_RESPONSE || (c->request_left != 0 && c->request_left != UNKNOWN))
+	if (c->state != S_RESPONSE || request_open(c))
 		return false;
 	return (response_unframed(c) && c->request_left == 0) || response_complete(c, overshoot);
 }

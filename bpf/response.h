@@ -117,7 +117,7 @@ __noinline int response_parse(__u64 key, __u32 have)
 	}
 	if (have < STATUS_END) {
 		c->state = S_RESPONSE_HEAD;
-		return PARSED;
+		return PARSED_OPEN;
 	}
 	__u64 r = scan_head(c->slot, at, have);
 
@@ -208,8 +208,8 @@ __noinline int heads_user(__u64 key)
 	if (!s || !w)
 		return 0;
 	for (__u32 i = 0; i < HEAD_STEPS; i++) {
-		__u32 at = c->rec.request_len;
-		__u32 n = append_step_user(c->slot, at + c->rec.response_len, at + RESPONSE_MAX);
+		__u32 limit = c->rec.request_len + RESPONSE_MAX, at = c->rec.request_len + c->rec.response_len;
+		__u32 n = i ? append_user(c->slot, at, limit) - at : append_step_user(c->slot, at, limit);
 
 		if (head_taken(c, s, w, i, n, SRC_USER))
 			break;
@@ -289,10 +289,22 @@ __noinline int unpaired(__u64 key, __u64 first8, __u64 n)
 
 	if (!c)
 		return 0;
+	bool unreadable = c->marks & UNREADABLE;
+
+	c->marks &= ~UNREADABLE;
 	if ((first8 & W_7) != W_HTTP1) {
 		/* Who was asked nothing and speaks first does not speak HTTP. */
 		if (c->state == S_IDLE && !c->rec.seq && !c->older)
 			not_http(key, first8, n);
+		return 0;
+	}
+	if (unreadable) {
+		if (c->rec.seq)
+			return 0; /* counted when it came */
+		/* Now it is known that what could not be read was a request. */
+		count(C_LOST_UNREADABLE);
+		c->rec.seq++;
+		c->older = 0;
 		return 0;
 	}
 	if (!c->forgone && !c->older)
@@ -359,9 +371,9 @@ static __always_inline void on_response_chunks(struct conn *c, struct work *w, s
 			c->rec.response_bytes -= src->len;
 			unpaired(w->si.key, source_first8(src, kind), src->len);
 		}
-		if (CHUNKS_STATE(c->chunks) != CHUNK_LOST)
+		if (CHUNKS_STATE(c->chunks) < CHUNK_LOST)
 			return;
-		c->chunked = CHUNKED_LOST;
+		c->chunked = CHUNKS_STATE(c->chunks) == CHUNK_BAD ? CHUNKED_BAD : CHUNKED_LOST;
 		source_restore(src, w);
 	}
 	c->tail = kind == SRC_USER ? tail_user(c->tail) : source_tail(c->tail, src, kind);

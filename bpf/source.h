@@ -10,7 +10,7 @@ enum source_kind {
 	SRC_SKB,  /* a socket buffer, through a dynptr */
 };
 
-#define SEGMENTS_MAX 8
+#define PIECES_MAX 64 /* buffers of one operation that are looked at */
 
 extern int bpf_dynptr_from_skb(struct __sk_buff *s, __u64 flags, struct bpf_dynptr *ptr) __ksym __weak;
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
@@ -30,8 +30,10 @@ static __always_inline void source_next(struct source *src)
 	if (!src->segments)
 		return;
 	if (src->user_array ? bpf_probe_read_user(&v, sizeof(v), (void *)src->array)
-			    : bpf_probe_read_kernel(&v, sizeof(v), (void *)src->array))
+			    : bpf_probe_read_kernel(&v, sizeof(v), (void *)src->array)) {
+		src->segments = 0;
 		return;
+	}
 	src->array += sizeof(v);
 	src->segments--;
 	src->ptr = v.base;
@@ -44,13 +46,26 @@ static __always_inline void source_none(struct source *src)
 	src->ptr = src->piece = src->segments = 0;
 }
 
-/* Bytes readable at src->ptr. */
+/* Moves the source in the work area on to its next buffer that holds anything: a global function. */
+__noinline int next_piece(void)
+{
+	struct work *w = work();
+
+	if (!w)
+		return 0;
+	for (int i = 0; i < PIECES_MAX; i++) {
+		if (w->src.piece || !w->src.segments)
+			break;
+		source_next(&w->src);
+	}
+	return 0;
+}
+
+/* Bytes readable at src->ptr, of the work area's source. */
 static __always_inline __u64 source_piece(struct source *src)
 {
-	if (!src->piece)
-		source_next(src);
-	if (!src->piece) /* an empty buffer in front of the real one */
-		source_next(src);
+	if (!src->piece && src->segments)
+		next_piece();
 	if (!src->ptr)
 		return 0;
 	return src->piece < src->len ? src->piece : src->len;
@@ -64,19 +79,6 @@ static __always_inline void source_advance(struct source *src, __u64 n)
 	src->skb_at += n;
 }
 
-/* Passes over bytes that were seen before. */
-static __always_inline void source_skip(struct source *src, __u32 seen)
-{
-	if (src->ptr && seen > src->piece && src->segments) {
-		seen -= src->piece;
-		src->len -= src->piece;
-		source_next(src);
-	}
-	if (seen > src->piece)
-		source_none(src); /* further into a vector than is worth following */
-	source_advance(src, seen);
-}
-
 /* Passes over n bytes of user memory, whose source is the work area's. */
 __noinline int forward_user(__u32 n)
 {
@@ -84,7 +86,7 @@ __noinline int forward_user(__u32 n)
 
 	if (!w)
 		return 0;
-	for (int i = 0; i < SEGMENTS_MAX; i++) {
+	for (int i = 0; i < PIECES_MAX; i++) {
 		__u64 piece = source_piece(&w->src);
 
 		if (piece > n)
@@ -187,13 +189,8 @@ __noinline __u32 append_step_user(__u32 slot, __u32 at, __u32 limit)
 /* Appends from the source in the work area until the limit, its end, or an unreadable piece; returns the new end. */
 __noinline __u32 append_user(__u32 slot, __u32 at, __u32 limit)
 {
-	struct slot *s = slot_at(slot);
-	struct work *w = work();
-
-	if (!s || !w)
-		return at;
-	for (int i = 0; i < SEGMENTS_MAX; i++) {
-		__u32 n = append_step(s, at, limit, &w->src, SRC_USER);
+	for (int i = 0; i < PIECES_MAX; i++) {
+		__u32 n = append_step_user(slot, at, limit);
 
 		if (!n)
 			break;
@@ -221,6 +218,12 @@ static __always_inline __u32 source_append(struct slot *s, __u32 slot, __u32 at,
 #define TAIL_BYTES 7                   /* as many as CHUNKED_END has */
 #define TAIL_EMPTY_LINE 0x0a0d0aULL     /* its last three: an empty line behind a line */
 #define TAIL_EMPTY_LF 0x0a0aULL         /* its last two: the same without CR */
+
+/* The last bytes are an empty line behind a line. */
+static __always_inline bool tail_is_empty_line(__u64 tail)
+{
+	return (tail & 0xffffff) == TAIL_EMPTY_LINE || (tail & 0xffff) == TAIL_EMPTY_LF;
+}
 
 /* The last bytes of a stream, the newest lowest, after another n bytes in b. */
 static __always_inline __u64 shift_tail(__u64 tail, const __u8 *b, __u32 n)
@@ -293,7 +296,5 @@ __noinline __u64 tail_user(__u64 tail)
 /* Whether the operation's last bytes are an empty line behind a line. */
 static __always_inline bool ends_head(struct source *src, const enum source_kind kind)
 {
-	__u64 tail = kind == SRC_USER ? tail_user(0) : source_tail(0, src, kind);
-
-	return (tail & 0xffffff) == TAIL_EMPTY_LINE || (tail & 0xffff) == TAIL_EMPTY_LF;
+	return tail_is_empty_line(kind == SRC_USER ? tail_user(0) : source_tail(0, src, kind));
 }

@@ -30,6 +30,24 @@ static __always_inline void send_fragment(struct conn *c, struct fragment *f, bo
 		count(C_FRAGMENTS_LOST);
 }
 
+#define GATHER_MAX 256 /* bytes of one of several buffers that go into a fragment at a time */
+
+/* What is held back of a send: its last bytes, as source_tail has them (0: unreadable), and how many. */
+#define HELD_SHIFT 56
+#define HELD(tail, n) (((tail) & W_7) | (n) << HELD_SHIFT)
+
+/* Sends what is held back: the rest of an operation, at the instant at which that was last known to go on. */
+static __always_inline void release_held(struct conn *c, struct fragment *f)
+{
+	__u64 n = c->held >> HELD_SHIFT, tail = c->held & W_7, at = c->held_at;
+
+	if (!at || !n || n > TAIL_BYTES)
+		return;
+	c->held_at = 0;
+	*(__u64 *)f->data = __builtin_bswap64(tail << (64 - 8 * n));
+	send_fragment(c, f, false, at, 0, n, tail ? n : 0, 0, 0);
+}
+
 /* The same with the instants in the work area: a global function. */
 __noinline int stream_piece(__u64 key, __u32 request, __u64 length, __u32 captured)
 {
@@ -41,6 +59,106 @@ __noinline int stream_piece(__u64 key, __u32 request, __u64 length, __u32 captur
 	if (c && f && w)
 		send_fragment(c, f, request != 0, w->now, w->arrived, length, captured, 0, 0);
 	return 0;
+}
+
+/* n bytes of a direction passed that no hook saw. */
+__noinline int stream_unseen(__u64 key, __u32 request, __u32 n)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	__u32 zero = 0;
+	struct fragment *f = bpf_map_lookup_elem(&fragments, &zero);
+	struct work *w = work();
+
+	if (c && f && w)
+		send_fragment(c, f, request != 0, w->now, 0, n, 0, F_UNREADABLE, 0);
+	return 0;
+}
+
+/* The same of both directions, where this end closes. */
+static __always_inline void stream_rest(struct conn *c, __u32 requests, __u32 responses)
+{
+	__u32 index = IN_SOFTIRQ;
+	struct fragment *f = bpf_map_lookup_elem(&fragments, &index);
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!f)
+		return;
+	release_held(c, f);
+	if (requests)
+		send_fragment(c, f, true, now, 0, requests, 0, F_UNREADABLE, 0);
+	if (responses)
+		send_fragment(c, f, false, now, 0, responses, 0, F_UNREADABLE, 0);
+}
+
+/* Nothing more is handed over, or comes, but what goes the other way may go on. */
+static __always_inline bool stream_half(struct conn *c)
+{
+	__u32 index = IN_SOFTIRQ;
+	struct fragment *f = bpf_map_lookup_elem(&fragments, &index);
+
+	if (!f)
+		return false;
+	release_held(c, f);
+	send_fragment(c, f, false, bpf_ktime_get_ns(), 0, 0, 0, F_CLOSED | F_HALF, 0);
+	return true;
+}
+
+/* A step, at this instant (0: none), of the send whose end is held back; done: there is no other, and it is sent. */
+__noinline int held_step(__u64 key, __u64 at, __u32 done)
+{
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+	__u32 zero = 0;
+	struct fragment *f = bpf_map_lookup_elem(&fragments, &zero);
+
+	if (!c || !f || c->state != S_STREAM)
+		return 0;
+	if (at && c->held_at)
+		c->held_at = at;
+	if (done)
+		release_held(c, f);
+	return 0;
+}
+
+/* Takes the end of the operation in the work area away; returns what is to be held back. */
+static __always_inline __u64 hold_end(struct work *w)
+{
+	__u64 n = w->src.len < TAIL_BYTES ? w->src.len : TAIL_BYTES;
+	__u64 tail = tail_user(0);
+
+	w->src.len -= n;
+	return HELD(tail, n);
+}
+
+/* Fills up the fragment of this processor, which has `at` bytes, by one more buffer; returns how many that were. */
+__noinline __u32 gather_step(__u32 at)
+{
+	__u32 zero = 0;
+	struct fragment *f = bpf_map_lookup_elem(&fragments, &zero);
+	struct work *w = work();
+	__u64 n, to = at;
+
+	if (!f || !w)
+		return 0;
+	n = source_piece(&w->src);
+	if (n > GATHER_MAX)
+		n = GATHER_MAX;
+	asm volatile("" : "+r"(n), "+r"(to));
+	if (n == 0 || n > GATHER_MAX || to > FRAGMENT_MAX - GATHER_MAX || bpf_probe_read_user(f->data + to, n, (void *)w->src.ptr))
+		return 0;
+	source_advance(&w->src, n);
+	return n;
+}
+
+__noinline __u32 gather(__u32 at)
+{
+	for (int i = 0; i < PIECES_MAX; i++) {
+		__u32 n = gather_step(at);
+
+		if (!n)
+			break;
+		at += n;
+	}
+	return at;
 }
 
 /* One operation, as fragments; all of it when it is short, else its start. */
@@ -55,6 +173,9 @@ static __always_inline void stream_source(__u64 key, bool request, struct source
 		return;
 	for (int i = 1; i <= steps; i++) {
 		__u32 n = source_read(f->data, FRAGMENT_MAX, src, kind);
+
+		if (kind == SRC_USER && n && n < FRAGMENT_MAX && src->len)
+			n = gather(n);
 		bool last = i >= left || !n || !src->len;
 
 		stream_piece(key, request, last ? n + src->len : n, n);
@@ -68,8 +189,18 @@ __noinline int stream_user(__u64 key, __u32 request)
 {
 	struct work *w = work();
 
-	if (w)
-		stream_source(key, request != 0, &w->src, SRC_USER, STREAM_WHOLE / FRAGMENT_MAX + SEGMENTS_MAX);
+	if (!w)
+		return 0;
+	__u64 held = w->hold ? hold_end(w) : 0;
+
+	if (w->src.len)
+		stream_source(key, request != 0, &w->src, SRC_USER, STREAM_WHOLE / (FRAGMENT_MAX - GATHER_MAX) + 1);
+	struct conn *c = held ? bpf_map_lookup_elem(&conns, &key) : NULL;
+
+	if (c) {
+		c->held = held;
+		c->held_at = w->now;
+	}
 	return 0;
 }
 
@@ -125,6 +256,7 @@ __noinline int stream_begin(__u64 key)
 		stream_captured(c, s, true);
 	if (response)
 		stream_captured(c, s, false);
+	c->held_at = 0;
 	c->state = S_STREAM;
 	return 0;
 }

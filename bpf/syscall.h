@@ -7,7 +7,33 @@
 /* Reads; the others of those that are looked at write. */
 static __always_inline bool receives(long nr)
 {
-	return nr == NR_READ || nr == NR_READV || nr == NR_RECVFROM || nr == NR_RECVMSG;
+	return nr == NR_READ || nr == NR_READV || nr == NR_RECVFROM || nr == NR_RECVMSG || nr == NR_PREADV2 || nr == NR_RECVMMSG;
+}
+
+/* Its second argument is an array of buffers. */
+static __always_inline bool has_buffers(long nr)
+{
+	return nr == NR_READV || nr == NR_WRITEV || nr == NR_PREADV2 || nr == NR_PWRITEV2;
+}
+
+/* Several messages at once. */
+static __always_inline bool has_messages(long nr)
+{
+	return nr == NR_SENDMMSG || nr == NR_RECVMMSG;
+}
+
+static __always_inline bool moves_bytes(long nr)
+{
+	return nr == NR_READ || nr == NR_WRITE || nr == NR_READV || nr == NR_WRITEV || nr == NR_SENDTO || nr == NR_RECVFROM ||
+	       nr == NR_SENDMSG || nr == NR_RECVMSG || nr == NR_SENDFILE || nr == NR_SPLICE || nr == NR_PREADV2 ||
+	       nr == NR_PWRITEV2 || has_messages(nr);
+}
+
+static __always_inline bool peeks(struct pt_regs *regs, long nr, __u64 a2)
+{
+	if (nr == NR_RECVFROM || nr == NR_RECVMMSG)
+		return syscall_arg3(regs) & MSG_PEEK;
+	return nr == NR_RECVMSG && (a2 & MSG_PEEK);
 }
 
 /* Its second argument is the buffer itself. */
@@ -44,7 +70,7 @@ static __always_inline bool from_syscall(struct pt_regs *regs, __u64 n, struct s
 		return true;
 	}
 	src->user_array = true;
-	if (nr == NR_READV || nr == NR_WRITEV) {
+	if (has_buffers(nr)) {
 		src->array = buf;
 		src->segments = len;
 		source_next(src);
@@ -78,7 +104,7 @@ static __always_inline bool syscall_buffer(struct step *o, long nr, __u64 a1)
 		if (!message_buffers(&m, a1))
 			return false;
 		a1 = m.iov;
-	} else if (nr != NR_READV && nr != NR_WRITEV) {
+	} else if (!has_buffers(nr)) {
 		return false;
 	}
 	if (bpf_probe_read_user(&v, sizeof(v), (void *)a1))

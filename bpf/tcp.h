@@ -210,6 +210,14 @@ static __always_inline int handle_ready(struct sock *sk)
 	return 0;
 }
 
+/* TCP Fast Open: the SYN took data with it. */
+static __always_inline bool sent_with_syn(const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+
+	return BPF_CORE_READ_BITFIELD_PROBED(tp, syn_data);
+}
+
 static __always_inline int handle_state(struct sock *sk, int old, int new)
 {
 	struct sockinfo si = {};
@@ -217,7 +225,7 @@ static __always_inline int handle_state(struct sock *sk, int old, int new)
 	if (new == TCP_ESTABLISHED) {
 		si.key = (__u64)sk;
 		if (tcp_info(sk, &si))
-			on_established(&si, old == TCP_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER);
+			on_established(&si, old == TCP_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER, old == TCP_SYN_SENT && sent_with_syn(sk));
 		return 0;
 	}
 	if (new != TCP_FIN_WAIT1 && new != TCP_LAST_ACK && new != TCP_CLOSE && new != TCP_CLOSE_WAIT)
@@ -233,15 +241,23 @@ static __always_inline int handle_state(struct sock *sk, int old, int new)
 	switch (new) {
 	case TCP_CLOSE_WAIT:
 		/* A client that only says it has no more to send still waits for its response; a server that does has sent it. */
-		if (c->rec.role == ROLE_CLIENT)
+		if (c->rec.role == ROLE_CLIENT && !(si.rcv_nxt - si.copied_seq == 1 && si.copied_seq == c->rseq && goes_on(c)))
 			on_ended(&si, true, false);
 		return 0;
 	case TCP_CLOSE:
+		if (!c->ended && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT || sk->sk_err))
+			c->marks |= RESET;
+		/* By this end, which will not read what is left. */
+		if ((old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT) && shut == (RCV_SHUTDOWN | SEND_SHUTDOWN))
+			take_rest(c, &si, old == TCP_CLOSE_WAIT);
 		/* The FIN of the other end has been numbered where this end knows of it; of its own where it has sent one. */
 		on_ended(&si, old == TCP_CLOSE_WAIT || old == TCP_LAST_ACK || old == TCP_CLOSING ||
 			 ((old == TCP_FIN_WAIT1 || old == TCP_FIN_WAIT2) && (shut & RCV_SHUTDOWN)), shut & SEND_SHUTDOWN);
 		return 0;
 	}
+	take_rest(c, &si, old == TCP_CLOSE_WAIT);
+	if (c->rec.role == ROLE_SERVER && !(shut & RCV_SHUTDOWN) && goes_on(c))
+		return 0;
 	/* Behind the other end's FIN nothing tells a close from a half of it; then what is unread decides, and the socket's end. */
 	if (c->rec.role == ROLE_SERVER || ((shut & RCV_SHUTDOWN) && !c->ended))
 		on_shutdown(&si);

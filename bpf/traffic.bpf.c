@@ -196,9 +196,12 @@ SEC("fexit/tcp_sendmsg")
 int BPF_PROG(fexit_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
 	struct tcp_sock *tp = CFG.empty || size < LONG_SEND ? NULL : bpf_skc_to_tcp_sock(sk);
+	struct work *w = tp ? work() : NULL;
 
-	if (tp)
-		on_sent((__u64)sk, 0, tp->write_seq);
+	if (w) {
+		*(volatile __u64 *)&w->other = (__u64)sk;
+		on_sent(*(volatile __u64 *)&w->other, 0, tp->write_seq);
+	}
 	return 0;
 }
 
@@ -447,6 +450,46 @@ int BPF_KPROBE(kprobe_unix_release_sock, struct sock *sk)
 
 /* ---- syscall ---- */
 
+#define MESSAGES_MAX 16 /* of one call that are looked at */
+
+/* One of several messages: of its header only what is needed. */
+struct message {
+	struct user_buffers buffers;
+	__u32 len;
+};
+
+static __always_inline bool message_at(struct message *to, __u64 vec, __u32 i)
+{
+	__u64 at = vec + (__u64)i * sizeof(struct user_mmsghdr);
+
+	return message_buffers(&to->buffers, at) &&
+	       !bpf_probe_read_user(&to->len, sizeof(to->len), (void *)(at + offsetof(struct user_mmsghdr, msg_len)));
+}
+
+/* The messages that a call has moved over a TCP socket; what is beyond those looked at counts as unseen. */
+static __always_inline int handle_messages(struct work *w, __u64 vec, __u32 count)
+{
+	__u32 total = 0, position = w->receive ? w->si.copied_seq : w->si.write_seq;
+	struct message m = {};
+
+	if (count > MESSAGES_MAX)
+		return 0;
+	for (__u32 i = 0; i < MESSAGES_MAX && i < count; i++) {
+		if (!message_at(&m, vec, i))
+			return 0;
+		total += m.len;
+	}
+	position -= total;
+	for (__u32 i = 0; i < MESSAGES_MAX && i < count; i++) {
+		if (!message_at(&m, vec, i) || !m.len)
+			continue;
+		w->src = (struct source){ .array = m.buffers.iov, .segments = m.buffers.len, .user_array = true, .len = m.len };
+		user_data(position);
+		position += m.len;
+	}
+	return 0;
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 {
@@ -458,15 +501,15 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 	if (CFG.empty || ret < 0)
 		return 0;
 	syscall_args(regs, &nr, &fd, &a1, &a2);
-	if (nr != NR_READ && nr != NR_WRITE && nr != NR_READV && nr != NR_WRITEV && nr != NR_SENDTO && nr != NR_RECVFROM &&
-	    nr != NR_SENDMSG && nr != NR_RECVMSG && nr != NR_SENDFILE)
-		return 0;
-	if (!process_wanted())
-		return 0;
-	if ((nr == NR_RECVFROM && (syscall_arg3(regs) & MSG_PEEK)) || (nr == NR_RECVMSG && (a2 & MSG_PEEK)))
+	if (!moves_bytes(nr) || !process_wanted() || peeks(regs, nr, a2))
 		return 0;
 	const struct sock *sk = (const struct sock *)socket_of(fd);
+	bool spliced = nr == NR_SPLICE && sk; /* from the socket; else to it */
 
+	if (nr == NR_SPLICE && !sk) {
+		fd = a2;
+		sk = (const struct sock *)socket_of(fd);
+	}
 	if (!ret) {
 		if (sk && receives(nr))
 			unix_ended(sk);
@@ -480,8 +523,11 @@ int BPF_PROG(tp_sys_exit, struct pt_regs *regs, long ret)
 		return 0;
 	if (!from_syscall(regs, ret, &w->src, &receive, &fd))
 		source_none(&w->src);
+	receive |= spliced;
 	w->receive = receive;
 	w->sure = !is_unix; /* what a Unix socket took is told of below */
+	if (has_messages(nr))
+		return is_unix ? 0 : handle_messages(w, a1, ret);
 	if (!is_unix)
 		return user_data((receive ? w->si.copied_seq : w->si.write_seq) - ret);
 	if (!unix_info(sk, w))

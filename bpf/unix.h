@@ -59,14 +59,14 @@ static __always_inline struct conn *unix_accepted(const struct sock *sk, const s
 	if (generation ? waiting->generation != (generation | UNACCEPTED) : !BPF_CORE_READ(client, sk_shutdown))
 		return NULL;
 	__u64 arrival = waiting->arrival;
-	__u8 witnessed = waiting->witnessed;
+	__u8 marks = waiting->marks;
 	struct conn *c = conn_add(si, ROLE_UNKNOWN, true, IN_PROCESS);
 
 	conn_remove(waiting, address);
 	if (c) {
 		if (arrival)
 			c->arrival = arrival;
-		c->witnessed |= witnessed;
+		c->marks |= marks;
 	}
 	return c;
 }
@@ -95,7 +95,7 @@ static __always_inline bool unix_info(const struct sock *sk, struct work *w)
 		si->write_seq = c->wact;
 		si->copied_seq = si->rcv_nxt = c->rseq;
 		/* Taken before the hook noted it, which is a moment behind the bytes: this is as near to their arrival. */
-		if (c->witnessed)
+		if (c->marks & WITNESSED)
 			si->mstamp_ns = w->now;
 		if (!w->receive && c->rec.sent_at)
 			w->now = c->rec.sent_at;
@@ -158,7 +158,7 @@ static __always_inline void unix_arrived(const struct sock *sk, const struct soc
 		c->active = now;
 	}
 	if (when != AFTER_SEND)
-		c->witnessed = 1;
+		c->marks |= WITNESSED;
 	if (c->arrival || c->state == S_OTHER || (when != BEFORE_SEND && !unix_unread(sk)))
 		return;
 	c->arrival = now;

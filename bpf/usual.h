@@ -97,7 +97,7 @@ static __always_inline bool usual_response(struct conn *c, const struct step *o,
 	}
 	__u64 hint = c->hint_response, at = c->rec.request_len, n = hint;
 
-	if (c->state != S_REQUEST || c->bodyless || hint < RESPONSE_HINT_MIN || o->piece < hint || o->n > c->hint_want)
+	if (c->state != S_REQUEST || c->bodyless || hint < RESPONSE_HINT_MIN || o->piece < hint || o->n > c->hint_want || request_open(c))
 		return false;
 	struct slot *s = slot_of(c);
 

@@ -8,6 +8,23 @@
 #define RETURN_WAIT_NS 500000000ULL   /* for a call under way then to return */
 #define CLOSED_LOOK_NS 5000000000ULL  /* of silence, before a socket is asked whether it is still the connection's */
 
+/* What of a silent connection's response no hook saw. */
+static __always_inline void sweep_unseen(struct conn *c, const struct tcp_sock *tp, __u32 write_seq, __u64 active)
+{
+	bool receive = c->rec.role == ROLE_CLIENT;
+	__u32 n = receive ? unseen_of(BPF_CORE_READ(tp, copied_seq), c->rseq, true) : unseen_of(write_seq, c->wseq, false);
+
+	if (!n || !fits_body(c, false, n) || *(volatile __u64 *)&c->active != active)
+		return;
+	add_unseen(c, false, n);
+	if (receive) {
+		c->rseq += n;
+		c->arrival = 0;
+	} else {
+		c->wseq += n;
+	}
+}
+
 /* Connections that fell silent, requests past their deadline, and entries whose socket is gone. */
 static __always_inline int handle_silent(__u64 key, struct conn *c)
 {
@@ -39,10 +56,14 @@ static __always_inline int handle_silent(__u64 key, struct conn *c)
 			end_connection(c, 0, cut_at(c, active), IN_PROCESS);
 		return 0;
 	}
-	if (c->state == S_RESPONSE && !c->swept) {
+	if (c->state == S_STREAM && c->held_at && (counted || c->wseq == BPF_CORE_READ((const struct tcp_sock *)sk, write_seq)))
+		held_step(key, 0, true);
+	if (c->state == S_RESPONSE && !c->swept && !request_open(c)) {
 		__u32 write_seq = counted ? c->wact : BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
 		__s32 over = c->wseq - write_seq;
 
+		if (!counted)
+			sweep_unseen(c, (const struct tcp_sock *)sk, write_seq, active);
 		/* Bytes that were predicted but not taken: the send is under way, and so is the exchange. */
 		if ((c->rec.role == ROLE_CLIENT || over <= 0) && *(volatile __u64 *)&c->active == active) {
 			c->swept = 1;

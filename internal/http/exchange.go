@@ -235,8 +235,8 @@ func complete(rec *wire.Record, r *Response, end ending, head int) answer {
 func chunkedComplete(rec *wire.Record, head int) answer {
 	if rec.ResponseBytes == uint64(len(rec.Response)) && head <= len(rec.Response) {
 		var c chunked
-		if _, done, ok := c.scan(rec.Response[head:]); ok && !done {
-			return no
+		if _, done, _ := c.scan(rec.Response[head:]); !done {
+			return no // what is no chunk is never complete
 		}
 		return yes
 	}

@@ -53,6 +53,7 @@ type direction struct {
 	eol    uint8    // in a head: 1 behind a line's end, 2 behind a CR after it, else 0
 	long   bool     // the head is longer than what is kept of it
 	coded  bool     // lost inside a chunked body
+	broken bool     // lost because that is none
 	chunks chunked  // in dirChunked
 	remain uint64   // in dirLength
 	owner  *pending // whose message this is; nil between messages, and for one that nobody waits for
@@ -60,6 +61,7 @@ type direction struct {
 
 	begunAt, begunArrived int64 // instants of the message's first byte
 	lastAt                int64 // instant of the newest fragment
+	endAt                 int64 // the same, 0 where no hook saw its bytes
 }
 
 // pending is a request that waits for the end of its response.
@@ -247,15 +249,16 @@ func (s *Streams) requestEnd(st *stream) {
 	}
 }
 
-// settle reports the oldest request, whose response is complete.
+// settle reports the oldest request, whose response and body are complete.
 func (s *Streams) settle(st *stream, p *pending) {
 	s.report(p)
 	s.pop(st)
 }
 
-// settleAnswered makes way for another response.
+// settleAnswered makes way for another response: the end of the body was missed, so its size is not known.
 func (s *Streams) settleAnswered(st *stream) {
 	if p := st.oldest(); p != nil && p.answered {
+		p.ex.RequestSize = -1
 		s.settle(st, p)
 	}
 }
@@ -275,7 +278,7 @@ func (s *Streams) loseRequests(st *stream) {
 	d.coded = d.state == dirChunked
 	d.state, st.blind = dirLost, true
 	if p := d.owner; p != nil && p.answered {
-		s.settle(st, p)
+		s.settleAnswered(st)
 	}
 }
 
@@ -296,9 +299,9 @@ func (s *Streams) responseFragment(st *stream, f *wire.Fragment) {
 			s.lostResponseBytes(st, f)
 			return
 		}
-		s.finish(st, d.lastAt)
+		s.finish(st, d.endAt)
 	}
-	d.lastAt = f.At
+	d.lastAt, d.endAt = f.At, seenAt(f)
 	for len(data) > 0 && st.state == streamFollowed {
 		n := 0
 		switch d.state {
@@ -317,6 +320,7 @@ func (s *Streams) responseFragment(st *stream, f *wire.Fragment) {
 				s.finish(st, f.At)
 			} else if n < len(data) {
 				s.loseResponses(st)
+				d.broken = d.coded
 			}
 		}
 		data = data[n:]
@@ -430,7 +434,7 @@ func (s *Streams) responseGap(st *stream, f *wire.Fragment, gap uint64) {
 		k := min(gap, d.remain)
 		d.owner.responded(k)
 		if d.remain -= k; d.remain == 0 {
-			s.finish(st, f.At)
+			s.finish(st, seenAt(f))
 		}
 		if gap > k {
 			s.hideResponse(st)
@@ -507,7 +511,7 @@ func (s *Streams) loseResponses(st *stream) {
 // lostResponseBytes passes over a fragment while the place is lost.
 func (s *Streams) lostResponseBytes(st *stream, f *wire.Fragment) {
 	d := &st.responses
-	d.lastAt = f.At
+	d.lastAt, d.endAt = f.At, seenAt(f)
 	d.owner.responded(lengthOf(f))
 	if d.coded && endsChunks(f) {
 		s.finish(st, f.At)
@@ -518,7 +522,7 @@ func (s *Streams) lostResponseBytes(st *stream, f *wire.Fragment) {
 func (s *Streams) finish(st *stream, at int64) {
 	d := &st.responses
 	p := d.owner
-	d.state, d.owner, d.coded = dirStart, nil, false
+	d.state, d.owner, d.coded, d.broken = dirStart, nil, false, false
 	if p == nil {
 		return
 	}
@@ -760,6 +764,14 @@ func lengthOf(f *wire.Fragment) uint64 { return max(f.Length, uint64(len(f.Data)
 
 // uncaptured returns how many bytes behind f.Data were not captured.
 func uncaptured(f *wire.Fragment) uint64 { return lengthOf(f) - uint64(len(f.Data)) }
+
+// seenAt returns the instant of a fragment's last byte, or 0 where no hook saw it.
+func seenAt(f *wire.Fragment) int64 {
+	if f.Flags&wire.FlagUnreadable != 0 {
+		return 0
+	}
+	return f.At
+}
 
 // endsChunks tells whether a fragment ends with a last chunk without trailers.
 func endsChunks(f *wire.Fragment) bool {

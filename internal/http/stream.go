@@ -109,7 +109,7 @@ func (s *Streams) EachActive(visit func(pid uint32, comm *[16]byte)) {
 			continue
 		}
 		for _, p := range st.waiting() {
-			if !p.reported {
+			if !p.reported && !p.answered {
 				visit(p.ex.PID, &p.ex.Comm)
 			}
 		}
@@ -143,7 +143,7 @@ func (s *Streams) Fragment(f *wire.Fragment, emit func(*wire.Exchange)) {
 		s.place(st, f)
 	}
 	if f.Flags&wire.FlagClosed != 0 {
-		s.close(st, f.At)
+		s.close(st, f)
 	}
 }
 
@@ -267,11 +267,8 @@ func (s *Streams) count(f *wire.Fragment) {
 // sweep looks at one connection.
 func (s *Streams) sweep(st *stream, now int64, deadline time.Duration) {
 	d := &st.responses
-	if d.state == dirLost && d.owner != nil && now-d.lastAt >= int64(quietAfter) {
-		s.finish(st, d.lastAt)
-	}
-	if now-d.lastAt >= int64(quietAfter) {
-		s.settleAnswered(st)
+	if d.state == dirLost && !d.broken && d.owner != nil && now-d.lastAt >= int64(quietAfter) {
+		s.finish(st, d.endAt)
 	}
 	if d.owner != nil { // the oldest is being answered, and the others wait behind it
 		return
@@ -312,15 +309,15 @@ func (s *Streams) unanswered(st *stream, p *pending, class wire.Class, now int64
 	}
 }
 
-// close ends a connection: what was being answered until the end of the connection is complete, what has no response
-// is aborted.
-func (s *Streams) close(st *stream, at int64) {
-	d := &st.responses
+// close ends a connection: what was being answered until the end of the connection is complete, unless that was a reset, and
+// what has no response is aborted.
+func (s *Streams) close(st *stream, f *wire.Fragment) {
+	d, at, reset := &st.responses, f.At, f.Flags&wire.FlagCut != 0
 	if p := d.owner; p != nil {
-		switch d.state {
-		case dirClose, dirLost:
-			s.finish(st, d.lastAt)
-		case dirHead:
+		switch {
+		case d.state == dirClose && !reset, d.state == dirLost && !d.broken:
+			s.finish(st, d.endAt)
+		case d.state == dirHead:
 			if s.partialStatus(st, d) {
 				s.abort(st, at)
 			}
@@ -328,10 +325,31 @@ func (s *Streams) close(st *stream, at int64) {
 			s.abort(st, at)
 		}
 	}
+	half, open := f.Flags&wire.FlagHalf != 0, st.requests.owner
+	if half && open != nil && open.answered {
+		return // how long its body is shows at the end
+	}
 	for _, p := range st.waiting() {
 		s.unanswered(st, p, wire.ClassAborted, at)
 	}
+	if half {
+		s.silence(st)
+		return
+	}
 	s.forget(st)
+}
+
+// silence stops following a connection of which nothing is outstanding until its end comes: nobody answers what may still pass.
+func (s *Streams) silence(st *stream) {
+	for _, p := range st.waiting() {
+		s.release(p)
+	}
+	clear(st.queue)
+	st.queue, st.first = st.queue[:0], 0
+	s.dropHead(&st.requests)
+	s.dropHead(&st.responses)
+	st.requests, st.responses = direction{}, direction{}
+	st.state = streamIgnored
 }
 
 // abandon counts what a connection still owes.
@@ -340,6 +358,7 @@ func (s *Streams) abandon(st *stream, loss wire.Loss) {
 		switch {
 		case p.reported:
 		case p.answered:
+			p.ex.RequestSize = -1 // not all of it was seen
 			s.report(p)
 		default:
 			s.lose(loss, 1)

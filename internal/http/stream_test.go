@@ -68,6 +68,10 @@ func (t *tape) play(script string) {
 		case line == "":
 		case line == "x":
 			t.close()
+		case line == "reset":
+			t.send(wire.FlagClosed|wire.FlagCut, "", 0)
+		case line == "half":
+			t.send(wire.FlagClosed|wire.FlagHalf, "", 0)
 		case strings.HasPrefix(line, "> "):
 			t.send(wire.FlagRequestDirection, line[2:], gap)
 		case strings.HasPrefix(line, "< "):
@@ -625,7 +629,32 @@ func TestStreamOddities(t *testing.T) {
 			< HTTP/1.1 200 OK~Content-Length: 0~~`, "0 GET /a 200  0 2; 1 GET /b 200  0 0"},
 		{"response's chunk broken", `> GET /a HTTP/1.1~~
 			< HTTP/1.1 200 OK~Transfer-Encoding: chunked~~1~aX
-			x`, "0 GET /a 200  0 5"},
+			x`, "0 GET /a 200 aborted 0 5"},
+		{"body until the end, closed", `> GET /a HTTP/1.1~~
+			< HTTP/1.1 200 OK~~ab
+			x`, "0 GET /a 200  0 2"},
+		{"body until the end, reset", `> GET /a HTTP/1.1~~
+			< HTTP/1.1 200 OK~~ab
+			reset`, "0 GET /a 200 aborted 0 2"},
+		{"answered early, body later", `> POST /a HTTP/1.1~Content-Length: 9~~abc
+			< HTTP/1.1 413 B~Content-Length: 0~~
+			sweep 900000000
+			> def
+			half
+			> ghi
+			x`, "0 POST /a 413  9 0"},
+		{"half closed without an answer, body later", `> POST /a HTTP/1.1~Content-Length: 9~~abc
+			half
+			> def
+			x`, "0 POST /a 0 aborted 3 -1"},
+		{"answered early, body cut", `> POST /a HTTP/1.1~Content-Length: 9~~abc
+			< HTTP/1.1 413 B~Content-Length: 0~~
+			> def
+			x`, "0 POST /a 413  6 0"},
+		{"answered early, end of the body missed", `> POST /a HTTP/1.1~Transfer-Encoding: chunked~~3~ab
+			< HTTP/1.1 413 B~Content-Length: 0~~
+			> |+99
+			x`, "0 POST /a 413  -1 0"},
 		{"request's last chunk found again", `> POST /a HTTP/1.1~Transfer-Encoding: chunked~~1~a|+30
 			> 1~a~0~~
 			> G

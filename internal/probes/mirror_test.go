@@ -46,6 +46,7 @@ func TestMirroredEnums(t *testing.T) {
 			"F_FRAMED":            uint64(wire.FlagFramed),
 			"F_CUT":               uint64(wire.FlagCut),
 			"F_CHUNKS":            uint64(wire.FlagChunks),
+			"F_HALF":              uint64(wire.FlagHalf),
 		},
 		"record_role": {"ROLE_UNKNOWN": 0, "ROLE_SERVER": uint64(wire.RoleServer), "ROLE_CLIENT": uint64(wire.RoleClient)},
 	} {

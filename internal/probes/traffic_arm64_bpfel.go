@@ -26,6 +26,7 @@ const (
 	trafficChunkStateCHUNK_BEFORE  trafficChunkState = 7
 	trafficChunkStateCHUNK_DONE    trafficChunkState = 8
 	trafficChunkStateCHUNK_LOST    trafficChunkState = 9
+	trafficChunkStateCHUNK_BAD     trafficChunkState = 10
 )
 
 type trafficChunkWord uint32
@@ -41,6 +42,7 @@ const (
 	trafficChunkedNOT_CHUNKED      trafficChunked = 0
 	trafficChunkedCHUNKED_FOLLOWED trafficChunked = 1
 	trafficChunkedCHUNKED_LOST     trafficChunked = 2
+	trafficChunkedCHUNKED_BAD      trafficChunked = 3
 )
 
 type trafficConfig struct {
@@ -69,7 +71,6 @@ type trafficConn struct {
 	Active         uint64
 	Generation     uint64
 	HintDigits     uint64
-	HintWant       uint64
 	Tail           uint64
 	Chunks         uint64
 	RequestChunks  uint64
@@ -80,19 +81,23 @@ type trafficConn struct {
 	Rseq           uint32
 	Wseq           uint32
 	Wact           uint32
+	HintWant       uint32
 	HintRequest    uint16
+	HintLine       uint16
 	HintResponse   uint16
 	HintLength     uint16
-	State          uint8
-	Bodyless       uint8
 	Chunked        uint8
 	ChunkEnd       uint8
 	Swept          uint8
 	HeadOpen       uint8
+	State          uint8
+	Bodyless       uint8
 	Misses         uint8
 	Older          uint8
 	RequestChunked uint8
-	Witnessed      uint8
+	Marks          uint8
+	Forgone        uint8
+	_              [1]byte
 	Slot           uint32
 }
 
@@ -216,6 +221,7 @@ const (
 	trafficRecordFlagsF_FRAMED            trafficRecordFlags = 2048
 	trafficRecordFlagsF_CUT               trafficRecordFlags = 4096
 	trafficRecordFlagsF_CHUNKS            trafficRecordFlags = 8192
+	trafficRecordFlagsF_HALF              trafficRecordFlags = 16384
 )
 
 type trafficRecordKind uint32

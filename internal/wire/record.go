@@ -43,17 +43,21 @@ const (
 	FlagRequestDirection
 	// FlagHeadCut: the request head is longer than its capture.
 	FlagHeadCut
-	// FlagUnreadable: the bytes of a head could not be read from the process's memory.
+	// FlagUnreadable: the bytes of a head could not be read from the process's memory, or were seen by no hook; of a Fragment: no
+	// hook saw its bytes, and At is when that was noticed.
 	FlagUnreadable
 	// FlagHeadAll, with FlagHeadCut: the request is a head and nothing else, so its length is RequestBytes.
 	FlagHeadAll
 	// FlagFramed: the response is complete by its framing. Response carries only the start of its status line, and
 	// ResponseHead the length of its head.
 	FlagFramed
-	// FlagCut, with FlagClosed: the response's framing says that more was to come; Finished is the instant of the cut.
+	// FlagCut, with FlagClosed: the response's framing says that more was to come, or it was to last until the connection's end and
+	// that was a reset; Finished is the instant of the cut. Of a Fragment: the connection was reset.
 	FlagCut
 	// FlagChunks marks a Fragment behind whose bytes a chunked body stands as Fragment.Chunks says.
 	FlagChunks
+	// FlagHalf, with FlagClosed, of a Fragment: no more responses pass, but requests may until FlagClosed comes without it.
+	FlagHalf
 )
 
 // Ended tells whether a record with these flags is its exchange's last. A swept copy is where its connection or the agent's

@@ -271,8 +271,21 @@ var cutEnds = map[string]func(s *script){
 	}),
 	"server-closes-in-chunk":       serverCuts((*script).closing, func(s *script) { s.chunked("a\r\n01234") }),
 	"server-closes-between-chunks": serverCuts((*script).closing, func(s *script) { s.chunked("5\r\n01234\r\n") }),
-	"server-closes-in-trailers":    serverCuts((*script).closing, func(s *script) { s.chunked("5\r\n01234\r\n0\r\nA: b\r\n") }),
-	"server-resets-in-chunk":       serverCuts((*script).reset, func(s *script) { s.chunked("a\r\n01234") }),
+	"server-closes-behind-many-chunks": serverCuts((*script).closing, func(s *script) {
+		s.chunked("")
+		p := strings.Repeat("3\r\nabc\r\n", 1900)
+		s.respond(p, len(p))
+	}),
+	"server-closes-in-trailers": serverCuts((*script).closing, func(s *script) { s.chunked("5\r\n01234\r\n0\r\nA: b\r\n") }),
+	"server-resets-until-the-end": serverCuts((*script).reset, func(s *script) {
+		s.respond("HTTP/1.1 200 OK\r\nServer: test\r\n\r\n01234", 5)
+	}),
+	"server-closes-behind-no-chunk": serverCuts((*script).closing, func(s *script) { s.chunked("5\r\n01234\r\nxyz\r\n0123") }),
+	"server-resets-behind-no-chunk": serverCuts((*script).reset, func(s *script) {
+		s.chunked("5\r\n01234\r\n")
+		s.respond(strings.Repeat("no chunk", 300), 2400)
+	}),
+	"server-resets-in-chunk": serverCuts((*script).reset, func(s *script) { s.chunked("a\r\n01234") }),
 	"server-closes-unanswered": func(s *script) {
 		s.request("GET", nil)
 		pauseEnd()
