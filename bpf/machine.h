@@ -316,10 +316,13 @@ static __always_inline void on_established(const struct sockinfo *si, __u8 role,
 		c->older = 0;
 		return;
 	}
-	if (c) {
+	/* What a client hands over before its handshake has no place in the byte stream yet. */
+	if (c && role == ROLE_CLIENT && c->older && !c->rec.seq && c->rec.remote_port == si->remote_port)
+		spoken = true;
+	else if (c)
 		end_connection(c, 0, cut_at(c, c->active), IN_SOFTIRQ);
+	if (c)
 		conn_remove(c, key);
-	}
 	c = conn_add(si, role, false, IN_SOFTIRQ);
 	if (c && spoken)
 		c->marks |= UNREADABLE;
