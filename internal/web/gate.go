@@ -32,8 +32,9 @@ const (
 	pieceBytes = 32 << 10
 	// stallTimeout is for such a piece; Prometheus gives the whole of a scrape 10 s.
 	stallTimeout = 10 * time.Second
-	// slowAfter is how long a piece may take where others wait: 128 KiB/s.
-	slowAfter = 250 * time.Millisecond
+	// slowAfter is how long a piece may take where others wait: 32 KiB/s. On a busy host a client that reads may be without a
+	// processor for a good part of it.
+	slowAfter = time.Second
 	// requestLeast is how long a request may take before its connection is closed where all are at one.
 	requestLeast = 10 * time.Second
 )
