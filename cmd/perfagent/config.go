@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -118,6 +120,9 @@ func (s *configSource) load() (*Config, error) {
 	config.OTLP.applyStandard(s.environ)
 	settings := config.settings()
 	variables := s.variables()
+	if err := s.checkVariables(); err != nil {
+		return nil, err
+	}
 	file := s.file
 	if file == "" {
 		file = variables[variableName(configFileFlag)]
@@ -160,24 +165,27 @@ func (s *configSource) variables() map[string]string {
 	return variables
 }
 
-// unknownVariables returns variables that look like settings and are none, sorted. They do not stop the start, because
-// Kubernetes makes some itself for a service called perfagent (PERFAGENT_SERVICE_HOST, PERFAGENT_PORT and others, which
-// are left out here).
-func (s *configSource) unknownVariables() []string {
-	variables := s.variables()
-	delete(variables, variableName(configFileFlag))
+// testVariables are settings for tests (CONTRIBUTING.md).
+var testVariables = []string{"PERFAGENT_HOLD_WORKER", "PERFAGENT_EMPTY_PROGRAMS", "PERFAGENT_REFUSE_PROGRAMS"}
+
+// kubernetesVariable matches what Kubernetes makes for each service, here for those whose names begin with perfagent.
+var kubernetesVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
+
+// checkVariables fails where a variable looks like a setting and is none.
+func (s *configSource) checkVariables() error {
+	known := append([]string{variableName(configFileFlag)}, testVariables...)
 	for _, setting := range defaultConfig().settings() {
-		delete(variables, variableName(setting.path))
+		known = append(known, variableName(setting.path))
 	}
-	var unknown []string
-	for name := range variables {
-		rest := strings.TrimPrefix(name, environmentPrefix)
-		if !strings.HasPrefix(rest, "SERVICE_") && rest != "PORT" && !strings.HasPrefix(rest, "PORT_") {
-			unknown = append(unknown, name)
+	variables := s.variables()
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		isKubernetes := kubernetesVariable.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(variables[name], "://")
+		if slices.Contains(known, name) || isKubernetes {
+			continue
 		}
+		return usageError{fmt.Errorf("environment variable %s is no setting%s", name, suggestion(name, slices.Values(known)))}
 	}
-	slices.Sort(unknown)
-	return unknown
+	return nil
 }
 
 // variableName returns the environment variable of a setting: capture.head-bytes is PERFAGENT_CAPTURE_HEAD_BYTES.

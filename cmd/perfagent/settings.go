@@ -170,6 +170,9 @@ func number[T int | int64 | uint32](to *T, least, most int64, isSize bool) *fiel
 		if err != nil {
 			return 0, fmt.Errorf("%q is not a whole number%s", s, map[bool]string{true: " or a size such as 8MiB"}[isSize])
 		}
+		if n < least && most == math.MaxInt64 {
+			return 0, fmt.Errorf("%q is too little: at least %s is needed", s, showSize(strconv.FormatInt(least, 10)))
+		}
 		if n < least || n > most {
 			return 0, fmt.Errorf("%q is not between %d and %d", s, least, most)
 		}
