@@ -16,15 +16,16 @@ import (
 
 // Config is every setting of the agent. settings lists how each is named, parsed and bounded.
 type Config struct {
-	Web     WebConfig
-	Capture CaptureConfig
-	Routes  RoutesConfig
-	Metrics MetricsConfig
-	Limits  LimitsConfig
-	Levels  LevelsConfig
-	Trace   TraceConfig
-	OTLP    OTLPConfig
-	Log     LogConfig
+	Web      WebConfig
+	Capture  CaptureConfig
+	Routes   RoutesConfig
+	Services ServicesConfig
+	Metrics  MetricsConfig
+	Limits   LimitsConfig
+	Levels   LevelsConfig
+	Trace    TraceConfig
+	OTLP     OTLPConfig
+	Log      LogConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -60,6 +61,9 @@ type RoutesConfig struct{ File string }
 type MetricsConfig struct {
 	ClassicHistograms string // durations, all, none: a name of export.Classic
 }
+
+// ServicesConfig is how processes become services.
+type ServicesConfig struct{ File string }
 
 // LimitsConfig bounds what the agent keeps.
 type LimitsConfig struct {

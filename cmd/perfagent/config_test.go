@@ -61,7 +61,7 @@ func TestConfigOrder(t *testing.T) {
 func TestEverySettingHasThreeForms(t *testing.T) {
 	samples := map[string]string{
 		"web.config.file": "/a", "capture.port": "80", "capture.pid": "7", "capture.executable": "/a/*", "capture.cgroup": "/a",
-		"routes.file": "/r", "ready-file": "/f", "otlp.endpoint": "http://c:4318/v1/metrics", "otlp.header": "a=b", "otlp.ca-file": "/c",
+		"routes.file": "/r", "services.file": "/s", "ready-file": "/f", "otlp.endpoint": "http://c:4318/v1/metrics", "otlp.header": "a=b", "otlp.ca-file": "/c",
 		"levels.throughput-rps": "5,4,3,2,1",
 		"levels.services":       `{"a": {throughput-rps: [5, 4, 3, 2, 1]}}`,
 	}
