@@ -71,6 +71,9 @@ func newCheckCommand(environ []string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := checkProcesses(config.Capture.PIDs); err != nil {
+			return err
+		}
 		report, err := check(cmd.Context(), "/", config)
 		if err != nil {
 			return err

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -14,15 +16,16 @@ import (
 
 // Config is every setting of the agent. settings lists how each is named, parsed and bounded.
 type Config struct {
-	Web     WebConfig
-	Capture CaptureConfig
-	Routes  RoutesConfig
-	Metrics MetricsConfig
-	Limits  LimitsConfig
-	Levels  LevelsConfig
-	Trace   TraceConfig
-	OTLP    OTLPConfig
-	Log     LogConfig
+	Web      WebConfig
+	Capture  CaptureConfig
+	Routes   RoutesConfig
+	Services ServicesConfig
+	Metrics  MetricsConfig
+	Limits   LimitsConfig
+	Levels   LevelsConfig
+	Trace    TraceConfig
+	OTLP     OTLPConfig
+	Log      LogConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -58,6 +61,9 @@ type RoutesConfig struct{ File string }
 type MetricsConfig struct {
 	ClassicHistograms string // durations, all, none: a name of export.Classic
 }
+
+// ServicesConfig is how processes become services.
+type ServicesConfig struct{ File string }
 
 // LimitsConfig bounds what the agent keeps.
 type LimitsConfig struct {
@@ -118,6 +124,9 @@ func (s *configSource) load() (*Config, error) {
 	config.OTLP.applyStandard(s.environ)
 	settings := config.settings()
 	variables := s.variables()
+	if err := s.checkVariables(); err != nil {
+		return nil, err
+	}
 	file := s.file
 	if file == "" {
 		file = variables[variableName(configFileFlag)]
@@ -160,24 +169,27 @@ func (s *configSource) variables() map[string]string {
 	return variables
 }
 
-// unknownVariables returns variables that look like settings and are none, sorted. They do not stop the start, because
-// Kubernetes makes some itself for a service called perfagent (PERFAGENT_SERVICE_HOST, PERFAGENT_PORT and others, which
-// are left out here).
-func (s *configSource) unknownVariables() []string {
-	variables := s.variables()
-	delete(variables, variableName(configFileFlag))
+// testVariables are settings for tests (CONTRIBUTING.md).
+var testVariables = []string{"PERFAGENT_HOLD_WORKER", "PERFAGENT_EMPTY_PROGRAMS", "PERFAGENT_REFUSE_PROGRAMS"}
+
+// kubernetesVariable matches what Kubernetes makes for each service, here for those whose names begin with perfagent.
+var kubernetesVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
+
+// checkVariables fails where a variable looks like a setting and is none.
+func (s *configSource) checkVariables() error {
+	known := append([]string{variableName(configFileFlag)}, testVariables...)
 	for _, setting := range defaultConfig().settings() {
-		delete(variables, variableName(setting.path))
+		known = append(known, variableName(setting.path))
 	}
-	var unknown []string
-	for name := range variables {
-		rest := strings.TrimPrefix(name, environmentPrefix)
-		if !strings.HasPrefix(rest, "SERVICE_") && rest != "PORT" && !strings.HasPrefix(rest, "PORT_") {
-			unknown = append(unknown, name)
+	variables := s.variables()
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		isKubernetes := kubernetesVariable.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(variables[name], "://")
+		if slices.Contains(known, name) || isKubernetes {
+			continue
 		}
+		return usageError{fmt.Errorf("environment variable %s is no setting%s", name, suggestion(name, slices.Values(known)))}
 	}
-	slices.Sort(unknown)
-	return unknown
+	return nil
 }
 
 // variableName returns the environment variable of a setting: capture.head-bytes is PERFAGENT_CAPTURE_HEAD_BYTES.

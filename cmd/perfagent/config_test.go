@@ -61,7 +61,7 @@ func TestConfigOrder(t *testing.T) {
 func TestEverySettingHasThreeForms(t *testing.T) {
 	samples := map[string]string{
 		"web.config.file": "/a", "capture.port": "80", "capture.pid": "7", "capture.executable": "/a/*", "capture.cgroup": "/a",
-		"routes.file": "/r", "ready-file": "/f", "otlp.endpoint": "http://c:4318/v1/metrics", "otlp.header": "a=b", "otlp.ca-file": "/c",
+		"routes.file": "/r", "services.file": "/s", "ready-file": "/f", "otlp.endpoint": "http://c:4318/v1/metrics", "otlp.header": "a=b", "otlp.ca-file": "/c",
 		"levels.throughput-rps": "5,4,3,2,1",
 		"levels.services":       `{"a": {throughput-rps: [5, 4, 3, 2, 1]}}`,
 	}
@@ -114,12 +114,20 @@ func TestConfigFileMistakes(t *testing.T) {
 		{"bound", "capture.head-bytes: 63\n", `yml:1: capture.head-bytes: "63" is not between 64 and 4096`},
 		{"size", "limits.memory: 1QiB\n", `yml:1: limits.memory: "1QiB" is not a whole number or a size`},
 		{"ring", "capture.ring-bytes: 3MiB\n", "power of two"},
+		{"least", "limits.memory: 1\n", `yml:1: limits.memory: "1" is too little: at least 32MiB is needed`},
 		{"overflow", "limits.memory: 9999999999GiB\n", "yml:1: limits.memory"},
 		{"list for one", "log.level: [info]\n", "yml:1: log.level: one value is expected"},
 		{"map for one", "log.level:\n  a: b\n", "yml:2: log.level: a value is expected"},
 		{"one for an area", "capture: 80\n", "yml:1: capture: keys are expected"},
 		{"twice", "log.level: info\nlog:\n  level: warn\n", "yml:3: log.level: already set on line 1"},
-		{"not YAML", "a: b\n c: [\n", "yml:"},
+		{"not YAML", "a: b\n c: [\n", "yml:2: not valid YAML: "},
+		{"YAML: not closed, in the middle", "log.level: info\ncapture.port: [80,\n  81]\n\na: [80\nb: x\n", "yml:5: not valid YAML: "},
+		{"YAML: quote", "log.level: info\na: \"x\nb: c\n", "yml:2: not valid YAML: "},
+		{"YAML: indentation", "capture:\n  port: 80\n pid: 8\n", "yml:3: not valid YAML: "},
+		{"YAML: tab", "# x\ncapture:\n\tport: 80\n", "yml:3: not valid YAML: "},
+		{"YAML: anchor", "# x\n\na: *x\n", "yml:3: not valid YAML: unknown anchor"},
+		{"YAML: control character", "log.level: info\na: \x01\n", "yml:2: not valid YAML: control characters"},
+		{"YAML: encoding", "log.level: info\na: \xff\n", "yml:2: not valid YAML: "},
 		{"list of files", "- a\n", "yml:1: keys such as capture.port"},
 		{"another file", "config:\n  file: /x\n", "yml:2: config.file: a file cannot name another"},
 		{"two documents", "log.level: info\n---\nlog.level: warn\n", "second document"},
@@ -154,9 +162,13 @@ func TestConfigEnvironment(t *testing.T) {
 	if !errors.As(err, &usageError{}) || !strings.Contains(err.Error(), "PERFAGENT_CAPTURE_BACKEND") {
 		t.Errorf("got %v", err)
 	}
-	source := &configSource{environ: []string{"PERFAGENT_PROT=1", "PERFAGENT_SERVICE_HOST=x", "PERFAGENT_PORT=tcp://x", "PERFAGENT_PORT_80_TCP=x", "PERFAGENT_LOG_LEVEL=info", "PERFAGENT_CONFIG_FILE=/x"}}
-	if got := source.unknownVariables(); !reflect.DeepEqual(got, []string{"PERFAGENT_PROT"}) {
-		t.Errorf("unknown variables: %v", got)
+	_, err = loadConfig(t, "", []string{"PERFAGENT_CAPTURE_PROT=1"}, nil)
+	if !errors.As(err, &usageError{}) || err.Error() != "environment variable PERFAGENT_CAPTURE_PROT is no setting; did you mean PERFAGENT_CAPTURE_PORT?" {
+		t.Errorf("got %v", err)
+	}
+	if _, err := loadConfig(t, "", []string{"PERFAGENT_SERVICE_HOST=x", "PERFAGENT_SERVICE_PORT_HTTP=1", "PERFAGENT_PORT=tcp://x", "PERFAGENT_PORT_80_TCP=x",
+		"PERFAGENT_METRICS_PORT_80_TCP_ADDR=x", "PERFAGENT_HOLD_WORKER=/x", "PERFAGENT_NOTHING=", "PERFAGENTX=1"}, nil); err != nil {
+		t.Errorf("variables of Kubernetes, tests and others: %v", err)
 	}
 }
 

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -64,7 +67,7 @@ func applyFile(settings []setting, name string) error {
 	case errors.Is(err, io.EOF):
 		return nil // an empty file sets nothing
 	case err != nil:
-		return syntaxError(name, err)
+		return syntaxError(name, data, err)
 	}
 	if err := decoder.Decode(&extra); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s:%d: a second document: merge it with the first", name, extra.Line)
@@ -76,15 +79,41 @@ func applyFile(settings []setting, name string) error {
 	return reader.read(document.Content[0], "")
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// syntaxLinesMax bounds the lines among which the one with a mistake is looked for: each is a parse of all before it.
+const syntaxLinesMax = 500
 
 // syntaxError gives a YAML error the form of the other errors of the file.
-func syntaxError(name string, err error) error {
-	text := err.Error()
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		return fmt.Errorf("%s:%s: not valid YAML: %s", name, m[1], strings.TrimPrefix(text, m[0]))
+func syntaxError(name string, data []byte, err error) error {
+	m := yamlLine.FindStringSubmatch(err.Error())
+	line, text := m[1], strings.TrimPrefix(err.Error(), m[0])
+	if n := syntaxErrorLine(data); n > 0 {
+		line = strconv.Itoa(n)
 	}
-	return fmt.Errorf("%s: not valid YAML: %s", name, strings.TrimPrefix(text, "yaml: "))
+	if line != "" {
+		line = ":" + line
+	}
+	return fmt.Errorf("%s%s: not valid YAML: %s", name, line, text)
+}
+
+// syntaxErrorLine returns the line behind the last one up to which a file is valid, which is where the mistake is or what
+// is not closed begins; 0 where that is not known. The parser's own line is missing at times, and at times one off.
+func syntaxErrorLine(data []byte) int {
+	ends := []int{0}
+	for line := range bytes.Lines(data) {
+		ends = append(ends, ends[len(ends)-1]+len(line))
+	}
+	if len(ends) > syntaxLinesMax {
+		return 0
+	}
+	for n := len(ends) - 2; n >= 0; n-- {
+		var document yaml.Node
+		if err := yaml.NewDecoder(bytes.NewReader(data[:ends[n]])).Decode(&document); err == nil || errors.Is(err, io.EOF) {
+			return n + 1
+		}
+	}
+	return 0
 }
 
 // fileReader walks a configuration file.
@@ -201,11 +230,14 @@ func (r *fileReader) isArea(path string) bool {
 	return strings.HasPrefix(configFileFlag, path+".")
 }
 
-// suggestion names the setting that a wrong path was probably meant to be, or says nothing.
-func (r *fileReader) suggestion(path string) string {
+// suggestion names the setting that a wrong path was probably meant to be.
+func (r *fileReader) suggestion(path string) string { return suggestion(path, maps.Keys(r.byPath)) }
+
+// suggestion names the word that a wrong one was probably meant to be, or tells where they are listed.
+func suggestion(wrong string, words iter.Seq[string]) string {
 	best, distance := "", 4 // more than three slips are another word
-	for known := range r.byPath {
-		if d := editDistance(path, known); d < distance || d == distance && known < best {
+	for known := range words {
+		if d := editDistance(wrong, known); d < distance || d == distance && known < best {
 			best, distance = known, d
 		}
 	}

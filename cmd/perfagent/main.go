@@ -76,6 +76,9 @@ func newRootCommand(environ []string) (*cobra.Command, *bool) {
 		"variable such as PERFAGENT_CAPTURE_PORT. Flags win over the environment, which\n" +
 		"wins over the file. Exit codes: 0 ok, 1 error, 2 usage, 3 degraded (check only)."
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "Flags.FlagUsages ", "Flags.FlagUsagesWrapped 80 "))
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version, the revision and the Go version")
 	root.Args = nil // an unknown command is reported as such
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }

@@ -16,6 +16,10 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(hangupVariable) != "" {
+		waitForHangups()
+		return
+	}
 	code, err := buildAndRun(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -41,7 +45,8 @@ func buildAndRun(m *testing.M) (int, error) {
 func runProgram(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), program, args...)
-	command.Env = append(os.Environ(), environ...)
+	isSetting := func(v string) bool { return strings.HasPrefix(v, environmentPrefix) }
+	command.Env = append(slices.DeleteFunc(os.Environ(), isSetting), environ...)
 	var out, errs strings.Builder
 	command.Stdout, command.Stderr = &out, &errs
 	if err := command.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
@@ -67,6 +72,11 @@ func TestExitCodes(t *testing.T) {
 		{"bad flag", nil, []string{"--capture.head-bytes=1"}, exitUsage, "between 64 and 4096"},
 		{"word behind a command", nil, []string{"run", "x"}, exitUsage, `unexpected argument "x"`},
 		{"bad variable", []string{"PERFAGENT_LOG_LEVEL=loud"}, []string{"run"}, exitUsage, "PERFAGENT_LOG_LEVEL"},
+		{"misspelled variable", []string{"PERFAGENT_LOG_LEVLE=info"}, []string{"check"}, exitUsage, "environment variable PERFAGENT_LOG_LEVLE is no setting; did you mean PERFAGENT_LOG_LEVEL?"},
+		{"no such process", nil, []string{"run", "--capture.pid=2147483647"}, exitUsage, "--capture.pid: there is no process 2147483647"},
+		{"no such process to trace", nil, []string{"trace", "--capture.pid=2147483647"}, exitUsage, "there is no process 2147483647"},
+		{"no such process to check", []string{"PERFAGENT_CAPTURE_PID=2147483647"}, []string{"check"}, exitUsage, "there is no process 2147483647"},
+		{"little memory", nil, []string{"--limits.memory=1MiB"}, exitUsage, "too little: at least 32MiB"},
 		{"bad filter", nil, []string{"trace", "--status=abc"}, exitUsage, "--status"},
 		{"negative limit", nil, []string{"trace", "--limit=-1"}, exitUsage, "--limit"},
 		{"bad output", nil, []string{"check", "-o", "xml"}, exitUsage, `"xml" is not one of text, json`},
@@ -91,6 +101,7 @@ func TestOutputs(t *testing.T) {
 		want string
 	}{
 		{[]string{"version"}, "perfagent "},
+		{[]string{"--version"}, "perfagent "},
 		{[]string{"help"}, "Available Commands:"},
 		{[]string{"run", "--help"}, "--limits.memory size"},
 		{[]string{"completion", "bash"}, "bash completion V2 for perfagent"},

@@ -46,6 +46,7 @@ type agent struct {
 	recent *web.RequestsHandler
 	socket string // that trace reads from; "" where there is none
 
+	services    atomic.Pointer[host.Services] // of the latest reading of the services file
 	memoryLimit atomic.Int64
 	hostGaps    []probes.Gap // what of the host is not visible; set before the server serves
 	nameGaps    []probes.Gap // what is not for want of privileges
@@ -80,13 +81,13 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	a.clock, a.sampler = host.NewClock(host.ClockOptions{}), host.NewSampler(host.SamplerOptions{})
 	a.requests = analytics.NewRequests(analytics.RequestsOptions{Now: host.Monotonic})
 	a.worker = pipeline.New(pipeline.Options{
-		Engine: a.engine, Requests: a.requests, Hub: a.hub, Sampler: a.sampler, Clock: a.clock, Filter: filter,
+		Engine: a.engine, Requests: a.requests, Hub: a.hub, Sampler: a.sampler, Clock: a.clock, Filter: filter, Services: &a.services,
 		Streams: config.Limits.Streams, User: http.NewUserHeader(config.Trace.UserHeader), Timeout: config.Capture.Timeout,
 	})
 	a.engine.ObserveHost(a.sampler.Latest)
 	a.recent = web.NewRequestsHandler(a.requests)
 	a.showRawPaths(config.Trace.RawPaths)
-	if err := a.worker.LoadRoutes(config.Routes.File); err != nil {
+	if err := a.loadFiles(config); err != nil {
 		return nil, err
 	}
 	// Listeners first: a busy port is the likeliest failure, and the cheapest to find.
@@ -222,7 +223,7 @@ func (a *agent) watchHost(config *Config, filter host.Filter) {
 	a.hostGaps = probes.Gaps(h.Hooks)
 	a.warn(a.hostGaps)
 	filter.PIDs = config.Capture.PIDs
-	a.host.Store(newWitness(h, config.Capture.Ports, filter, a.log))
+	a.host.Store(newWitness(h, config.Capture.Ports, filter, &a.services, a.log))
 }
 
 // warn tells of what is not visible.
@@ -315,9 +316,22 @@ func (a *agent) fail(err error) {
 	}
 }
 
+// loadFiles reads the files that say how things are called. A bad one changes nothing.
+func (a *agent) loadFiles(config *Config) error {
+	services, err := readServices(config.Services.File)
+	if err != nil {
+		return err
+	}
+	if err := a.worker.LoadRoutes(config.Routes.File); err != nil {
+		return err
+	}
+	a.services.Store(services)
+	return nil
+}
+
 // Apply implements runningAgent.
 func (a *agent) Apply(config *Config) error {
-	if err := a.worker.LoadRoutes(config.Routes.File); err != nil {
+	if err := a.loadFiles(config); err != nil {
 		return err
 	}
 	a.showRawPaths(config.Trace.RawPaths)

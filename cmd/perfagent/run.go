@@ -52,12 +52,14 @@ func run(ctx context.Context, source *configSource, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
+	if err := checkProcesses(config.Capture.PIDs); err != nil {
+		return err
+	}
 	level := new(slog.LevelVar)
 	log := newLogger(stderr, config.Log, level)
-	for _, name := range source.unknownVariables() {
-		log.Warn("environment variable is no setting and is ignored", "name", name)
-	}
 	limitProcess(config)
+	terminal := openTerminal()
+	defer terminal.close()
 
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -89,7 +91,7 @@ func run(ctx context.Context, source *configSource, stderr io.Writer) (err error
 	}
 	log.Info("ready: " + agent.Status())
 	defer notifier.stopping()
-	return serve(ctx, agent, hangup, func() {
+	return serve(ctx, agent, hangup, terminal.isGone, func() {
 		notifier.reloading()
 		if _, err := reload.Reload(); err != nil {
 			log.Error("the configuration was not reloaded", "err", err)
@@ -98,13 +100,16 @@ func run(ctx context.Context, source *configSource, stderr io.Writer) (err error
 	})
 }
 
-// serve waits for the end, and calls reload at each SIGHUP.
-func serve(ctx context.Context, agent runningAgent, hangup <-chan os.Signal, reload func()) error {
+// serve waits for the end, and calls reload at each SIGHUP. One that comes because the terminal is gone is the end.
+func serve(ctx context.Context, agent runningAgent, hangup <-chan os.Signal, isGone func() bool, reload func()) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-hangup:
+			if isGone() {
+				return nil
+			}
 			reload()
 		case err := <-agent.Failed():
 			return err

@@ -70,6 +70,7 @@ func (c *Config) settings() []setting {
 		{"capture.ring-bytes", "`size` of the buffer between kernel and agent, a power of two", scalar(&c.Capture.RingBytes, parseRing, "size").shownAs(showSize), observing, false},
 		{"routes.file", "`file` with route templates, one METHOD /path/{param} a line", text(&c.Routes.File, "file"), observing, true},
 		{"metrics.classic-histograms", "which `histograms` have classic buckets beside the native form: durations, all or none", oneOf(&c.Metrics.ClassicHistograms, export.ClassicNames[:]...), forRun, false},
+		{"services.file", "`file` with names of services, one a line: NAME and port=, executable=, cgroup= or command=", text(&c.Services.File, "file"), observing, true},
 		{"limits.endpoints", "most endpoints (`count`) with series of their own", number(&c.Limits.Endpoints, 1, endpointsMax, false), observing, false},
 		{"limits.memory", "soft bound (`size`) on the agent's resident memory", number(&c.Limits.MemoryBytes, memoryBytesMin, math.MaxInt64, true), observing, true},
 		{"limits.connections", "most connections (`count`) followed at once", number(&c.Limits.Connections, 64, connectionsMax, false), observing, false},
@@ -169,6 +170,9 @@ func number[T int | int64 | uint32](to *T, least, most int64, isSize bool) *fiel
 		}
 		if err != nil {
 			return 0, fmt.Errorf("%q is not a whole number%s", s, map[bool]string{true: " or a size such as 8MiB"}[isSize])
+		}
+		if n < least && most == math.MaxInt64 {
+			return 0, fmt.Errorf("%q is too little: at least %s is needed", s, showSize(strconv.FormatInt(least, 10)))
 		}
 		if n < least || n > most {
 			return 0, fmt.Errorf("%q is not between %d and %d", s, least, most)

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,4 +45,43 @@ func terminalWidth(w io.Writer) int {
 		return 0
 	}
 	return int(size.columns)
+}
+
+// terminal is the one that the agent was started from.
+type terminal struct{ file *os.File }
+
+// openTerminal returns the controlling terminal, the zero value where there is none or where its end is to mean nothing
+// (nohup). A service manager gives none. It is kept open, because what is open knows of a hangup before anybody is told.
+func openTerminal() terminal {
+	if signal.Ignored(syscall.SIGHUP) {
+		return terminal{}
+	}
+	fd, err := syscall.Open("/dev/tty", syscall.O_RDONLY|syscall.O_NOCTTY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return terminal{}
+	}
+	return terminal{os.NewFile(uintptr(fd), "/dev/tty")}
+}
+
+// isGone tells whether there was a terminal and it has been closed.
+func (t terminal) isGone() bool {
+	if t.file == nil {
+		return false
+	}
+	var group int32
+	raw, err := t.file.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var errno syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		_, _, errno = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCGPGRP, uintptr(unsafe.Pointer(&group)))
+	})
+	return err != nil || errno != 0
+}
+
+func (t terminal) close() {
+	if t.file != nil {
+		t.file.Close()
+	}
 }

@@ -74,7 +74,14 @@ func showTrace(ctx context.Context, source *configSource, options traceOptions, 
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	if err := checkProcesses(config.Capture.PIDs); err != nil {
+		return err
+	}
+	ends := []os.Signal{syscall.SIGTERM, os.Interrupt}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(ctx, ends...)
 	defer stop()
 	signal.Ignore(syscall.SIGPIPE) // a write tells, and what was made for this command is removed
 	options.query.RawPaths = config.Trace.RawPaths

@@ -49,10 +49,14 @@ func newVersionCommand() *cobra.Command {
 		Short: "Print the version, the revision and the Go version",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b := readBuild()
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "perfagent %s (revision %s, %s, %s/%s)\n",
-				b.Version, b.Revision, b.GoVersion, runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return err
 		},
 	}
+}
+
+// versionLine is what `version` and --version print.
+func versionLine() string {
+	b := readBuild()
+	return fmt.Sprintf("perfagent %s (revision %s, %s, %s/%s)", b.Version, b.Revision, b.GoVersion, runtime.GOOS, runtime.GOARCH)
 }

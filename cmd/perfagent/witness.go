@@ -72,12 +72,12 @@ type member struct {
 }
 
 // newWitness takes a kernel side that counts TCP of the given ports only; none means all.
-func newWitness(h *probes.Host, ports []uint16, filter host.Filter, log *slog.Logger) *witness {
+func newWitness(h *probes.Host, ports []uint16, filter host.Filter, services *atomic.Pointer[host.Services], log *slog.Logger) *witness {
 	w := &witness{
 		host:      h,
 		ports:     ports,
 		filtered:  !filter.IsZero(),
-		processes: host.NewProcesses(host.ProcessOptions{Filter: filter, Entries: probes.HostWatchedMax}),
+		processes: host.NewProcesses(host.ProcessOptions{Filter: filter, Entries: probes.HostWatchedMax, Services: services}),
 		listeners: host.NewListeners(),
 		log:       log,
 		services:  make(map[serviceKey]*serviceTotals),

@@ -25,7 +25,7 @@ func latencyOf(bucket int, n uint64) (l probes.Latency) {
 // Readings add up by service: this process's go to its own, what has no process stands apart, and the waits of a group go
 // to the service that has it.
 func TestWitness(t *testing.T) {
-	w := newWitness(seeingHost, nil, host.Filter{}, slog.New(slog.DiscardHandler))
+	w := newWitness(seeingHost, nil, host.Filter{}, nil, slog.New(slog.DiscardHandler))
 	now := time.Now()
 	reading := func() *probes.HostReading {
 		return &probes.HostReading{
@@ -79,7 +79,7 @@ func TestWitnessBounds(t *testing.T) {
 
 // Services beyond the limit share one that says so, and each group belongs to one service.
 func TestWitnessManyServices(t *testing.T) {
-	w := newWitness(seeingHost, nil, host.Filter{}, slog.New(slog.DiscardHandler))
+	w := newWitness(seeingHost, nil, host.Filter{}, nil, slog.New(slog.DiscardHandler))
 	groups := make(map[uint32]serviceKey)
 	for i := range witnessServices + 10 {
 		s := w.service(serviceKey{service: fmt.Sprint("service ", i)})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"iter"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -53,7 +54,7 @@ func parseCgroup(data []byte) Cgroup {
 func (c Cgroup) paths() [3]string { return [3]string{c.Systemd, c.Unified, c.Controller} }
 
 // Unit returns the systemd service unit that a process belongs to, without ".service", or "". Scopes of sessions, user
-// managers and units that merely host other people's programs (container engines, cron, ssh) are none.
+// managers and units that merely host other people's programs (container engines, cron, ssh, supervisors of processes) are none.
 func (c Cgroup) Unit() string {
 	for _, where := range c.paths() {
 		if unit := unitOf(where); unit != "" {
@@ -61,6 +62,19 @@ func (c Cgroup) Unit() string {
 		}
 	}
 	return ""
+}
+
+// groups returns every control group that a process is in: its own and those above it.
+func (c Cgroup) groups() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, where := range c.paths() {
+			for ; len(where) > 1; where = path.Dir(where) {
+				if !yield(where) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // hostingUnits are services whose processes are not the service: what runs below them has a better name of its own.
@@ -71,7 +85,14 @@ var hostingUnits = map[string]bool{
 	"ssh": true, "sshd": true, "cron": true, "crond": true, "anacron": true, "atd": true, "rc-local": true,
 	"getty": true, "serial-getty": true, "console-getty": true, "container-getty": true, "emergency": true, "rescue": true,
 	"user": true, "systemd-nspawn": true,
+	"supervisor": true, "supervisord": true, "runit": true, "runsvdir": true, "runsvdir-start": true, "gitlab-runsvdir": true,
+	"s6": true, "s6-svscan": true, "s6-overlay": true, "svscan": true, "svscanboot": true, "daemontools": true, "nosh": true,
+	"circus": true, "circusd": true, "monit": true, "god": true, "immortal": true, "dinit": true, "nomad": true, "xinetd": true,
+	"pm2": true, "forever": true, "uwsgi": true, "unit": true, "gitlab-runner": true, "buildkite-agent": true,
 }
+
+// hostingUnit matches such units that have a user or a version in their name: pm2-deploy, php8.2-fpm.
+var hostingUnit = regexp.MustCompile(`^(pm2-.+|php[0-9.]*-fpm[0-9.]*|actions\.runner\..+)$`)
 
 // unitOf returns the innermost service unit of one path. A container below a unit is looked at first only where the
 // unit is its engine: podman and nerdctl units that wrap one container are the better name.
@@ -82,7 +103,7 @@ func unitOf(where string) string {
 			continue
 		}
 		template, _, _ := strings.Cut(unit, "@")
-		if hostingUnits[template] {
+		if hostingUnits[template] || hostingUnit.MatchString(unit) {
 			return ""
 		}
 		return unescapeUnit(unit)

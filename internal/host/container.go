@@ -83,8 +83,3 @@ func readJSON(file string, into any) error {
 	}
 	return json.NewDecoder(bytes.NewReader(data)).Decode(into)
 }
-
-// workingDirectory returns the base name of a process's working directory, or "".
-func (r *identityReader) workingDirectory(pid uint32) string {
-	return r.proc.linkBase(pid, "cwd")
-}

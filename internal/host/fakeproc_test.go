@@ -25,6 +25,7 @@ type fakeProcess struct {
 	cgroup      string
 	maps        string
 	directory   string
+	root        string // what the process sees as its root directory; below the fakeHost's
 }
 
 func newFakeHost(t testing.TB) *fakeHost {
@@ -42,6 +43,9 @@ func (h *fakeHost) add(p fakeProcess) {
 	h.write(filepath.Join(dir, "maps"), p.maps)
 	h.link(filepath.Join(dir, "exe"), p.executable)
 	h.link(filepath.Join(dir, "cwd"), p.directory)
+	if p.root != "" {
+		h.link(filepath.Join(dir, "root"), filepath.Join(h.root, p.root))
+	}
 }
 
 func (h *fakeHost) remove(pid uint32) {

@@ -9,6 +9,7 @@ import (
 
 // syntax is how an interpreter's command line tells what it runs. Options are matched without their `=value`.
 type syntax struct {
+	language string
 	// flags are the short options without a value, which may stand together in one argument (-uB).
 	flags string
 	// withValue are options whose value is the next argument. Short ones may hold it in the same argument (-Wdefault).
@@ -22,13 +23,14 @@ type syntax struct {
 }
 
 // interpreters maps the executable's name without version (python for python3.11) to its syntax.
-var interpreters = map[string]*syntax{
-	"python": {
-		flags:     "bBdEhiIOPqsSuvVx",
+var interpreters = syntaxes([]syntax{
+	{
+		language: "python", flags: "bBdEhiIOPqsSuvVx",
 		withValue: []string{"-W", "-X", "-Q", "--check-hash-based-pycs"},
 		module:    []string{"-m"}, inline: []string{"-c"},
 	},
-	"node": {
+	{
+		language: "node",
 		withValue: []string{
 			"-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions", "--env-file",
 			"--title", "--input-type", "--openssl-config", "--icu-data-dir", "--redirect-warnings",
@@ -37,17 +39,19 @@ var interpreters = map[string]*syntax{
 		inline:   []string{"-e", "--eval", "-p", "--print", "-pe"},
 		commands: []string{"inspect"},
 	},
-	"ruby": {
-		flags:     "alnpsSvwW",
+	{
+		language: "ruby", flags: "alnpsSvwW",
 		withValue: []string{"-I", "-r", "-C", "-E", "--encoding"}, inline: []string{"-e"},
 		commands: []string{"exec"},
 	},
-	"perl": {flags: "acfglnpsStTuUvVwWX", withValue: []string{"-I"}, inline: []string{"-e", "-E"}},
-	"php": {
+	{language: "perl", flags: "acfglnpsStTuUvVwWX", withValue: []string{"-I"}, inline: []string{"-e", "-E"}},
+	{
+		language:  "php",
 		withValue: []string{"-c", "-d", "-S", "-t", "-z", "--server", "--docroot", "--php-ini", "--define"},
 		module:    []string{"-f", "--file"}, inline: []string{"-r", "--run", "-B", "-R", "-E"},
 	},
-	"java": {
+	{
+		language: "java",
 		withValue: []string{
 			"-cp", "-classpath", "--class-path", "-p", "--module-path", "--upgrade-module-path", "--add-modules",
 			"--add-reads", "--add-exports", "--add-opens", "--patch-module", "--limit-modules", "--source",
@@ -55,16 +59,16 @@ var interpreters = map[string]*syntax{
 		},
 		module: []string{"-jar", "-m", "--module"},
 	},
-	"sh":      {flags: "abefhimnuvxlpBCEHPTrsD", withValue: []string{"-o", "-O", "--rcfile", "--init-file"}, inline: []string{"-c"}},
-	"deno":    {withValue: []string{"-c", "--config", "--import-map", "-L", "--log-level", "--cert", "--location"}, commands: []string{"run", "serve", "task", "test", "bench"}},
-	"bun":     {withValue: []string{"-r", "--preload", "--cwd", "-c", "--config", "--env-file"}, inline: []string{"-e", "--eval", "-p", "--print"}, commands: []string{"run", "x"}},
-	"dotnet":  {withValue: []string{"--runtimeconfig", "--depsfile", "--additionalprobingpath", "--fx-version", "--roll-forward"}, commands: []string{"exec", "watch", "run"}},
-	"lua":     {withValue: []string{"-l"}, inline: []string{"-e"}},
-	"Rscript": {inline: []string{"-e"}},
-	"tclsh":   {},
-	"guile":   {withValue: []string{"-L", "-C", "-l", "-x"}, module: []string{"-s"}, inline: []string{"-c"}},
-	"julia":   {withValue: []string{"-J", "-L", "-t", "-p", "-H"}, inline: []string{"-e", "-E"}},
-}
+	{language: "sh", flags: "abefhimnuvxlpBCEHPTrsD", withValue: []string{"-o", "-O", "--rcfile", "--init-file"}, inline: []string{"-c"}},
+	{language: "deno", withValue: []string{"-c", "--config", "--import-map", "-L", "--log-level", "--cert", "--location"}, commands: []string{"run", "serve", "task", "test", "bench"}},
+	{language: "bun", withValue: []string{"-r", "--preload", "--cwd", "-c", "--config", "--env-file"}, inline: []string{"-e", "--eval", "-p", "--print"}, commands: []string{"run", "x"}},
+	{language: "dotnet", withValue: []string{"--runtimeconfig", "--depsfile", "--additionalprobingpath", "--fx-version", "--roll-forward"}, module: []string{"--project"}, commands: []string{"exec", "watch", "run"}},
+	{language: "lua", withValue: []string{"-l"}, inline: []string{"-e"}},
+	{language: "Rscript", inline: []string{"-e"}},
+	{language: "tclsh"},
+	{language: "guile", withValue: []string{"-L", "-C", "-l", "-x"}, module: []string{"-s"}, inline: []string{"-c"}},
+	{language: "julia", withValue: []string{"-J", "-L", "-t", "-p", "-H"}, inline: []string{"-e", "-E"}},
+})
 
 // interpreterNames are other names of the same interpreters.
 var interpreterNames = map[string]string{
@@ -72,8 +76,13 @@ var interpreterNames = map[string]string{
 	"ksh": "sh", "mksh": "sh", "ash": "sh", "php-cli": "php", "luajit": "lua",
 }
 
-// multiCall are executables that are many programs, chosen by the name they are called by.
-var multiCall = map[string]bool{"busybox": true, "toybox": true, "coreutils": true}
+func syntaxes(list []syntax) map[string]*syntax {
+	byLanguage := make(map[string]*syntax, len(list))
+	for i := range list {
+		byLanguage[list[i].language] = &list[i]
+	}
+	return byLanguage
+}
 
 var versionSuffix = regexp.MustCompile(`-?[0-9][0-9.]*(dm|t)?$`)
 
@@ -86,57 +95,34 @@ func interpreterOf(base string) *syntax {
 	return interpreters[name]
 }
 
-// scriptName returns the name of what an interpreter runs, "" where base is no interpreter or nothing can be named;
-// follow then tells that the program was given inline, so that the parent process may tell more. Directory returns the
-// base name of the working directory.
-//
-// The name is the script's base name without its extension (server.js is server), a module's dotted name
-// (python -m http.server is http.server), a jar's base name without extension and version, a class's simple name.
-func scriptName(base string, args []string, cut bool, directory func() string) (name string, follow bool) {
-	if len(args) > 0 && multiCall[base] {
-		return multiCallName(args), false
-	}
-	s := interpreterOf(base)
-	if s == nil || len(args) == 0 {
-		return "", false
-	}
-	if title := titleName(args); title != "" {
-		return title, false
-	}
-	script, module, inline := s.find(args[1:], cut)
-	switch {
-	case inline:
-		return "", true
-	case script == "":
-		return "", false
-	case module:
-		return moduleName(script), false
-	case script == "bundle" || strings.HasSuffix(script, "/bundle"):
-		return bundleName(args), false
-	case interpreters["java"] == s:
-		return className(script), false
-	}
-	return fileName(script, directory), false
-}
+// how tells what a command line says is run.
+type how uint8
 
-// find returns what the arguments behind the interpreter's name say is run.
-func (s *syntax) find(args []string, cut bool) (script string, module, inline bool) {
+const (
+	byNothing how = iota // an interactive interpreter, or one that cannot be understood
+	byScript
+	byModule // the value of an option: python -m, java -jar
+	byInline // code on the command line or from a descriptor
+)
+
+// find returns what the arguments behind the interpreter's name say is run, and what is behind that.
+func (s *syntax) find(args []string) (script string, rest []string, by how) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
-		if cut && i == len(args)-1 {
-			return "", false, false // this argument may have lost its end
-		}
 		if arg == "--" && i+1 < len(args) {
-			return args[i+1], false, false
+			return args[i+1], args[i+2:], byScript
 		}
 		if len(arg) < 2 || arg[0] != '-' && arg[0] != '+' {
 			if slices.Contains(s.commands, arg) || arg == "" {
 				continue
 			}
-			if arg[0] == '@' && s == interpreters["java"] {
+			if arg[0] == '@' && s.language == "java" {
 				continue // a file of more options
 			}
-			return arg, false, isStream(arg)
+			if isStream(arg) {
+				return "", nil, byInline
+			}
+			return arg, args[i+1:], byScript
 		}
 		option, value, hasValue := s.split(arg)
 		if hasValue && value == "" && slices.Contains(s.withValue, option) {
@@ -145,15 +131,16 @@ func (s *syntax) find(args []string, cut bool) (script string, module, inline bo
 		}
 		switch {
 		case slices.Contains(s.inline, option):
-			return "", false, true
+			return "", nil, byInline
 		case slices.Contains(s.module, option):
-			if value == "" && i+1 < len(args) && !(cut && i+1 == len(args)-1) {
-				value = args[i+1]
+			if value == "" && i+1 < len(args) {
+				i++
+				value = args[i]
 			}
-			return value, true, false
+			return value, args[i+1:], byModule
 		}
 	}
-	return "", false, false
+	return "", nil, byNothing
 }
 
 // isStream tells whether a program is read from a descriptor, whose name says nothing of it.
@@ -174,7 +161,7 @@ func (s *syntax) split(arg string) (option, value string, hasValue bool) {
 	if name, value, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(arg, "--") {
 		return name, value, value != ""
 	}
-	if strings.HasPrefix(arg, "--") || interpreters["java"] == s {
+	if strings.HasPrefix(arg, "--") || s.language == "java" {
 		return arg, "", false
 	}
 	for i := 1; i < len(arg); i++ {
@@ -189,52 +176,171 @@ func (s *syntax) split(arg string) (option, value string, hasValue bool) {
 	return arg, "", false
 }
 
-// titleName returns the program's name where it replaced its command line by a title ("gunicorn: worker [app]",
-// "puma 6.4 (tcp://…)", "next-server (v15)"), else "". A login shell's leading dash is no title.
-func titleName(args []string) string {
-	if len(args) != 1 || strings.HasPrefix(args[0], "/") || strings.HasPrefix(args[0], "-") {
-		return ""
-	}
-	first, _, _ := strings.Cut(args[0], " ")
-	first = strings.TrimSuffix(first, ":")
-	if interpreterOf(path.Base(first)) != nil {
-		return ""
-	}
-	return first
-}
-
-func multiCallName(args []string) string {
-	name := path.Base(strings.TrimPrefix(args[0], "-"))
-	if multiCall[name] && len(args) > 1 {
-		name = path.Base(args[1])
-	}
-	return name
-}
-
-// bundleName returns what Ruby's `bundle exec` runs.
-func bundleName(args []string) string {
-	if i := slices.Index(args, "exec"); i >= 0 && i+1 < len(args) {
-		return fileName(args[i+1], nil)
-	}
-	return "bundle"
-}
-
-// moduleName names the value of an option: a dotted module, a jar, module/Class, or a file.
-func moduleName(module string) string {
+// interpreted returns what an interpreter runs.
+func (c *command) interpreted(s *syntax) subject {
+	script, rest, by := s.find(c.args[1:])
 	switch {
-	case strings.HasSuffix(module, ".jar") || strings.HasSuffix(module, ".war"):
-		return jarVersion.ReplaceAllString(fileName(module, nil), "")
-	case strings.HasSuffix(module, ".php") || strings.HasPrefix(module, "/"):
-		return fileName(module, nil)
+	case s.language == "java":
+		return c.java(script, by)
+	case by == byInline || by == byNothing && s.language != "php" && s.language != "dotnet":
+		return subject{inline: true, places: []string{c.directory}}
 	}
-	if _, class, ok := strings.Cut(module, "/"); ok {
-		return className(class)
+	var found subject
+	switch s.language {
+	case "python":
+		found = c.python(script, rest, by)
+	case "node", "deno", "bun":
+		found = c.javascript(script, rest)
+	case "ruby":
+		found = c.launched(launchers["ruby"], rubyProgram(script, rest))
+	case "php":
+		found = c.php(script)
+	case "dotnet":
+		found = c.script(script)
+	default:
+		found = c.launched(launchers[s.language], append([]string{script}, rest...))
 	}
-	return strings.TrimSuffix(module, ".__main__")
+	return found
 }
 
-// jarVersion is left out, so that a service keeps its series over releases.
-var jarVersion = regexp.MustCompile(`-[0-9]+\.[0-9].*$`)
+// python names a script, a module, or what a server of applications runs. A module's dotted name loses what says nothing
+// at its ends: shop.main is shop, config.wsgi nothing at all.
+func (c *command) python(script string, rest []string, by how) subject {
+	if by == byScript {
+		return c.launched(launchers["python"], append([]string{script}, rest...))
+	}
+	if launchers["python"][script] != nil {
+		return c.launched(launchers["python"], append([]string{script}, rest...))
+	}
+	if script == "http.server" {
+		return subject{name: script, given: true} // the standard library's; both its words say nothing elsewhere
+	}
+	return c.module(strings.TrimSuffix(script, ".__main__"), c.directory)
+}
+
+// module names a dotted module that lies below a directory.
+func (c *command) module(module, directory string) subject {
+	parts := strings.Split(module, ".")
+	for len(parts) > 0 && saysNothing(parts[len(parts)-1]) {
+		parts = parts[:len(parts)-1]
+	}
+	for len(parts) > 0 && saysNothing(parts[0]) {
+		parts = parts[1:]
+	}
+	if len(parts) > 0 {
+		module = strings.Join(parts, ".")
+	}
+	return subject{name: module, places: []string{directory}}
+}
+
+// application names what a server of Python applications is told to run: module:object, a module, or a file.
+func (c *command) application(spec, directory string) subject {
+	spec = strings.TrimPrefix(spec, "file:")
+	if i := strings.LastIndexByte(spec, ':'); i > 0 {
+		spec = spec[:i]
+	}
+	if strings.HasSuffix(spec, ".py") || strings.Contains(spec, "/") {
+		return c.script(spec)
+	}
+	return c.module(spec, directory)
+}
+
+// javascript names a script, or a package where a tool of it was started: npm, next, anything in its node_modules.
+func (c *command) javascript(script string, rest []string) subject {
+	if c.env[envPM2Script] != "" && strings.Contains(script, "/pm2/lib/ProcessContainer") {
+		script, rest = c.env[envPM2Script], nil
+	}
+	found := c.launched(launchers["node"], append([]string{script}, rest...))
+	found.packaged = true
+	// Any other program of a project's own node_modules is a tool of it as well; those of the system are programs.
+	project, _, isTool := strings.Cut(c.absolute(script), "/node_modules/")
+	if isTool && found.tool == "" && path.Base(project) != "lib" {
+		if isBelow(c.directory, project) {
+			project = c.directory
+		}
+		found.mute, found.places = true, append([]string{project}, found.places...)
+	}
+	return found
+}
+
+// rubyProgram returns what `bundle exec` runs, with its arguments.
+func rubyProgram(script string, rest []string) []string {
+	args := append([]string{script}, rest...)
+	if path.Base(script) == "bundle" || path.Base(script) == "bundler" {
+		if i := slices.Index(args, "exec"); i >= 0 && i+1 < len(args) {
+			return args[i+1:]
+		}
+	}
+	return args
+}
+
+// php names a script. The built-in server's says nothing without the directory that it serves.
+func (c *command) php(script string) subject {
+	places := []string{c.directory}
+	for i, arg := range c.args[:len(c.args)-1] {
+		if arg == "-t" || arg == "--docroot" {
+			places = []string{c.absolute(c.args[i+1]), c.directory}
+		}
+	}
+	if script == "" {
+		return subject{inline: true, places: places}
+	}
+	found := c.script(script)
+	found.places = append(found.places, places...)
+	return found
+}
+
+// Names that Java programs are given by their users, the first that is there counts.
+var javaNames = []string{"-Dotel.service.name=", "-Dspring.application.name=", "--spring.application.name="}
+
+// javaHomes are properties with the directory of a server's instance.
+var javaHomes = []string{"-Dcatalina.base=", "-Djetty.base=", "-Djboss.server.base.dir=", "-Dkaraf.base="}
+
+// javaFrameworks are packages whose main classes start other people's programs.
+var javaFrameworks = []string{
+	"org.springframework.boot.loader.", "org.apache.catalina.startup.", "org.jboss.modules.", "org.eclipse.jetty.start.",
+	"io.quarkus.bootstrap.", "org.codehaus.plexus.classworlds.", "org.apache.karaf.main.",
+}
+
+// java names a jar without its version, or a class.
+func (c *command) java(script string, by how) subject {
+	value := func(prefixes []string) string {
+		for _, prefix := range prefixes {
+			for _, arg := range c.args {
+				if value, ok := strings.CutPrefix(arg, prefix); ok && value != "" {
+					return value
+				}
+			}
+		}
+		return ""
+	}
+	if name := firstOf(func() string { return value(javaNames) }, func() string { return c.env[envSpringName] }); name != "" {
+		return subject{name: name, given: true}
+	}
+	places := []string{c.directory}
+	if home := value(javaHomes); home != "" {
+		places = []string{c.absolute(home), c.directory}
+	}
+	switch {
+	case script == "":
+		return subject{inline: true, places: places}
+	case strings.HasSuffix(script, ".jar") || strings.HasSuffix(script, ".war"):
+		found := c.script(script)
+		found.name = jarVersion.ReplaceAllString(found.name, "")
+		found.places = append(found.places, places...)
+		return found
+	case strings.HasSuffix(script, ".java"):
+		return c.script(script)
+	}
+	if _, class, ok := strings.Cut(script, "/"); ok && by == byModule {
+		script = class
+	}
+	isFramework := func(p string) bool { return strings.HasPrefix(script, p) }
+	return subject{name: className(script), places: places, mute: slices.ContainsFunc(javaFrameworks, isFramework)}
+}
+
+// jarVersion is left out, so that a service keeps its series over releases; also what build tools append.
+var jarVersion = regexp.MustCompile(`-[0-9]+\.[0-9].*$|-[0-9]{4,}$|(-SNAPSHOT|-all|-exec|-fat|-uber|-shaded|-boot|-runner|-jar-with-dependencies)+$`)
 
 // launcherClasses say nothing of the program by themselves: their package is kept.
 var launcherClasses = map[string]bool{
@@ -244,41 +350,9 @@ var launcherClasses = map[string]bool{
 
 // className returns the simple name of a Java class.
 func className(class string) string {
-	if strings.HasSuffix(class, ".java") {
-		return fileName(class, nil)
-	}
 	simple := class[strings.LastIndexByte(class, '.')+1:]
 	if launcherClasses[simple] {
 		return class
 	}
 	return simple
-}
-
-// scriptExtensions are left out of a script's name.
-var scriptExtensions = []string{
-	".py", ".pyc", ".pyz", ".js", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".tsx", ".jsx", ".rb", ".ru", ".pl", ".psgi", ".php",
-	".phar", ".sh", ".bash", ".jar", ".war", ".java", ".dll", ".exe", ".csproj", ".lua", ".R", ".r", ".tcl", ".scm", ".jl",
-}
-
-// fileName returns a script's base name without extension. A directory's entry point (__main__.py, `node .`) has the
-// directory's name.
-func fileName(script string, directory func() string) string {
-	script = path.Clean(script)
-	base := path.Base(script)
-	if base == "__main__.py" {
-		if script = path.Dir(script); script != "." {
-			return path.Base(script)
-		}
-		base = "."
-	}
-	if base == "." && directory != nil {
-		return directory()
-	}
-	if extension := path.Ext(base); extension != base && slices.Contains(scriptExtensions, extension) {
-		base = strings.TrimSuffix(base, extension)
-	}
-	if base == "." || base == "/" || base == ".." {
-		return ""
-	}
-	return base
 }

@@ -4,6 +4,7 @@ package host
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,16 +41,19 @@ type ProcessOptions struct {
 	Entries int           // most processes remembered; 0 means 8192
 	Recheck time.Duration // how long an identity is believed; 0 means 5 s
 	Filter  Filter        // decides Identity.Chosen
+	// Services are the rules of the services file; nil, also inside, means none. New ones count from the next look-up on.
+	Services *atomic.Pointer[Services]
 }
 
 // Processes remembers who each process is. It has one owner: its methods must not be called at the same time.
 type Processes struct {
-	reader  identityReader
-	recheck int64 // ns
-	limit   int
-	entries map[uint32]*process
-	recent  process // head of the ring of entries; recent.next is the one used last
-	slots   [processSlots]*process
+	reader   identityReader
+	services *atomic.Pointer[Services] // the reader has those in force
+	recheck  int64                     // ns
+	limit    int
+	entries  map[uint32]*process
+	recent   process // head of the ring of entries; recent.next is the one used last
+	slots    [processSlots]*process
 }
 
 // process is one remembered identity, a link of the ring ordered by use.
@@ -61,16 +65,24 @@ type process struct {
 	checkedNS      int64 // when the identity was last compared with the process
 	touchedNS      int64 // when the entry was last moved to the front
 	startTicks     uint64
-	identity       *Identity // never changed, only replaced
+	identity       *Identity         // never changed, only replaced
+	services       *Services         // that it was named by
+	rule           int               // see reading
+	ruled          bool              // see reading
+	servers        map[int]*Identity // by rule: who it is where it serves another port than those that name it
 }
 
 // NewProcesses returns an empty cache.
 func NewProcesses(options ProcessOptions) *Processes {
 	p := &Processes{
-		reader:  newIdentityReader(options.Root, options.Filter),
-		recheck: int64(options.Recheck),
-		limit:   options.Entries,
-		entries: make(map[uint32]*process),
+		reader:   newIdentityReader(options.Root, options.Filter),
+		services: options.Services,
+		recheck:  int64(options.Recheck),
+		limit:    options.Entries,
+		entries:  make(map[uint32]*process),
+	}
+	if p.services == nil {
+		p.services = new(atomic.Pointer[Services])
 	}
 	if p.recheck == 0 {
 		p.recheck = int64(processRecheck)
@@ -88,29 +100,69 @@ func NewProcesses(options ProcessOptions) *Processes {
 //
 // The same pointer means that nothing has changed; what it points to is not to be written to.
 func (p *Processes) Identify(pid uint32, comm *[16]byte, nowNS int64) *Identity {
+	return p.identify(pid, comm, nowNS).identity
+}
+
+// IdentifyServer is Identify for the server of an exchange at a TCP port (0 for none): a rule of the services file may
+// name what the process does at that port, where it serves several.
+func (p *Processes) IdentifyServer(pid uint32, port uint16, comm *[16]byte, nowNS int64) *Identity {
+	entry := p.identify(pid, comm, nowNS)
+	services := p.reader.services
+	if services == nil || len(services.ports) == 0 {
+		return entry.identity
+	}
+	rule, ok := services.ports[port]
+	if !ok {
+		return entry.identity
+	}
+	rule = min(rule, entry.rule)
+	name := services.rules[rule].name
+	if name == entry.identity.Service {
+		return entry.identity
+	}
+	if entry.servers[rule] == nil {
+		if entry.servers == nil {
+			entry.servers = make(map[int]*Identity)
+		}
+		server := *entry.identity
+		server.Service = name
+		entry.servers[rule] = &server
+	}
+	return entry.servers[rule]
+}
+
+// identify returns a process's entry, read or checked where that is due.
+func (p *Processes) identify(pid uint32, comm *[16]byte, nowNS int64) *process {
+	p.reader.services = p.services.Load()
 	entry := p.slots[pid%processSlots]
 	if entry == nil || entry.pid != pid {
 		if entry = p.entries[pid]; entry == nil {
-			return p.add(pid, comm, nowNS).identity
+			return p.add(pid, comm, nowNS)
 		}
 		p.slots[pid%processSlots] = entry
 	}
 	if nowNS-entry.touchedNS >= processTouch {
 		p.touch(entry, nowNS)
 	}
-	if nowNS-entry.checkedNS >= p.recheck || !entry.known && entry.comm != *comm {
+	if p.isDue(entry, comm, nowNS) {
 		p.check(entry, comm, nowNS)
 	}
-	return entry.identity
+	return entry
+}
+
+// isDue tells whether an entry is to be compared with its process.
+func (p *Processes) isDue(entry *process, comm *[16]byte, nowNS int64) bool {
+	return nowNS-entry.checkedNS >= p.recheck || entry.services != p.reader.services || !entry.known && entry.comm != *comm
 }
 
 // Describe is Identify for a process that exchanges nothing: Recent leaves it out.
 func (p *Processes) Describe(pid uint32, comm *[16]byte, nowNS int64) *Identity {
+	p.reader.services = p.services.Load()
 	entry := p.entries[pid]
 	if entry == nil {
 		entry = p.add(pid, comm, nowNS)
 		entry.touchedNS = neverTouched
-	} else if nowNS-entry.checkedNS >= p.recheck || !entry.known && entry.comm != *comm {
+	} else if p.isDue(entry, comm, nowNS) {
 		p.check(entry, comm, nowNS)
 	}
 	return entry.identity
@@ -153,14 +205,19 @@ func (p *Processes) add(pid uint32, comm *[16]byte, nowNS int64) *process {
 }
 
 // check makes sure that an entry still describes the process of its pid. A process that ended keeps its identity:
-// records of its last exchanges arrive late. An exec keeps the start time, so the executable is compared too.
+// records of its last exchanges arrive late. An exec keeps the start time, so the executable is compared too. A process that
+// no rule names may have begun to listen at a rule's port.
 func (p *Processes) check(entry *process, comm *[16]byte, nowNS int64) {
 	entry.checkedNS = nowNS
 	stat, err := p.reader.proc.stat(entry.pid)
 	if err != nil && entry.known {
+		if entry.services != p.reader.services {
+			entry.services, entry.rule, entry.servers = p.reader.services, noRule, nil
+		}
 		return
 	}
-	if entry.known && stat.startTicks == entry.startTicks {
+	mayListen := entry.services != nil && len(entry.services.ports) > 0 && !entry.ruled
+	if entry.known && stat.startTicks == entry.startTicks && entry.services == p.reader.services && !mayListen {
 		executable := p.reader.proc.executable(entry.pid)
 		if executable == "" || executable == entry.identity.Executable {
 			return
@@ -171,12 +228,19 @@ func (p *Processes) check(entry *process, comm *[16]byte, nowNS int64) {
 
 // fill reads an entry's process.
 func (p *Processes) fill(entry *process, comm *[16]byte, nowNS int64) {
-	identity, ticks, err := p.reader.identify(entry.pid, p.isChosenDescendant)
+	found, err := p.reader.identify(entry.pid, p.isChosenDescendant)
 	entry.known = err == nil
 	if err != nil {
-		identity.Service = cleanName(commText(*comm))
+		found.Service = cleanName(commText(*comm))
 	}
-	entry.identity, entry.startTicks, entry.comm, entry.checkedNS = &identity, ticks, *comm, nowNS
+	if entry.identity == nil || *entry.identity != found.Identity {
+		entry.identity, entry.servers = &found.Identity, nil
+	}
+	if entry.services != p.reader.services {
+		entry.services, entry.servers = p.reader.services, nil
+	}
+	entry.startTicks, entry.rule, entry.ruled = found.startTicks, found.rule, found.ruled
+	entry.comm, entry.checkedNS = *comm, nowNS
 }
 
 // isChosenDescendant tells whether a process was found before to descend from one of the filter's, so that its

@@ -55,31 +55,31 @@ func TestServiceName(t *testing.T) {
 		{"python module", fakeProcess{executable: python, args: []string{"python3", "-m", "http.server", "8000"}}, "http.server"},
 		{"python module, joined flags", fakeProcess{executable: python, args: []string{"python3", "-uBmhttp.server"}}, "http.server"},
 		{"python options", fakeProcess{executable: python, args: []string{"python3", "-X", "dev", "-Wdefault", "-u", "srv.py"}}, "srv"},
-		{"uvicorn", fakeProcess{executable: python, args: []string{"/usr/bin/python3", "/usr/bin/uvicorn", "main:app"}}, "uvicorn"},
-		{"uvicorn as module", fakeProcess{executable: python, args: []string{"python", "-m", "uvicorn", "main:app"}}, "uvicorn"},
-		{"gunicorn with a title", fakeProcess{executable: python, args: []string{"gunicorn: worker [app]"}}, "gunicorn"},
+		{"uvicorn", fakeProcess{executable: python, args: []string{"/usr/bin/python3", "/usr/bin/uvicorn", "main:app"}, directory: "/srv/shop"}, "shop"},
+		{"uvicorn as module", fakeProcess{executable: python, args: []string{"python", "-m", "uvicorn", "main:app"}, directory: "/srv/billing"}, "billing"},
+		{"gunicorn with a title", fakeProcess{executable: python, args: []string{"gunicorn: worker [app]"}, directory: "/srv/shop"}, "shop"},
 		{"python directory", fakeProcess{executable: python, args: []string{"python3", "/srv/shop/__main__.py"}}, "shop"},
-		{"python inline", fakeProcess{executable: python, args: []string{"python3", "-c", "import x"}}, "python3.11"},
-		{"python shell", fakeProcess{executable: python, args: []string{"python3"}}, "python3.11"},
+		{"python inline", fakeProcess{executable: python, args: []string{"python3", "-c", "import x"}, directory: "/srv/shop"}, "shop"},
+		{"python shell", fakeProcess{executable: python, args: []string{"python3"}, directory: "/"}, "python3.11-inline"},
 		{"node script", fakeProcess{executable: node, args: []string{"node", "--require", "./trace.js", "--max-old-space-size=300", "/srv/server.js", "x"}}, "server"},
 		{"node directory", fakeProcess{executable: node, args: []string{"node", "."}, directory: "/srv/shop"}, "shop"},
 		{"node title", fakeProcess{executable: node, args: []string{"next-server (v15.0.0)\x00\x00\x00"}}, "next-server"},
-		{"node inline", fakeProcess{executable: node, args: []string{"node", "-e", "code()"}}, "node"},
+		{"node inline", fakeProcess{executable: node, args: []string{"node", "-e", "code()"}}, "node-inline"},
 		{"java jar", fakeProcess{executable: java, args: []string{"java", "-Xmx1g", "-Da=b", "-jar", "/srv/shop-1.2.3-SNAPSHOT.jar", "x"}}, "shop"},
 		{"java class", fakeProcess{executable: java, args: []string{"java", "-cp", "/a.jar:/b.jar", "com.example.ShopApplication"}}, "ShopApplication"},
 		{"java launcher class", fakeProcess{executable: java, args: []string{"java", "org.apache.catalina.startup.Bootstrap", "start"}}, "org.apache.catalina.startup.Bootstrap"},
 		{"java module", fakeProcess{executable: java, args: []string{"java", "--add-opens", "a/b=c", "-m", "shop/com.example.Shop"}}, "Shop"},
 		{"ruby", fakeProcess{executable: "/usr/bin/ruby3.1", args: []string{"ruby", "-I", "lib", "bin/rails", "server"}}, "rails"},
 		{"ruby bundle", fakeProcess{executable: "/usr/bin/ruby3.1", args: []string{"ruby", "/usr/bin/bundle", "exec", "bin/puma"}}, "puma"},
-		{"puma title", fakeProcess{executable: "/usr/bin/ruby3.1", args: []string{"puma: cluster worker 0: 12 [shop]"}}, "puma"},
-		{"perl", fakeProcess{executable: "/usr/bin/perl", args: []string{"/usr/bin/perl", "-w", "-Mstrict", "/usr/bin/plackup", "app.psgi"}}, "plackup"},
-		{"php built-in server", fakeProcess{executable: "/usr/bin/php8.2", args: []string{"php", "-S", "127.0.0.1:80", "-t", "public"}}, "php8.2"},
+		{"puma title", fakeProcess{executable: "/usr/bin/ruby3.1", args: []string{"puma: cluster worker 0: 12 [shop]"}}, "shop"},
+		{"perl", fakeProcess{executable: "/usr/bin/perl", args: []string{"/usr/bin/perl", "-w", "-Mstrict", "/usr/bin/plackup", "app.psgi"}, directory: "/srv/shop"}, "shop"},
+		{"php built-in server", fakeProcess{executable: "/usr/bin/php8.2", args: []string{"php", "-S", "127.0.0.1:80", "-t", "public"}, directory: "/srv/shop"}, "shop"},
 		{"php script", fakeProcess{executable: "/usr/bin/php8.2", args: []string{"php", "-d", "a=b", "artisan", "serve"}}, "artisan"},
-		{"php-fpm", fakeProcess{executable: "/usr/sbin/php-fpm8.2", args: []string{"php-fpm: pool www"}}, "php-fpm8.2"},
+		{"php-fpm", fakeProcess{executable: "/usr/sbin/php-fpm8.2", args: []string{"php-fpm: pool www"}, cgroup: "0::/system.slice/php8.2-fpm.service\n"}, "www"},
 		{"shell script", fakeProcess{executable: "/usr/bin/bash", args: []string{"bash", "-euo", "pipefail", "./serve.sh"}}, "serve"},
-		{"shell inline", fakeProcess{executable: "/usr/bin/dash", args: []string{"sh", "-c", "x"}}, "dash"},
-		{"shell reading a descriptor", fakeProcess{executable: "/usr/bin/bash", args: []string{"bash", "/dev/fd/63"}}, "bash"},
-		{"login shell", fakeProcess{executable: "/usr/bin/bash", args: []string{"-bash"}}, "bash"},
+		{"shell inline", fakeProcess{executable: "/usr/bin/dash", args: []string{"sh", "-c", "x"}}, "dash-inline"},
+		{"shell reading a descriptor", fakeProcess{executable: "/usr/bin/bash", args: []string{"bash", "/dev/fd/63"}, directory: "/srv/shop"}, "shop"},
+		{"login shell", fakeProcess{executable: "/usr/bin/bash", args: []string{"-bash"}}, "bash-inline"},
 		{"deno", fakeProcess{executable: "/usr/bin/deno", args: []string{"deno", "run", "--allow-net", "-A", "main.ts"}}, "main"},
 		{"bun", fakeProcess{executable: "/usr/bin/bun", args: []string{"bun", "--hot", "api.ts"}}, "api"},
 		{"dotnet", fakeProcess{executable: "/usr/bin/dotnet", args: []string{"dotnet", "/srv/Shop.Api.dll"}}, "Shop.Api"},
@@ -114,11 +114,11 @@ func TestSpawnedWorkerHasItsMastersService(t *testing.T) {
 	h := newFakeHost(t)
 	python := "/usr/bin/python3.11"
 	h.add(fakeProcess{pid: 5, parent: 1, executable: "/usr/bin/bash", args: []string{"bash", "x.sh"}})
-	h.add(fakeProcess{pid: 6, parent: 5, executable: python, args: []string{"python3", "/usr/bin/uvicorn", "--workers", "2", "main:app"}})
+	h.add(fakeProcess{pid: 6, parent: 5, executable: python, args: []string{"python3", "/usr/bin/uvicorn", "--workers", "2", "main:app"}, directory: "/srv/shop"})
 	h.add(fakeProcess{pid: 7, parent: 6, executable: python, args: []string{"python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()", "--multiprocessing-fork"}})
 	h.add(fakeProcess{pid: 8, parent: 5, executable: python, args: []string{"python3", "-c", "serve()"}})
 	processes := host.NewProcesses(host.ProcessOptions{Root: h.root})
-	for pid, want := range map[uint32]string{6: "uvicorn", 7: "uvicorn", 8: "python3.11"} {
+	for pid, want := range map[uint32]string{6: "shop", 7: "shop", 8: "python3.11-inline"} {
 		if got := processes.Identify(pid, comm("python3"), second).Service; got != want {
 			t.Errorf("process %d: service %q, want %q", pid, got, want)
 		}

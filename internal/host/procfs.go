@@ -113,13 +113,13 @@ func (p procFS) executable(pid uint32) string {
 	return strings.TrimSuffix(target, " (deleted)")
 }
 
-// linkBase returns the last component of what a process's link, such as cwd, points to, or "".
-func (p procFS) linkBase(pid uint32, name string) string {
-	target, err := os.Readlink(p.file(pid, name))
-	if err != nil || target == "/" {
+// directory returns a process's working directory as that process sees it, or "". One that was removed keeps its path.
+func (p procFS) directory(pid uint32) string {
+	target, err := os.Readlink(p.file(pid, "cwd"))
+	if err != nil {
 		return ""
 	}
-	return filepath.Base(target)
+	return strings.TrimSuffix(target, " (deleted)")
 }
 
 // arguments returns a process's command line, and whether the read bound cut it.

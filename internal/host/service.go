@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"unicode"
@@ -26,46 +25,62 @@ const (
 	envAttributes  = "OTEL_RESOURCE_ATTRIBUTES"
 	envHostname    = "HOSTNAME"
 	envRelease     = "RELEASE_NAME" // an Elixir or Erlang release
+	envFlaskApp    = "FLASK_APP"
+	envSpringName  = "SPRING_APPLICATION_NAME"
+	envPM2Script   = "pm_exec_path" // what pm2 runs, whose own script is on the command line
 )
+
+var environmentNames = []string{envServiceName, envAttributes, envHostname, envRelease, envFlaskApp, envSpringName, envPM2Script}
 
 // identityReader reads who a process is, without memory of processes.
 type identityReader struct {
 	proc       procFS
 	filter     Filter
 	containers *containerNames
+	files      *processFiles
+	services   *Services // nil for none
 }
 
 func newIdentityReader(root string, filter Filter) identityReader {
 	proc := newProcFS(root)
-	return identityReader{proc, filter, newContainerNames(proc.root)}
+	return identityReader{proc, filter, newContainerNames(proc.root), &processFiles{proc: proc}, nil}
 }
 
-// identify reads a process, and its start time in clock ticks. It fails where the process is gone. Descends tells of
-// another process whether it was chosen before.
-func (r *identityReader) identify(pid uint32, descends func(uint32) bool) (Identity, uint64, error) {
+// reading is what was read of a process.
+type reading struct {
+	Identity
+	startTicks uint64
+	rule       int  // the first rule of the services file that it fulfils, those of ports left aside; or noRule
+	ruled      bool // a rule names it
+}
+
+// identify reads a process. It fails where the process is gone. Descends tells of another process whether it was chosen
+// before.
+func (r *identityReader) identify(pid uint32, descends func(uint32) bool) (reading, error) {
 	// A process may end while it is read and its pid may be given again: what was read counts only if the start time
 	// is the same behind it. It changes at most once in practice.
+	unknown := reading{Identity: Identity{Chosen: r.filter.admitsUnknown(pid)}, rule: noRule}
 	for range 3 {
 		before, err := r.proc.stat(pid)
 		if err != nil {
-			return Identity{Chosen: r.filter.admitsUnknown(pid)}, 0, fmt.Errorf("identify process %d: %w", pid, err)
+			return unknown, fmt.Errorf("identify process %d: %w", pid, err)
 		}
-		identity := r.read(pid, before)
+		found := r.read(pid, before)
 		after, err := r.proc.stat(pid)
 		if err != nil || after.startTicks != before.startTicks {
 			continue
 		}
-		identity.Chosen = identity.Chosen && r.descends(pid, before, descends)
-		return identity, before.startTicks, nil
+		found.Chosen = found.Chosen && r.descends(pid, before, descends)
+		return found, nil
 	}
-	return Identity{Chosen: r.filter.admitsUnknown(pid)}, 0, fmt.Errorf("identify process %d: it ended", pid)
+	return unknown, fmt.Errorf("identify process %d: it ended", pid)
 }
 
 // read composes an identity; Chosen covers all of the filter but its processes.
-func (r *identityReader) read(pid uint32, stat processStat) Identity {
+func (r *identityReader) read(pid uint32, stat processStat) reading {
 	cgroupData, _ := r.proc.read(pid, "cgroup", cgroupBytesMax)
 	cgroup := parseCgroup(cgroupData)
-	env := r.proc.environment(pid, envServiceName, envAttributes, envHostname, envRelease)
+	env := r.proc.environment(pid, environmentNames...)
 	identity := Identity{
 		ContainerID: cgroup.ContainerID(),
 		Executable:  r.proc.executable(pid),
@@ -76,16 +91,37 @@ func (r *identityReader) read(pid uint32, stat processStat) Identity {
 		identity.Namespace = cleanName(namespace)
 	}
 	identity.Chosen = r.filter.matchExecutable(identity.Executable) && r.filter.matchCgroup(cgroup)
+	ruled, rule := r.ruledName(pid, identity.Executable, cgroup)
 	identity.Service = cleanName(firstOf(
+		func() string { return ruled },
 		func() string { return env[envServiceName] },
 		func() string { return attributes["service.name"] },
 		cgroup.Unit,
 		func() string { return r.containers.name(identity.ContainerID, env[envHostname]) },
 		cgroup.machine,
-		func() string { return r.program(pid, identity.Executable, env[envRelease]) },
+		func() string { return r.program(pid, identity.Executable, stat, env) },
 		func() string { return stat.comm },
 	))
-	return identity
+	return reading{identity, stat.startTicks, rule, ruled != ""}
+}
+
+// ruledName returns the name that the services file gives to a process, or "", and its first rule that is not of a port.
+func (r *identityReader) ruledName(pid uint32, executable string, cgroup Cgroup) (name string, rule int) {
+	if r.services == nil {
+		return "", noRule
+	}
+	rule = r.services.match(executable, cgroup, func() string {
+		args, _ := r.proc.arguments(pid)
+		return strings.Join(args, " ")
+	})
+	first := rule
+	if len(r.services.ports) > 0 {
+		first = min(rule, r.services.firstPort(r.services.listeningPorts(r.proc, pid)))
+	}
+	if first == noRule {
+		return "", rule
+	}
+	return r.services.rules[first].name, rule
 }
 
 // firstOf returns the first name that is not empty; later sources are not read.
@@ -120,36 +156,6 @@ func (r *identityReader) descends(pid uint32, stat processStat, chosen func(uint
 		}
 	}
 	return false
-}
-
-// program returns the name of what a process runs: the script or module of an interpreter, else the base name of its
-// executable; "" for a kernel thread.
-func (r *identityReader) program(pid uint32, executable, release string) string {
-	base := path.Base(executable)
-	switch {
-	case executable == "":
-		return ""
-	case base == "beam.smp" && release != "":
-		return release
-	}
-	for range ancestorsMax {
-		args, cut := r.proc.arguments(pid)
-		name, follow := scriptName(base, args, cut, func() string { return r.workingDirectory(pid) })
-		if name != "" {
-			return name
-		}
-		if !follow {
-			break
-		}
-		// A worker that was started with inline code (Python's multiprocessing) belongs to the process that started
-		// it, as long as that runs the same interpreter.
-		stat, err := r.proc.stat(pid)
-		if err != nil || stat.parent == 0 || r.proc.executable(stat.parent) != executable {
-			break
-		}
-		pid = stat.parent
-	}
-	return base
 }
 
 // parseAttributes parses OTEL_RESOURCE_ATTRIBUTES: comma-separated key=value with percent-encoded values (the W3C

@@ -23,7 +23,7 @@ const routedMax = 256
 // report completes an exchange and hands it on, also to who traces and to what keeps some for later. k is what was known of
 // the same request before; rec has its addresses, or is nil where ex has them itself.
 func (w *Worker) report(ex *wire.Exchange, k *Known, rec *wire.Record) {
-	identity := w.processes.Identify(ex.PID, &ex.Comm, max(ex.Finished, ex.Responded, ex.Read)) // the end may be unknown
+	identity := w.identify(ex, rec)
 	if !identity.Chosen {
 		return
 	}
@@ -45,6 +45,18 @@ func (w *Worker) report(ex *wire.Exchange, k *Known, rec *wire.Record) {
 	if picked.Any() || wanted {
 		w.show(ex, rec, picked)
 	}
+}
+
+// identify returns who took part in an exchange at this end.
+func (w *Worker) identify(ex *wire.Exchange, rec *wire.Record) *host.Identity {
+	now := max(ex.Finished, ex.Responded, ex.Read) // the end may be unknown
+	switch {
+	case ex.Role == wire.RoleClient:
+		return w.processes.Identify(ex.PID, &ex.Comm, now)
+	case rec != nil:
+		return w.processes.IdentifyServer(ex.PID, rec.Local().Port(), &ex.Comm, now)
+	}
+	return w.processes.IdentifyServer(ex.PID, ex.Local.Port(), &ex.Comm, now)
 }
 
 // route finds the exchange's route, by which it is counted from now on.

@@ -36,10 +36,12 @@ type Options struct {
 	Sampler  *host.Sampler       // hears which processes to watch
 	Clock    *host.Clock         // tells the wall clock time of an instant
 
-	Filter  host.Filter      // which processes count; the zero value: all
-	Streams int              // irregular connections followed at once; 0: the protocol's own bound
-	User    *http.UserHeader // the header that tells users apart; nil: none
-	Timeout time.Duration    // a request without response for this long has none
+	Filter host.Filter // which processes count; the zero value: all
+	// Services are the rules of the services file; nil, also inside, means none. They may be replaced at any time.
+	Services *atomic.Pointer[host.Services]
+	Streams  int              // irregular connections followed at once; 0: the protocol's own bound
+	User     *http.UserHeader // the header that tells users apart; nil: none
+	Timeout  time.Duration    // a request without response for this long has none
 }
 
 // Worker is the probe's Handler. One goroutine, the probe's, owns it; what else may be called says so.
@@ -69,7 +71,7 @@ type Worker struct {
 
 // New returns a Worker for the options.
 func New(o Options) *Worker {
-	w := &Worker{Options: o, processes: host.NewProcesses(host.ProcessOptions{Filter: o.Filter}), router: route.NewRouter()}
+	w := &Worker{Options: o, processes: host.NewProcesses(host.ProcessOptions{Filter: o.Filter, Services: o.Services}), router: route.NewRouter()}
 	for i, p := range protocols {
 		w.protocols[i] = p.open(Surroundings{
 			Emit: w.emit, Lose: w.lose, Failed: func(reason string) { w.Engine.ParseError(p.name, reason, 1) },
