@@ -153,10 +153,12 @@ func refused(status uint16) bool {
 // segments walks over a path's segments: the next one and what follows it, from its slash on. more is false behind the
 // last one that a template has room for.
 type segments struct {
-	path  []byte
-	at    int
-	depth int
-	buf   [segmentMax]byte // of a segment that differs from the path's
+	path   []byte
+	at     int
+	depth  int
+	before []byte           // the segment in front, as it is in the path
+	latest []byte           // the latest segment, as it is in the path
+	buf    [segmentMax]byte // of a segment that differs from the path's
 }
 
 // next returns the next segment; cut tells that the path goes on beyond what a template shows.
@@ -168,9 +170,10 @@ func (s *segments) next() (segment []byte, more, cut bool) {
 	if s.depth++; s.depth > depthMax || end > pathMax {
 		return nil, false, true
 	}
-	segment = s.path[s.at:end]
-	if plain := plainSegment(s.buf[:], segment); len(plain) > 0 || s.at > 0 { // without even a slash it is no path
-		segment = plain
+	raw := s.path[s.at:end]
+	s.before, s.latest = s.latest, raw
+	if segment = learnedSegment(s.buf[:], raw); len(segment) == 0 && s.at == 0 { // without even a slash it is no path
+		segment = raw
 	}
 	s.at = end + 1
 	return segment, end < len(s.path), false
@@ -227,7 +230,7 @@ func (l *Learner) find(dst, path []byte) []byte {
 			return append(dst, '*')
 		}
 		k := n.kids[string(segment)]
-		if k == nil && n.wild != nil && (n.wordy || valueClass(segment) != isWord) {
+		if k == nil && n.wild != nil && (n.wordy || valueClass(segment, s.before) != isWord) {
 			k = n.wild
 		}
 		if k == nil || k.name == "" && !k.alone && !k.sure && k.lexical > routeLike {
@@ -310,12 +313,12 @@ func representation(segment []byte) int {
 	return len(segment)
 }
 
-// valueClass is kindOf of a segment without such an extension.
-func valueClass(segment []byte) segmentClass {
+// valueClass is classOf of a segment without such an extension.
+func valueClass(segment, before []byte) segmentClass {
 	if len(segment) > 1 && segment[0] == '@' && !reserved(segment) { // /@alice
 		return isID
 	}
-	return kindOf(segment[:representation(segment)])
+	return classOf(segment[:representation(segment)], before)
 }
 
 // step goes down to a segment's node, which is made where it is missing.
@@ -323,7 +326,7 @@ func (l *Learner) step(n *node, segment []byte, s *segments, method string, coun
 	if k := n.kids[string(segment)]; k != nil {
 		return k
 	}
-	class := valueClass(segment)
+	class := valueClass(segment, s.before)
 	if class != isWord || n.wordy && l.isValue(n, segment, s.rest(), method) || len(n.kids) >= fanMax || l.nodes >= nodesMax {
 		return l.value(n, segment, class, count)
 	}
