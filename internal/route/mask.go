@@ -248,7 +248,8 @@ func mixed(s []byte, shortest, changes int) bool {
 func scrambled(w []byte) bool { return randomness(w) > 400 }
 
 // randomness returns the log odds, in hundredths, that the letters of w are random ones rather than a word's, as far as that
-// shows in vowels, rare letters, and small and capital ones side by side. It is 0 where there is too little to tell by.
+// shows in vowels, rare letters, and small and capital ones side by side. It is 0 where there is too little to tell by. The weights
+// are the logarithms of how often each occurs in random letters and in the names of programs, such as ln(0.19/0.40) for vowels.
 func randomness(w []byte) int {
 	if len(w) < 8 || humps(w) < 2 {
 		return 0

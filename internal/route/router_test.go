@@ -239,7 +239,7 @@ func TestRouterShrinks(t *testing.T) {
 		}
 		routeOf(r, fmt.Sprint("s", i), "GET", []byte("/orders/7/items"))
 		r.Route(fmt.Sprint("s", i), "GET", []byte("/orders/8/items"), 200, 1000)
-		r.Think()
+		r.Shrink()
 	}
 	nodes := 0
 	for _, s := range r.services {
