@@ -55,7 +55,8 @@ type Object struct {
 }
 
 // NewObject describes ex. All strings are printable (analytics.Printable, analytics.PrintablePath). Unless rawPath, the path
-// is masked as route.MaskPath does: by its route, or, in the client role, which has none, by what looks like an identifier.
+// is masked as route.MaskPath does: by its route, or, in the client role, which has none, by what looks like an identifier or a
+// secret.
 func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 	o := &Object{
 		Time: ex.Time.UTC(), Role: ex.Role.String(), Protocol: ex.Protocol, TLS: ex.TLS, Service: analytics.Printable(ex.Service),

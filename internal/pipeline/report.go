@@ -14,11 +14,13 @@ type Known struct {
 	identity *host.Identity
 	routed   int    // the router's epoch
 	unrouted uint32 // requests that the router was not told of
+	told     uint32 // requests that it was told of one by one
 	handle   analytics.Handle
 }
 
-// routedMax is after how many requests with a known head the router hears of them: it learns what is requested how often.
-const routedMax = 256
+// routedMax is after how many requests with a known head the router hears of them: it learns what is requested how often. Of the
+// first toldMax it hears one by one: while little is known, what is decided rests on how often each path came.
+const routedMax, toldMax = 256, 64
 
 // report completes an exchange and hands it on, also to who traces and to what keeps some for later. k is what was known of
 // the same request before; rec has its addresses, or is nil where ex has them itself.
@@ -36,7 +38,7 @@ func (w *Worker) report(ex *wire.Exchange, k *Known, rec *wire.Record) {
 		ex.Service, ex.Namespace, ex.ContainerID = identity.Service, identity.Namespace, identity.ContainerID
 	}
 	if ex.Role == wire.RoleServer && ex.Convention == wire.ConventionHTTP {
-		if k.unrouted++; k.routed != w.router.Epoch() || k.unrouted >= routedMax {
+		if k.unrouted++; k.told < toldMax || k.routed != w.router.Epoch() || k.unrouted >= routedMax {
 			w.route(ex, k)
 		}
 	}
@@ -61,6 +63,7 @@ func (w *Worker) identify(ex *wire.Exchange, rec *wire.Record) *host.Identity {
 
 // route finds the exchange's route, by which it is counted from now on.
 func (w *Worker) route(ex *wire.Exchange, k *Known) {
+	k.told += min(k.unrouted, toldMax)
 	epoch := w.router.Epoch() // of before: Route may think, and its answer is of before that
 	route, source := w.router.Route(ex.Service, ex.Verb, ex.Path, ex.Code, k.unrouted)
 	if route != ex.Name || source != ex.RouteSource {

@@ -21,8 +21,8 @@ import (
 
 const (
 	housekeepingInterval = 250 * time.Millisecond
-	// thinkInterval is how often a service's routes are thought over, one service at a time.
-	thinkInterval = time.Second
+	// shrinkInterval is how often it is looked whether the router knows too much.
+	shrinkInterval = time.Second
 	// watchLately is how long a process's resources are read after its last exchange.
 	watchLately   = 5 * time.Minute
 	watchInterval = time.Second
@@ -65,7 +65,7 @@ type Worker struct {
 	housekeeping  time.Time
 	streamsSwept  time.Time
 	connectionsAt time.Time
-	thought       time.Time
+	shrunk        time.Time
 	watchedAt     time.Time
 }
 
@@ -188,9 +188,9 @@ func (w *Worker) Delivered(all bool) {
 	w.Requests.Tick()
 	w.countLosses()
 	w.countConnections(now)
-	if now.Sub(w.thought) >= thinkInterval {
-		w.thought = now
-		w.router.Think()
+	if now.Sub(w.shrunk) >= shrinkInterval {
+		w.shrunk = now
+		w.router.Shrink()
 	}
 	w.reroute()
 	if now.Sub(w.watchedAt) >= watchInterval {

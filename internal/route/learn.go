@@ -2,7 +2,10 @@ package route
 
 import (
 	"bytes"
+	"math"
+	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/perfagent/perfagent/internal/wire"
 )
@@ -20,6 +23,21 @@ const (
 	valuesMax = 16
 	// identifiersMax of them may be identifiers, of which it only matters whether there are several.
 	identifiersMax = 4
+	// Words that do not look like those of a route are shown when they come for the first time, as long as there are trustedFirst
+	// of them in a service, or trustedMax at a place that had trustedLeast requests; and when they come again, as long as there are
+	// returnedMax at the place. Where there are more, it is thought over first.
+	trustedFirst, trustedMax, trustedLeast, returnedMax = 8, 3, 50, 8
+	// strayShare and strayLeast: what lies below a service's root and a parameter is not thought over where it is one of so many
+	// requests, or more: scanners' identifiers are not a tenant's.
+	strayShare, strayLeast = 50, 100
+	// wordBits are for counting the different words among a parameter's values.
+	wordBits = 128
+	// strangeShare: among many words that do not look like those of a route, one of a service's root is shown that is in one of so
+	// many requests.
+	strangeShare = 500
+	// hiddenMax is of how many templates with a star it is known which paths they stand for, of hiddenPathsMax each, so that a
+	// service's first requests do not stay in "/*".
+	hiddenMax, hiddenPathsMax = 8, 12
 	// countsMax is how many requests are counted before all counts are halved.
 	countsMax = 1 << 30
 	// manyValues different words leave no doubt that a place has a parameter: even a word of the vocabulary is then a value,
@@ -38,8 +56,13 @@ const (
 // that APIs are made of or occur as words or as values in other places of the same service, how many different ones there
 // are in how many requests, and how alike what lies below them is. A pass also takes back what turned out wrong (undo).
 //
-// A request that was refused (404 and the like) makes no route. Where the outcome is unknown, a word of no known kind makes
-// one when it comes for the second time. What is not known is "*" in the template, with all that follows.
+// A request that was refused (404 and the like) makes no route. An answer proves little: many servers answer anything with 200. So
+// a word of no known kind is trusted at once only where few such words have come (meet); otherwise it has to come again, and
+// where there are many it waits for a pass. A word that comes to a place with many values is a guest, shown as one of these, until
+// it is decided. What is not known is "*" in the template, with all that follows; it is remembered which few paths that were, so
+// that their requests can go over to the route that they have later (reveal).
+//
+// Everything rests on the requests and their order alone, not on time, so that the same requests lead to the same routes.
 //
 // Memory is bounded by nodesMax, time by the geometric spacing of passes. One goroutine uses it.
 type Learner struct {
@@ -49,7 +72,8 @@ type Learner struct {
 	nextPass uint64
 	words    map[string]*wordUse
 	epoch    int
-	learned  bool // a place that was not there at the last pass
+	unknown  int // words that do not look like those of a route and are not alone
+	hidden   []hidden
 }
 
 // node is a place in a path: the segment that leads to it, or all values of a parameter.
@@ -60,18 +84,25 @@ type node struct {
 	wild    *node
 	was     *node   // the word that the place's only value has become
 	lexical float64 // of the segment
+	shape   float64 // what spoke for a parameter when its words became one (Learner.shape)
 	hits    uint32  // requests that end here
 	all     uint32  // requests that end here or below, as of the last pass
 	methods methods // of the requests that end here
 	wordy   bool    // words that are not known here are values of the parameter
+	nested  bool    // its words are below each other (nests)
+	guest   bool    // a word beside many values of a parameter, of which it is not decided whether it is one of them
 	alone   bool    // decided to be a word of its own
-	seen    bool
-	sure    bool    // seen more than once, or answered
+	seen    uint8   // requests that end here or below, up to guestLeast
+	sure    bool    // shown, though it does not look like a word of a route
+	unknown uint16  // words below that do not look like those of a route, of which none is alone
 	values  []value // of a parameter: some of them
 	fresh   uint32  // values that were not among the remembered ones
 	words   uint32  // requests whose value was a word
-	newWord uint32  // of those: that were not among the remembered ones
-	letters uint32  // identifiers of letters: where there are these, other letters are values, too
+	newWord uint32  // how many different words its values are
+	known   uint32  // how many of these look like words of a route
+	met     [wordBits / 64]uint64
+	ids     uint32 // identifiers that were not among the remembered ones
+	letters uint32 // of letters: where there are these, other letters are values, too
 }
 
 // value is a value of a parameter with the requests that had it.
@@ -126,19 +157,93 @@ func (l *Learner) Epoch() int { return l.epoch }
 // Learn counts a number of equal requests, which were answered with a status (0: not known), and appends the template of
 // their path, as far as it is known now, to dst. The path is without its query.
 func (l *Learner) Learn(dst []byte, method string, path []byte, status uint16, count uint32) []byte {
+	first := len(dst)
 	if refused(status) {
-		return l.find(dst, path)
+		dst = l.find(dst, path)
+		l.hide(dst[first:], path)
+		return dst
 	}
 	if l.nodes > nodesMax-depthMax {
 		l.Pass() // makes room
 	}
-	dst = l.walk(dst, method, path, status != 0, count)
+	dst = l.walk(dst, method, path, count)
+	l.hide(dst[first:], path)
 	l.requests += uint64(count)
 	if l.requests >= l.nextPass {
 		l.Pass()
 		l.nextPass = l.requests + uint64(max(min(l.requests/4, lastGap), firstPass, uint64(l.nodes/4)))
 	}
 	return dst
+}
+
+// hidden is a template with a star and the paths whose requests it stands for, as long as these are few.
+type hidden struct {
+	template string
+	paths    []hiddenPath // none: too many
+	told     bool         // Current has said what has become of all of them
+}
+
+type hiddenPath struct {
+	path  string
+	found bool // it came again, with a template of its own
+}
+
+// hide notes a path whose template has a star, and one that has none any more.
+func (l *Learner) hide(template, path []byte) {
+	starred := len(template) > 0 && template[len(template)-1] == '*'
+	for i := range l.hidden {
+		h := &l.hidden[i]
+		for j := range h.paths {
+			if p := &h.paths[j]; p.path == string(path) {
+				if !starred && !p.found {
+					p.found = true
+					l.epoch++
+				}
+				if starred && h.template == string(template) {
+					return
+				}
+			}
+		}
+		if !starred || h.template != string(template) {
+			continue
+		}
+		switch {
+		case h.told:
+			h.told, h.paths = false, append(h.paths[:0], hiddenPath{path: string(path)})
+		case len(h.paths) == 0 || len(h.paths) == hiddenPathsMax:
+			h.paths = nil
+		default:
+			h.paths = append(h.paths, hiddenPath{path: string(path)})
+		}
+		return
+	}
+	if starred && len(l.hidden) < hiddenMax {
+		l.hidden = append(l.hidden, hidden{template: string(template), paths: []hiddenPath{{path: string(path)}}})
+	}
+}
+
+// reveal appends the template that all paths have by now which a template with a star stands for, if there is one.
+func (l *Learner) reveal(dst []byte, template string) ([]byte, bool) {
+	first := len(dst)
+	for i := range l.hidden {
+		h := &l.hidden[i]
+		if h.template != template || len(h.paths) == 0 {
+			continue
+		}
+		for j := range h.paths {
+			at := len(dst)
+			dst = l.find(dst, []byte(h.paths[j].path))
+			if now := dst[at:]; now[len(now)-1] == '*' || j > 0 && !bytes.Equal(now, dst[first:at]) {
+				return dst[:first], false
+			}
+			if j > 0 {
+				dst = dst[:at]
+			}
+		}
+		h.told = true
+		return dst, true
+	}
+	return dst, false
 }
 
 // refused tells whether a status says that the path, or the request as a whole, means nothing to the server.
@@ -153,10 +258,12 @@ func refused(status uint16) bool {
 // segments walks over a path's segments: the next one and what follows it, from its slash on. more is false behind the
 // last one that a template has room for.
 type segments struct {
-	path  []byte
-	at    int
-	depth int
-	buf   [segmentMax]byte // of a segment that differs from the path's
+	path   []byte
+	at     int
+	depth  int
+	before []byte           // the segment in front, as it is in the path
+	latest []byte           // the latest segment, as it is in the path
+	buf    [segmentMax]byte // of a segment that differs from the path's
 }
 
 // next returns the next segment; cut tells that the path goes on beyond what a template shows.
@@ -168,9 +275,10 @@ func (s *segments) next() (segment []byte, more, cut bool) {
 	if s.depth++; s.depth > depthMax || end > pathMax {
 		return nil, false, true
 	}
-	segment = s.path[s.at:end]
-	if plain := plainSegment(s.buf[:], segment); len(plain) > 0 || s.at > 0 { // without even a slash it is no path
-		segment = plain
+	raw := s.path[s.at:end]
+	s.before, s.latest = s.latest, raw
+	if segment = learnedSegment(s.buf[:], raw); len(segment) == 0 && s.at == 0 { // without even a slash it is no path
+		segment = raw
 	}
 	s.at = end + 1
 	return segment, end < len(s.path), false
@@ -187,11 +295,13 @@ func newSegments(dst, path []byte) ([]byte, segments) {
 	return dst, s
 }
 
-// walk follows a path through the tree, adding what is missing, and appends its template.
-func (l *Learner) walk(dst []byte, method string, path []byte, answered bool, count uint32) []byte {
+// walk follows a path through the tree, adding what is missing, and appends its template. Where a word is not to be shown yet,
+// and a word of the root that came for the first time stands in front, all is hidden. Behind a guest the template is that of the
+// parameter's values, as far as these are known to have it.
+func (l *Learner) walk(dst []byte, method string, path []byte, count uint32) []byte {
 	dst, s := newSegments(dst, path)
-	n, hidden := l.root, false
-	for {
+	n, first, hidden, fresh := l.root, len(dst), false, false
+	for as := (*node)(nil); ; {
 		segment, more, cut := s.next()
 		if cut {
 			if !hidden {
@@ -199,11 +309,22 @@ func (l *Learner) walk(dst []byte, method string, path []byte, answered bool, co
 			}
 			break
 		}
+		place, nodes := n, l.nodes
 		n = l.step(n, segment, &s, method, count)
-		if !hidden && n.unsure(answered || count > 1) {
-			dst, hidden = append(dst, '*'), true
+		fresh = fresh || s.depth == 1 && l.nodes > nodes
+		unsure := l.meet(n, place)
+		if as = as.next(segment, s.before); as == nil && n.guest {
+			as = place.wild
 		}
-		if !hidden {
+		switch {
+		case hidden:
+		case as != nil:
+			dst = as.append(dst, segment)
+		case unsure && fresh:
+			dst, hidden = append(dst[:first], '*'), true
+		case unsure:
+			dst, hidden = append(dst, '*'), true
+		default:
 			dst = n.append(dst, segment)
 		}
 		if !more {
@@ -218,31 +339,44 @@ func (l *Learner) walk(dst []byte, method string, path []byte, answered bool, co
 	return dst
 }
 
+// next returns what is known below a node for a segment, or nil.
+func (n *node) next(segment, before []byte) *node {
+	if n == nil {
+		return nil
+	}
+	k := n.kids[string(segment)]
+	switch {
+	case k == nil && n.wild != nil && (n.wordy || valueClass(segment, before) != isWord), k != nil && k.guest:
+		return n.wild
+	case k == nil || k.name == "" && !k.alone && !k.sure && k.lexical > routeLike:
+		return nil
+	}
+	return k
+}
+
 // find appends a path's template without learning.
 func (l *Learner) find(dst, path []byte) []byte {
 	dst, s := newSegments(dst, path)
 	for n := l.root; ; {
 		segment, more, cut := s.next()
-		if cut {
+		if n = n.next(segment, s.before); cut || n == nil {
 			return append(dst, '*')
 		}
-		k := n.kids[string(segment)]
-		if k == nil && n.wild != nil && (n.wordy || valueClass(segment) != isWord) {
-			k = n.wild
-		}
-		if k == nil || k.name == "" && !k.alone && !k.sure && k.lexical > routeLike {
-			return append(dst, '*')
-		}
-		dst = k.append(dst, segment)
+		dst = n.append(dst, segment)
 		if !more {
 			return dst
 		}
-		dst, n = append(dst, '/'), k
+		dst = append(dst, '/')
 	}
 }
 
 // Current appends what has become of a template that Learn returned before: the same one, where nothing changed.
 func (l *Learner) Current(dst []byte, template string) []byte {
+	if strings.HasSuffix(template, "*") {
+		if dst, ok := l.reveal(dst, template); ok {
+			return dst
+		}
+	}
 	dst, s := newSegments(dst, []byte(template))
 	for n := l.root; ; {
 		segment, more, cut := s.next()
@@ -257,7 +391,7 @@ func (l *Learner) Current(dst []byte, template string) []byte {
 		case parameter:
 			k = n.wild
 		default:
-			if k = n.kids[string(segment)]; k == nil {
+			if k = n.kids[string(segment)]; k == nil || k.guest && n.wild != nil {
 				k = n.wild
 			}
 		}
@@ -279,15 +413,24 @@ func (l *Learner) Current(dst []byte, template string) []byte {
 	}
 }
 
-// unsure tells whether a node is a word that was never seen before, nor answered now, and does not look like one of a
-// route: what came once may be a scanner's.
-func (n *node) unsure(answered bool) bool {
-	if n.name != "" || n.alone || n.sure || n.lexical <= routeLike {
+// meet counts a request for a node at a place, and tells whether too little is known of it to show it: whether it is a word that
+// does not look like one of a route, and came for the first time, or stands among many such words, which may be values of a
+// parameter.
+func (l *Learner) meet(n, place *node) (unsure bool) {
+	if n.name != "" {
 		return false
 	}
-	unsure := n.all == 0 && !n.seen && !answered
-	n.seen, n.sure = true, !unsure
-	return unsure
+	if n.seen < guestLeast {
+		n.seen++
+	} else if n.guest {
+		n.guest = !l.standsAlone(place, n.segment, n)
+	}
+	if n.alone || n.sure || n.guest || n.lexical <= routeLike {
+		return false
+	}
+	n.sure = l.unknown <= trustedFirst || place != l.root && place.all >= trustedLeast && place.unknown <= trustedMax ||
+		n.seen > 1 && place.unknown <= returnedMax
+	return !n.sure
 }
 
 // append appends what stands for a node in a template. An identifier keeps the extension that names its representation.
@@ -310,12 +453,12 @@ func representation(segment []byte) int {
 	return len(segment)
 }
 
-// valueClass is kindOf of a segment without such an extension.
-func valueClass(segment []byte) segmentClass {
+// valueClass is classOf of a segment without such an extension.
+func valueClass(segment, before []byte) segmentClass {
 	if len(segment) > 1 && segment[0] == '@' && !reserved(segment) { // /@alice
 		return isID
 	}
-	return kindOf(segment[:representation(segment)])
+	return classOf(segment[:representation(segment)], before)
 }
 
 // step goes down to a segment's node, which is made where it is missing.
@@ -323,18 +466,25 @@ func (l *Learner) step(n *node, segment []byte, s *segments, method string, coun
 	if k := n.kids[string(segment)]; k != nil {
 		return k
 	}
-	class := valueClass(segment)
+	class := valueClass(segment, s.before)
 	if class != isWord || n.wordy && l.isValue(n, segment, s.rest(), method) || len(n.kids) >= fanMax || l.nodes >= nodesMax {
 		return l.value(n, segment, class, count)
 	}
 	k := newWord(segment)
-	if k.lexical > 0.5 && len(n.kids) == 0 && ofPeople(n.segment) && l.prior(n, s.depth-1)+k.lexical > 2 {
+	if k.lexical > 0.5 && (len(n.kids) == 0 || n.wild != nil) && ofPeople(n.segment) && l.prior(n, s.depth-1)+k.lexical > 2 {
 		n.wordy = n.wordy || len(n.kids) == 0 // /users/theodora
 		return l.value(n, segment, class, count)
 	}
+	if u := l.words[k.segment]; u != nil && u.value > 1 && u.literal == 0 && k.lexical > -3 {
+		k.lexical = max(k.lexical, 0) // a name elsewhere
+	}
+	k.guest = n.wordy && n.wild.newWord >= manyValues && k.lexical > -3 && (k.lexical > -1 || n.wild.fits(s.rest(), method))
 	n.addKid(k)
+	if k.lexical > routeLike {
+		n.unknown++
+		l.unknown++
+	}
 	l.nodes++
-	l.learned = true
 	return k
 }
 
@@ -352,14 +502,26 @@ func (n *node) addKid(k *node) {
 // isValue tells whether a new word at a place with a parameter is a value of that.
 func (l *Learner) isValue(n *node, segment, rest []byte, method string) bool {
 	w := n.wild
+	if len(rest) == 0 && w.goesOn() || len(rest) > 0 && w.ends() {
+		return false // see unlike
+	}
 	form := lexicalForm(segment)
-	return form > -1 || isVersion(segment) && n.versions() > versionsMax || form > -3 && w.newWord >= manyValues && w.fits(rest, method)
+	switch {
+	case form > -1:
+		return true
+	case isVersion(segment):
+		return n.versions() > versionsMax
+	case w.newWord < manyValues || w.knownShare() <= knownSeldom:
+		return false
+	}
+	return (form > -3 || w.knownShare() > knownOften) && w.fits(rest, method)
 }
 
-// fits tells whether what follows a segment is known to follow a parameter's values, by the same method.
+// fits tells whether what follows a segment is known to follow a parameter's values, by the same method, or begins with a word
+// that is.
 func (n *node) fits(rest []byte, method string) bool {
 	var buf [segmentMax]byte
-	for len(rest) > 0 {
+	for first := true; len(rest) > 0; first = false {
 		rest = rest[1:]
 		i := bytes.IndexByte(rest, '/')
 		if i < 0 {
@@ -368,6 +530,8 @@ func (n *node) fits(rest []byte, method string) bool {
 		next := n.kids[string(plainSegment(buf[:], rest[:i]))]
 		if next == nil {
 			next = n.wild
+		} else if first {
+			return true
 		}
 		if next == nil {
 			return false
@@ -382,7 +546,6 @@ func (l *Learner) value(n *node, segment []byte, class segmentClass, count uint3
 	if n.wild == nil {
 		n.wild = &node{name: className(class)}
 		l.nodes++
-		l.learned = true
 	}
 	n.wild.remember(segment, count, class == isWord)
 	return n.wild
@@ -415,8 +578,8 @@ func (n *node) remember(segment []byte, count uint32, word bool) {
 	}
 	n.fresh++
 	if word {
-		n.newWord++
-	} else if scrambled(segment) {
+		n.countWord(segment)
+	} else if n.ids++; scrambled(segment) {
 		n.letters++
 	}
 	if len(segment) > segmentMax {
@@ -437,15 +600,56 @@ func (n *node) remember(segment []byte, count uint32, word bool) {
 	n.values[i] = newValue(segment, count, word)
 }
 
+// countWord counts a value that is a word and not among the remembered ones, if it is new: by linear counting (Whang et al., 1990),
+// in wordBits bits. Of 16 values it misses one, of 100 it knows the number to 5, and from 600 on it counts no further.
+func (n *node) countWord(segment []byte) {
+	at, bit := n.bitOf(segment)
+	if *at&bit != 0 {
+		return
+	}
+	*at |= bit
+	n.estimate()
+	if lexicalForm(segment) <= routeLike {
+		n.known++
+	}
+}
+
+// uncountWord takes back a countWord.
+func (n *node) uncountWord(v value) {
+	at, bit := n.bitOf([]byte(v.text))
+	*at &^= bit
+	n.estimate()
+	if v.form <= routeLike && n.known > 0 {
+		n.known--
+	}
+}
+
+func (n *node) bitOf(segment []byte) (*uint64, uint64) {
+	hash := uint32(2166136261) // FNV-1a
+	for _, c := range segment {
+		hash = (hash ^ uint32(c)) * 16777619
+	}
+	hash = (hash ^ hash>>15) % wordBits
+	return &n.met[hash/64], 1 << (hash % 64)
+}
+
+func (n *node) estimate() {
+	unset := wordBits
+	for _, m := range n.met {
+		unset -= bits.OnesCount64(m)
+	}
+	n.newWord = uint32(math.Round(wordBits * math.Log(wordBits/float64(max(unset, 1)))))
+}
+
 // Pass thinks about every place again, from the root down: what is merged above is evidence below.
 func (l *Learner) Pass() {
-	l.learned = false
 	l.root.sum()
 	if l.root.all > countsMax {
 		l.root.fade()
 		l.root.sum()
 	}
 	l.survey()
+	l.unknown = 0
 	l.decide(l.root, 0)
 	if l.nodes = l.root.size(); l.nodes >= nodesMax*3/4 {
 		l.prune(nodesMax / 2)
@@ -538,7 +742,7 @@ func (l *Learner) use(word string) *wordUse {
 func (l *Learner) surveyNode(n *node) {
 	for s, k := range n.kids {
 		u := l.use(s)
-		if !n.wordy {
+		if !n.wordy && (n.unknown <= manyValues || k.alone || k.lexical <= routeLike) {
 			u.literal++
 		}
 		if k.wild != nil {
@@ -557,16 +761,46 @@ func (l *Learner) surveyNode(n *node) {
 func (l *Learner) decide(n *node, depth int) {
 	l.undo(n, depth)
 	score := l.judge(n, depth)
-	if n.wordy && score < -2 {
+	if n.wordy && (score < -5 || score < -2 && n.wild.newWord <= manyValues) {
 		l.release(n, func(v value) bool { return v.word })
 	} else if len(n.kids) > 0 && (n.wordy || score > 0) {
 		l.merge(n)
 	}
+	n.unknown = 0
 	for _, s := range n.sorted() {
-		l.decide(n.kids[s], depth+1)
+		if k := n.kids[s]; !k.alone && k.lexical > routeLike {
+			n.unknown++
+			l.unknown++
+		}
+	}
+	for _, s := range n.sorted() {
+		k := n.kids[s]
+		if !k.sure && k.seen > 1 && (n.unknown <= returnedMax || score < -1 && k.all > 4 && (depth > 0 || k.all*strangeShare >= n.all)) {
+			k.sure = true
+			l.epoch++
+		}
+		l.decide(k, depth+1)
+	}
+	if n.wild == nil {
+		return
+	}
+	if depth == 0 && n.all >= strayLeast && n.wild.all*strayShare < n.all {
+		n.wild.forgetNames()
+		return
+	}
+	l.decide(n.wild, depth+1)
+}
+
+// forgetNames gives up what was taken for names below a parameter.
+func (n *node) forgetNames() {
+	if n.wordy {
+		n.wild, n.wordy = nil, false
+	}
+	for _, k := range n.kids {
+		k.forgetNames()
 	}
 	if n.wild != nil {
-		l.decide(n.wild, depth+1)
+		n.wild.forgetNames()
 	}
 }
 
@@ -596,7 +830,7 @@ func (l *Learner) undo(n *node, depth int) {
 	case w.words >= 30 && w.newWord > 6 && !names:
 		l.release(n, func(v value) bool {
 			limit := 0.5
-			if v.word && v.form <= -1 {
+			if v.word && v.form <= -1 && w.knownShare() <= knownOften {
 				limit = 0.12
 			}
 			return v.word && v.count >= 30 && float64(v.count) > limit*float64(w.words)
@@ -617,7 +851,7 @@ func (l *Learner) release(n *node, which func(value) bool) {
 		l.epoch++
 		w.segment, w.name = w.values[0].text, ""
 		w.lexical = lexicalForm([]byte(w.segment))
-		w.values, w.fresh, w.words, w.newWord, w.alone = nil, 0, 0, 0, true
+		w.values, w.fresh, w.words, w.newWord, w.known, w.met, w.alone = nil, 0, 0, 0, 0, [2]uint64{}, true
 		n.addKid(w)
 		n.wild, n.wordy, n.was = nil, false, w
 		return
@@ -638,7 +872,7 @@ func (l *Learner) release(n *node, which func(value) bool) {
 		w.fresh--
 		if v.word {
 			w.words -= min(w.words, v.count)
-			w.newWord--
+			w.uncountWord(v)
 		}
 	}
 	w.values = keep
@@ -652,13 +886,24 @@ func (l *Learner) release(n *node, which func(value) bool) {
 
 // merge makes values of a place's words, except those that stand alone.
 func (l *Learner) merge(n *node) {
+	different := l.different(n)
 	for _, s := range n.sorted() {
 		k := n.kids[s]
-		if k.alone || l.standsAlone(n, s, k) {
+		if k.alone {
+			continue
+		}
+		if different[s] || l.standsAlone(n, s, k) {
+			if k.guest {
+				k.guest = false
+				l.epoch++
+			}
 			continue
 		}
 		if n.wild == nil {
 			n.wild = &node{name: className(isWord)}
+		}
+		if k.unlike(n.wild) {
+			continue // until more is known
 		}
 		delete(n.kids, s)
 		n.wild.remember([]byte(s), k.all, true)
@@ -666,6 +911,27 @@ func (l *Learner) merge(n *node) {
 		l.epoch++
 	}
 	n.wordy = n.wild != nil
+}
+
+// different returns the words at a place that have, unlike most others, nothing below them that the others have, too.
+func (l *Learner) different(n *node) map[string]bool {
+	const few, most, least = 6, 0.6, 10
+	parents, share := l.shapeOf(n)
+	if parents < few || share < most {
+		return nil
+	}
+	_, _, follow := l.following(n)
+	words := map[string]bool{}
+	for s, k := range n.kids {
+		alike := len(k.kids) == 0 || k.all < least
+		for next := range k.kids {
+			alike = alike || usual(follow[next].count, parents)
+		}
+		if !alike {
+			words[s] = true
+		}
+	}
+	return words
 }
 
 // alike tells whether what lies below another node also lies below this one.
@@ -685,7 +951,8 @@ func (n *node) alike(o *node) bool {
 func (n *node) absorb(o *node) {
 	n.hits += o.hits
 	n.methods |= o.methods
-	for s, k := range o.kids {
+	for _, s := range o.sorted() {
+		k := o.kids[s]
 		if mine := n.kids[s]; mine != nil {
 			mine.absorb(k)
 			continue

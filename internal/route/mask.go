@@ -16,22 +16,23 @@ const (
 	segmentMax = 64
 )
 
-// Mask appends path to dst with every segment that is obviously an identifier replaced: numbers, hexadecimal and
-// base62 texts and whatever needs percent-encoding by {id}, UUIDs by {uuid}, dates by {date}, mail addresses by
-// {email}. Words stay, also technical ones with digits (v1, oauth2, i18n, utf8), as do an identifier's file extension
-// (/users/{id}.json) and a last slash. A path is cut to 16 segments and 256 bytes, with "/*" for the rest.
+// Mask appends path to dst with every segment that is obviously an identifier or may be a secret replaced: numbers,
+// hexadecimal and base62 texts and whatever needs percent-encoding by {id}, UUIDs by {uuid}, dates by {date}, mail addresses by
+// {email}, what stands behind a name (token=abc) by the name. Words stay, also technical ones with digits (v1, oauth2, i18n,
+// utf8), as do an identifier's file extension (/users/{id}.json) and a last slash. A path is cut to 16 segments and 256 bytes,
+// with "/*" for the rest.
 func Mask(dst, path []byte) []byte {
-	return mask(dst, path, false)
+	return mask(dst, path, nil, false)
 }
 
-// mask is Mask, and what may be a secret is replaced, too, where it is to be discreet.
-func mask(dst, path []byte, discreet bool) []byte {
+// mask is Mask for a path that follows a segment, which may be nil. Where it is only shown and nothing is counted by it,
+// dates behind a name stay.
+func mask(dst, path, before []byte, shown bool) []byte {
 	if len(path) == 0 || len(path) == 1 && path[0] == '*' {
 		return append(dst, path...)
 	}
 	var buf [segmentMax]byte
 	first := len(dst)
-	var before []byte
 	rest := path
 	if path[0] == '/' {
 		dst, rest = append(dst, '/'), path[1:]
@@ -44,10 +45,10 @@ func mask(dst, path []byte, discreet bool) []byte {
 		if depth == depthMax || len(path)-len(rest)+len(segment) > pathMax || len(dst)-first > pathMax {
 			return append(dst, '*')
 		}
-		if plain := plainSegment(buf[:], segment); discreet {
-			dst = appendDiscreet(dst, plain, before)
+		if plain := plainSegment(buf[:], segment); shown && isDated(plain) {
+			dst = append(dst, plain...)
 		} else {
-			dst = appendMasked(dst, plain)
+			dst = appendMasked(dst, learnedSegment(buf[:], segment), before)
 		}
 		if !more {
 			return dst
@@ -63,7 +64,7 @@ func MaskPath(dst, path []byte, route string, source wire.RouteSource) []byte {
 	star := strings.IndexByte(route, '*')
 	switch {
 	case route == "":
-		return mask(dst, path, true)
+		return mask(dst, path, nil, true)
 	case star < 0 && strings.IndexByte(route, '{') >= 0, star >= 0 && source != wire.RouteLearned:
 		return append(dst, route...)
 	case len(path) == 1 && path[0] == '*':
@@ -72,20 +73,20 @@ func MaskPath(dst, path []byte, route string, source wire.RouteSource) []byte {
 		return append(dst, route...) // the path is its route, but for parameters such as a session's
 	}
 	// As many segments as the route names before its star.
-	rest := path
+	rest, before := path, []byte(nil)
 	for range strings.Count(route[:star], "/") {
 		i := bytes.IndexByte(rest, '/')
 		if i < 0 { // none follows: the star stands for nothing
 			return append(dst, strings.TrimSuffix(route[:star], "/")...)
 		}
-		rest = rest[i+1:]
+		rest, before = rest[i+1:], rest[:i]
 	}
-	return mask(append(dst, route[:star]...), rest, true)
+	return mask(append(dst, route[:star]...), rest, before, true)
 }
 
-// appendMasked appends a segment or what stands for it.
-func appendMasked(dst, s []byte) []byte {
-	switch kindOf(s) {
+// appendMasked appends a segment, as learnedSegment returns it, or what stands for it; before is the segment in front.
+func appendMasked(dst, s, before []byte) []byte {
+	switch classOf(s, before) {
 	case isWord:
 		return append(dst, s...)
 	case isUUID:
@@ -131,11 +132,11 @@ func kindOf(s []byte) segmentClass {
 	switch {
 	case isAddress(s, at):
 		return isEmail
-	case odd || len(s) > segmentMax:
+	case odd || len(s) > segmentMax || at > 0 && bytes.IndexByte(s[:at], ':') >= 0: // user:password@host
 		return isID
 	case digits == 0:
 		return wordsClass(s)
-	case digits == len(s):
+	case digits == len(s), isNumberedFile(s):
 		return isID
 	case technical(s) || isVersion(s):
 		return isWord
@@ -149,6 +150,23 @@ func kindOf(s []byte) segmentClass {
 		return isID
 	}
 	return wordsClass(s)
+}
+
+// isNumberedFile tells whether s is a number with a file extension: 42.json, 7.mp3.
+func isNumberedFile(s []byte) bool {
+	n := 0
+	for n < len(s) && wire.IsDigit(s[n]) {
+		n++
+	}
+	if n == 0 || len(s)-n < 3 || len(s)-n > 6 || s[n] != '.' || !wire.IsLetter(s[n+1]) {
+		return false
+	}
+	for _, c := range s[n+1:] {
+		if !wire.IsLetter(c) && !wire.IsDigit(c) {
+			return false
+		}
+	}
+	return true
 }
 
 // wordsClass classifies a segment of several words by its worst one.
@@ -230,7 +248,8 @@ func mixed(s []byte, shortest, changes int) bool {
 func scrambled(w []byte) bool { return randomness(w) > 400 }
 
 // randomness returns the log odds, in hundredths, that the letters of w are random ones rather than a word's, as far as that
-// shows in vowels, rare letters, and small and capital ones side by side. It is 0 where there is too little to tell by.
+// shows in vowels, rare letters, and small and capital ones side by side. It is 0 where there is too little to tell by. The weights
+// are the logarithms of how often each occurs in random letters and in the names of programs, such as ln(0.19/0.40) for vowels.
 func randomness(w []byte) int {
 	if len(w) < 8 || humps(w) < 2 {
 		return 0

@@ -28,7 +28,6 @@ type Router struct {
 	routes    *Routes
 	services  map[string]*service
 	requests  uint64
-	thoughts  uint64
 	epoch     int
 	templates map[string]string
 	buf       []byte
@@ -37,8 +36,7 @@ type Router struct {
 // service is what is known of one.
 type service struct {
 	*Learner
-	latest  uint64 // its last request, as Router.requests counts
-	thought uint64 // its last turn, as Router.thoughts counts
+	latest uint64 // its last request, as Router.requests counts
 }
 
 // NewRouter returns a Router without a routes file.
@@ -111,35 +109,13 @@ func (r *Router) Current(name, template string) string {
 	return r.intern()
 }
 
-// Think lets one service's Learner think again, in turn, if it has learned something: what comes seldom is decided by time.
-// It takes a few milliseconds at the most.
-func (r *Router) Think() {
-	r.shrink()
-	var chosen *service
-	for _, s := range r.services {
-		if s.learned && (chosen == nil || s.thought < chosen.thought) {
-			chosen = s
-		}
-	}
-	if chosen == nil {
-		return
-	}
-	r.thoughts++
-	chosen.thought = r.thoughts
-	epoch := chosen.Epoch()
-	chosen.Pass()
-	if chosen.Epoch() != epoch {
-		r.epoch++
-	}
-}
-
-// shrink makes the largest services forget what is rare while all together know too much.
-func (r *Router) shrink() {
+// Shrink makes the largest services forget what is rare while all together know too much.
+func (r *Router) Shrink() {
 	for {
 		nodes, largest := 0, (*service)(nil)
 		for _, s := range r.services {
 			nodes += s.nodes
-			if largest == nil || s.nodes > largest.nodes {
+			if largest == nil || s.nodes > largest.nodes || s.nodes == largest.nodes && s.latest < largest.latest {
 				largest = s
 			}
 		}

@@ -78,7 +78,7 @@ func TestMask(t *testing.T) {
 		{strings.Repeat("/a", 16), strings.Repeat("/a", 16)},
 		{strings.Repeat("/a", 17), strings.Repeat("/a", 16) + "/*"},
 		{strings.Repeat("/a", 1000) + "/1", strings.Repeat("/a", 16) + "/*"},
-		{"/x" + strings.Repeat("/"+strings.Repeat("b", 50), 9), "/x" + strings.Repeat("/"+strings.Repeat("b", 50), 4) + "/*"},
+		{"/x" + strings.Repeat("/"+strings.Repeat("user-", 10), 9), "/x" + strings.Repeat("/"+strings.Repeat("user-", 10), 4) + "/*"},
 		{"/x/" + strings.Repeat("b", 300), "/x/*"},
 	}
 	for _, tt := range tests {
@@ -239,7 +239,7 @@ func TestRouterShrinks(t *testing.T) {
 		}
 		routeOf(r, fmt.Sprint("s", i), "GET", []byte("/orders/7/items"))
 		r.Route(fmt.Sprint("s", i), "GET", []byte("/orders/8/items"), 200, 1000)
-		r.Think()
+		r.Shrink()
 	}
 	nodes := 0
 	for _, s := range r.services {

@@ -179,7 +179,7 @@ func segmentKind(s string, last bool) (segmentType, error) {
 		}
 		return restSegment, nil
 	}
-	if !strings.ContainsAny(s, "{}*") || keyedName(plainSegment(nil, []byte(s))) > 0 {
+	if plain := plainSegment(nil, []byte(s)); !strings.ContainsAny(s, "{}*") || bytes.HasSuffix(plain, []byte("})")) && keyedName(plain) > 0 {
 		return literalSegment, nil
 	}
 	if len(s) < 3 || s[0] != '{' || s[len(s)-1] != '}' || strings.ContainsAny(s[1:len(s)-1], "{}*") {

@@ -3,15 +3,13 @@ package route
 import (
 	"bytes"
 	"math"
-	"strings"
 	"sync"
 
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
-// A path that no route stands for, as a client's, shows what was asked for. There is nobody to learn from which of its words
-// are values: what may be a secret is judged by its form, and rather once too often than not at all. What it is taken for
-// does not matter to anybody's figures.
+// What may be a secret is judged by its form, and rather once too often than not at all, in both roles: it is no word of a
+// learned route, and where a path is shown it is hidden.
 
 const (
 	// longLetters is how many letters in a row are no word, unless they are several of the vocabulary's.
@@ -20,76 +18,138 @@ const (
 	chanceLetters, chanceMixed = 10, 8
 	// told is how long a value behind a word such as "token" is at least.
 	told = 4
+	// toldWordsMax is how many words of the vocabulary an action behind such a word has at most; more are a passphrase.
+	toldWordsMax = 3
 )
 
-// appendDiscreet is appendMasked for a path without a route; before is the segment in front.
-func appendDiscreet(dst, s, before []byte) []byte {
-	if keyedName(s) > 0 {
-		return appendMasked(dst, s)
+// classOf is kindOf, and isID for what may be a secret; before is the segment in front.
+func classOf(s, before []byte) segmentClass {
+	if class := kindOf(s); class != isWord || keyedName(s) > 0 || !secret(s) && !(len(s) >= told && telling(before) && !spoken(s)) {
+		return class
 	}
-	if name, end := settingName(s); end > 0 {
-		return appendSettings(dst, s, name, end)
-	}
-	if kindOf(s) == isWord && (secret(s) || tellsSecret(before) && !spoken(s)) {
-		return append(append(dst, "{id}"...), extension(s)...)
-	}
-	return appendMasked(dst, s)
+	return isID
 }
 
 // settingName returns the name in front of a value, "token" in "token=abc" and "token:abc", and where the value begins; 0:
 // there is none. A colon is one only behind a name of secrets: others have actions behind it ("messages:send").
 func settingName(s []byte) (name []byte, end int) {
-	i := bytes.IndexAny(s, "=:")
-	if i <= 0 || !isIdentifier(s[:i]) && !tellsSecret(s[:i]) || s[i] == ':' && !tellsSecret(s[:i]) {
+	i := bytes.IndexByte(s, '=')
+	if colon := bytes.IndexByte(s, ':'); colon >= 0 && (i < 0 || colon < i) && namesSecret(s[:colon]) {
+		i = colon
+	}
+	if i <= 0 || !isIdentifier(s[:i]) && !hyphenated(s[:i]) {
 		return nil, 0
 	}
-	if len(bytes.TrimRight(s[i:], "=")) == 0 { // nothing behind it, or the padding of base64
+	if len(bytes.TrimRight(s[i:], "=")) == 0 || s[i] == ':' && i+1 == len(s) { // nothing behind it, or the padding of base64
 		return nil, 0
 	}
 	return s[:i], i + 1
 }
 
-// appendSettings writes a segment of names and values with parameters in the place of the values.
-func appendSettings(dst, s, name []byte, end int) []byte {
-	if kindOf(name) != isWord || secret(name) {
-		return append(dst, "{id}"...)
+// hyphenated tells whether s is an identifier with hyphens in it.
+func hyphenated(s []byte) bool {
+	for len(s) > 0 {
+		n := bytes.IndexByte(s, '-')
+		if n < 0 {
+			return isIdentifier(s)
+		}
+		if !isIdentifier(s[:n]) {
+			return false
+		}
+		s = s[n+1:]
 	}
-	dst = append(append(append(dst, s[:end]...), '{'), name...)
-	dst = append(dst, '}')
-	next := bytes.IndexAny(s[end:], ",&")
-	if next < 0 {
-		return dst
-	}
-	rest := s[end+next+1:]
-	dst = append(dst, s[end+next])
-	if name, end := settingName(rest); end > 0 {
-		return appendSettings(dst, rest, name, end)
-	}
-	return append(dst, '*')
+	return false
 }
 
-// tellsSecret tells whether what follows a word is a secret.
-func tellsSecret(w []byte) bool {
-	if len(w) > 16 {
+// appendSettings writes a segment of names and values with parameters in the place of the values.
+func appendSettings(dst, s, name []byte, end int) []byte {
+	for end > 0 && kindOf(name) == isWord && !secret(name) {
+		dst = append(append(append(dst, s[:end]...), '{'), name...)
+		dst = append(dst, '}')
+		next := bytes.IndexAny(s[end:], ",&")
+		if next < 0 {
+			return dst
+		}
+		dst = append(dst, s[end+next])
+		s = s[end+next+1:]
+		name, end = settingName(s)
+	}
+	return append(dst, "{id}"...)
+}
+
+// isDated tells whether s is a name that names no secret with a date behind it: date=2026-01-31.
+func isDated(s []byte) bool {
+	name, end := settingName(s)
+	return end > 0 && !namesSecret(name) && kindOf(name) == isWord && !secret(name) && kindOf(s[end:]) == isDate
+}
+
+// namesSecret tells whether a word is what secrets are called.
+func namesSecret(w []byte) bool {
+	var buf [16]byte
+	if len(w) > len(buf) {
 		return false
 	}
-	switch strings.ToLower(string(w)) {
-	case "token", "tokens", "access-token", "access_token", "refresh-token", "refresh_token", "auth-token", "auth_token",
-		"secret", "secrets", "password", "passwd", "pwd", "apikey", "api-key", "api_key", "otp", "magic", "magic-link", "sig",
-		"signature", "reset", "password-reset", "reset-password", "reset_password", "jwt", "bearer":
+	for i, c := range w {
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		} else if c == '_' {
+			c = '-'
+		}
+		buf[i] = c
+	}
+	switch string(buf[:len(w)]) {
+	case "token", "tokens", "access-token", "refresh-token", "auth-token", "id-token", "secret", "secrets", "client-secret", "password", "passwd",
+		"pass", "pwd", "passphrase", "key", "apikey", "api-key", "x-api-key", "access-key", "secret-key", "private-key", "otp", "totp", "pin", "magic",
+		"magic-link", "sig", "signature", "jwt", "bearer", "auth", "authorization", "credential", "credentials", "session", "session-id", "sessionid",
+		"sid", "jsessionid", "phpsessid", "csrf", "csrf-token", "nonce":
 		return true
 	}
 	return false
 }
 
-// spoken tells whether one of a segment's words is in the vocabulary, or it is a file, a version, or too short for a secret.
+// telling tells whether a secret may follow a segment: it is what secrets are called, or what is done with one.
+func telling(w []byte) bool {
+	var buf [16]byte
+	if len(w) < 3 || len(w) > len(buf) {
+		return false
+	}
+	for i, c := range w {
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		} else if c == '_' {
+			c = '-'
+		}
+		buf[i] = c
+	}
+	switch string(buf[:len(w)]) {
+	case "reset", "password-reset", "reset-password", "resetpassword", "passwordreset", "forgot", "recover", "recovery", "login", "signin", "sign-in",
+		"logins", "sessions", "verify", "verification", "verify-email", "confirm", "confirmation", "confirm-email", "activate", "activation",
+		"invite", "invites", "invitation", "invitations", "magic-login", "magiclink", "unsubscribe", "optout", "opt-out", "unlock", "keys", "apikeys", "api-keys":
+		return true
+	case "auth", "authorization", "credentials", "pin", "nonce", "csrf", "pass": // names of secrets, and of parts of an API
+		return false
+	}
+	return namesSecret(buf[:len(w)])
+}
+
+// spoken tells whether a segment behind a telling word is made of words of the vocabulary, few enough not to be a passphrase,
+// or a version: an action or a file rather than a secret.
 func spoken(s []byte) bool {
-	known, _, _ := splitWords(s)
-	return known > 0 || len(s) < told || reserved(s) || isVersion(s) || extension(s) != nil
+	if reserved(s) || isVersion(s) || technical(s) {
+		return true
+	}
+	if s = s[:len(s)-len(extension(s))]; len(s) > longLetters {
+		return false
+	}
+	known, words, digits := splitWords(s)
+	return words > 0 && known == words && words <= toldWordsMax && digits == 0
 }
 
 // secret tells whether a segment that kindOf takes for words may be a secret.
 func secret(s []byte) bool {
+	if len(s) < chanceMixed {
+		return false
+	}
 	if padding := len(s) - len(bytes.TrimRight(s, "=")); padding > 0 {
 		return padding <= 2 && len(s) >= 8 && len(s)%4 == 0 // base64
 	}
@@ -98,6 +158,9 @@ func secret(s []byte) bool {
 		if bytes.HasPrefix(s, []byte(begin)) && len(s) >= len(begin)+12 {
 			return true
 		}
+	}
+	if isVoucher(s) {
+		return true
 	}
 	var all chance
 	for len(s) > 0 {
@@ -113,6 +176,27 @@ func secret(s []byte) bool {
 		s = s[min(n+1, len(s)):]
 	}
 	return all.tells()
+}
+
+// isVoucher tells whether s is a code in groups of capitals and digits: XK9-22L-PQ1.
+func isVoucher(s []byte) bool {
+	mixed, letters, digits := 0, 0, 0
+	for i := 0; i <= len(s); i++ {
+		switch {
+		case i == len(s) || s[i] == '-':
+			if letters > 0 && digits > 0 {
+				mixed++
+			}
+			letters, digits = 0, 0
+		case wire.IsDigit(s[i]):
+			digits++
+		case s[i] >= 'A' && s[i] <= 'Z':
+			letters++
+		default:
+			return false
+		}
+	}
+	return mixed >= 2 && len(s) >= 8
 }
 
 // spelled tells whether letters are words of the vocabulary, one behind the other.

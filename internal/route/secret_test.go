@@ -10,8 +10,9 @@ import (
 
 func shown(path string) string { return string(MaskPath(nil, []byte(path), "", wire.RouteNone)) }
 
-// A path without a route, as a client's, shows no segment that may be a secret, one row each: long letters, mixed case,
-// base64, keys of well-known services, values behind a name, and what follows a word such as token.
+// No segment that may be a secret is shown, neither in a path without a route, as a client's, nor in a learned route, from the
+// first request on and however often it comes, one row each: long letters, mixed case, base64, keys of well-known services,
+// codes, credentials, values behind a name, and what follows a word such as token.
 func TestSecrets(t *testing.T) {
 	for path, want := range map[string]string{
 		"/reset/abcdefghijklmnopqrstuvwxyz":          "/reset/{id}",
@@ -37,7 +38,7 @@ func TestSecrets(t *testing.T) {
 		"/a/token=abc123/b":                          "/a/token={token}/b",
 		"/a/access-token=shop":                       "/a/access-token={access-token}",
 		"/a/sid=x,lang=en":                           "/a/sid={sid},lang={lang}",
-		"/a/sid=x&lang":                              "/a/sid={sid}&*",
+		"/a/sid=x&lang":                              "/a/sid={sid}&{id}",
 		"/a/qwkjzhxvbnmtrplk=1":                      "/a/{id}",
 		"/a/password:hunter":                         "/a/password:{password}",
 		"/token/banana":                              "/token/{id}",
@@ -47,13 +48,38 @@ func TestSecrets(t *testing.T) {
 		"/odata/Items(order=1,no=2)":                 "/odata/Items(order={order},no={no})",
 		"/u/550e8400-e29b-41d4-a716-446655440000/me": "/u/{uuid}/me",
 		"/u/7;token=abc":                             "/u/{id}",
+		"/oauth/sk_live_4eC39HqLyjWDarjtT1zdp7dc":    "/oauth/{id}",
+		"/apikey=hunter2/x":                          "/apikey={apikey}/x",
+		"/key=abc":                                   "/key={key}",
+		"/x-api-key=a=b/y":                           "/x-api-key={x-api-key}/y",
+		"/token/hunter":                              "/token/{id}",
+		"/reset/aVeryLongSecretTokenWithSomeAbCdEf":  "/reset/{id}",
+		"/reset/hunter2":                             "/reset/{id}",
+		"/login/correct-horse-battery-staple":        "/login/{id}",
+		"/login/Zx9-2_aKq1":                          "/login/{id}",
+		"/invite/XK9-22L-PQ1":                        "/invite/{id}",
+		"/x/XK9-22L-PQ1":                             "/x/{id}",
+		"/session/abcdef":                            "/session/{id}",
+		"/session/abcdef/start":                      "/session/{id}/start",
+		"/verify/qrstuv":                             "/verify/{id}",
+		"/magic/rumpel":                              "/magic/{id}",
+		"/unsubscribe/rumpel/now":                    "/unsubscribe/{id}/now",
+		"/user:pass@host/x":                          "/{id}/x",
+		"/https://user:pass@host/x":                  "/https://{id}/x",
 	} {
 		if got := shown(path); got != want {
 			t.Errorf("%q is shown as %q, want %q", path, got, want)
 		}
+		l := NewLearner()
+		for i := range 300 {
+			if got := string(l.Learn(nil, "GET", []byte(path), 200, 1)); got != want {
+				t.Errorf("request %d for %q has the route %q, want %q", i+1, path, got, want)
+				break
+			}
+		}
 	}
 	// The same in what a learned route does not name, and nowhere else on the server's side.
-	for _, tt := range [][3]string{{"/files/token=abc/x", "/files/*", "/files/token={token}/x"}, {"/x/correcthorsebatterystaple", "/x/correcthorsebatterystaple", "/x/correcthorsebatterystaple"}} {
+	for _, tt := range [][3]string{{"/files/token=abc/x", "/files/*", "/files/token={token}/x"}, {"/token/hunter", "/token/*", "/token/{id}"}, {"/x/correcthorsebatterystaple", "/x/correcthorsebatterystaple", "/x/correcthorsebatterystaple"}} {
 		if got := string(MaskPath(nil, []byte(tt[0]), tt[1], wire.RouteLearned)); got != tt[2] {
 			t.Errorf("%v: got %q", tt, got)
 		}
@@ -70,7 +96,8 @@ func TestNoSecrets(t *testing.T) {
 		/password/forgot /token/v2 /reset/style.css /oauth2/token /oauth/authorize /v3/auth/tokens /kubernetes/namespaces /elasticsearch/_search /prometheus/query_range
 		/repos/acme/widgets/pulls /subscriptions/providers/Microsoft.Compute/virtualMachines /functions/invocations /storage/buckets/o
 		/us-east-1 /eu-west-2a /x86_64-linux-gnu /sha256 /base64 /healthz /-/ready /metrics /graphql /robots.txt /index.html /style= /name=
-		/Mercury_(planet) /wiki/Schwarzenegger /wiki/Encyclopaedia /wiki/Mississippi /psychotherapy /authentication/synchronization /rhythms`) {
+		/login/callback /login/oauth2/code /login/oauth/authorize /session/new /sessions/current /verify/email /invite/accept /unsubscribe/confirm
+		/date=2026-01-01/part.csv /keys/rotate /messages:send /npm/@types/node /Mercury_(planet) /wiki/Schwarzenegger /wiki/Encyclopaedia /wiki/Mississippi /psychotherapy /authentication/synchronization /rhythms`) {
 		if got := shown(path); got != path {
 			t.Errorf("%q is shown as %q", path, got)
 		}

@@ -25,6 +25,19 @@ func plainSegment(buf, s []byte) []byte {
 	return s
 }
 
+// learnedSegment is plainSegment for what is not written by hand: with parameters in the place of what stands behind names as
+// well, "token={token}" for token=abc.
+func learnedSegment(buf, s []byte) []byte {
+	s = plainSegment(buf, s)
+	if bytes.IndexByte(s, '=') < 0 && bytes.IndexByte(s, ':') < 0 || keyedName(s) > 0 {
+		return s
+	}
+	if name, end := settingName(s); end > 0 {
+		return appendSettings(buf[:0], s, name, end)
+	}
+	return s
+}
+
 // appendKeyed appends a name with keys behind it, or returns nil where a segment is none: "Mercury_(planet)".
 func appendKeyed(dst, s []byte, open int) []byte {
 	end := bytes.LastIndexByte(s, ')')
@@ -83,10 +96,30 @@ func isIdentifier(s []byte) bool {
 	return true
 }
 
-// keyedName returns the length of the name in a segment with keys, as plainSegment makes it, or 0.
+// keyedName returns the length of the name in a segment with keys or with a setting, as learnedSegment makes it, or 0.
 func keyedName(s []byte) int {
+	if len(s) == 0 || s[len(s)-1] != ')' && s[len(s)-1] != '}' {
+		return 0
+	}
 	if bytes.HasSuffix(s, []byte("})")) {
 		return max(bytes.IndexByte(s, '('), 0)
 	}
-	return 0
+	name, _ := settingName(s)
+	for rest := s; len(rest) > 0; {
+		n, end := settingName(rest)
+		if end == 0 {
+			if string(rest) == "{id}" {
+				break
+			}
+			return 0
+		}
+		if rest = rest[end:]; len(rest) < len(n)+2 || rest[0] != '{' || !bytes.Equal(rest[1:1+len(n)], n) || rest[1+len(n)] != '}' {
+			return 0
+		}
+		if rest = rest[len(n)+2:]; len(rest) > 0 && rest[0] != ',' && rest[0] != '&' || len(rest) == 1 {
+			return 0
+		}
+		rest = rest[min(1, len(rest)):]
+	}
+	return len(name)
 }

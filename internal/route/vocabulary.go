@@ -108,6 +108,7 @@ validate validation validator value variable variant vault vector vendor verific
 wait waitlist wallet warehouse warm warning watch watcher way web webauthn webhook webhooks webinar website week weekly weight welcome well whitelist widget wifi wiki window wire withdraw withdrawal word work worker workflow workload workplace workspace write writer
 outgoing incoming flagged invalidate invalidation deregister wrap unwrap intermediate starred pinned muted upstream downstream internal
 uid guid gid sid slug ref db cpu gpu ram os vm lb ha ttl dsn sso rbac iam kms acl dlq
+autoscale autoscaler pod healthz livez readyz
 as the with without within per via than into be no so if it its
 xml yaml year yearly you zip zone
 js jwk jwt lfs li mfa nat oai otp pdf png qa rss sha sitemap svg tcp tls udp uuid vlan ws ftp ldap imap smtp gpg git http https grpc rpc odata soap wsdl robots favicon
