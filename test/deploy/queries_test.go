@@ -52,7 +52,9 @@ func startSite(t *testing.T, classic export.Classic) *httptest.Server {
 			Maps: func() []export.MapState {
 				return []export.MapState{{Name: "conns", Entries: 9, MaxEntries: 10, Bytes: 1}}
 			},
-			Undecoded: func() []analytics.Undecoded { return []analytics.Undecoded{{Service: "shop", Reason: "tls", Connections: 1}} },
+			Undecoded: func() []analytics.Undecoded {
+				return []analytics.Undecoded{{Service: "shop", Reason: "tls", Connections: 1}}
+			},
 		},
 		Reload: func() (bool, time.Time) { return true, time.Unix(1, 0) }, Web: web,
 		Exports: func() []export.ExportCount {
