@@ -51,7 +51,7 @@ func TestE2ECrowdAtTheDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := len(descriptors(t, a.PID()))
-	const crowd, most = 3001, 128 // as in ARCHITECTURE.md: of one listener
+	const crowd, most = 3001, 192 // as in ARCHITECTURE.md: of one listener
 	text := "GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Long: " + strings.Repeat("x", 8<<10)
 	for range crowd {
 		c, err := net.Dial("tcp", a.Address)
