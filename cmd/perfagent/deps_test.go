@@ -26,10 +26,11 @@ var layers = map[string][]string{
 	"internal/host":          {"internal/wire"},
 	"internal/trace":         {"internal/wire"},
 	"internal/analytics":     {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
+	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
 	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
-	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline"},
+	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history"},
 }
 
 // homes names the one package for each heavy module.
@@ -38,6 +39,7 @@ var homes = map[string]string{
 	"github.com/shirou/gopsutil":             "internal/host",
 	"github.com/prometheus/client_golang":    "internal/export",
 	"github.com/prometheus/exporter-toolkit": "internal/web",
+	"go.etcd.io/bbolt":                       "internal/history",
 	"github.com/spf13/cobra":                 "cmd/perfagent",
 	"github.com/spf13/pflag":                 "cmd/perfagent",
 	"go.yaml.in/yaml":                        "cmd/perfagent",
@@ -159,6 +161,9 @@ func TestImportRuleViolations(t *testing.T) {
 		{"internal/host", "github.com/shirou/gopsutil/v3/disk", true},
 		{"internal/host", "github.com/prometheus/procfs", false},
 		{"internal/analytics", "github.com/shirou/gopsutil/v3/disk", false},
+		{"internal/analytics", modulePath + "/internal/history", false},
+		{"internal/history", "go.etcd.io/bbolt", true},
+		{"internal/web", "go.etcd.io/bbolt", false},
 		{"internal/http", "golang.org/x/net/http2", false},
 		{"internal/http", "net/http", true},
 	} {

@@ -1,0 +1,134 @@
+package history
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+)
+
+const (
+	// openBytesMax bounds the ticks that are in no segment yet. 200 busy endpoints need 6 MiB for an hour; where more is
+	// counted, segments are made sooner and united afterwards.
+	openBytesMax = 8 << 20
+	// columnBytes is what a column takes beside its points: names, maps, unused room.
+	columnBytes = 256
+)
+
+// open is what was counted since the latest segment, by column.
+type open struct {
+	entries     map[string]map[string]*openColumn
+	bytes       int
+	ticks       int
+	from, to    int64  // slots; from is the earliest
+	first, last uint64 // numbers of its ticks
+}
+
+type openColumn struct{ points []byte } // each: varint slot, point
+
+func newOpen() *open { return &open{entries: map[string]map[string]*openColumn{}} }
+
+// fits tells whether a tick of the slot may be added, or a segment is to be made first.
+func (o *open) fits(slot int64) bool {
+	return o.ticks == 0 || o.bytes < openBytesMax && o.ticks < pointsMax && tierTick.span(slot) == tierTick.span(o.from)
+}
+
+func (o *open) add(number uint64, t *tick) {
+	for _, r := range t.renames {
+		o.rename(r)
+	}
+	if o.ticks == 0 {
+		o.from, o.to, o.first = t.slot, t.slot, number
+	}
+	o.from, o.to, o.last = min(o.from, t.slot), max(o.to, t.slot), number
+	o.ticks++
+	for i := range t.entries {
+		e := &t.entries[i]
+		columns := o.entries[e.name]
+		if columns == nil {
+			columns = make(map[string]*openColumn, len(e.columns))
+			o.entries[e.name] = columns
+			o.bytes += columnBytes
+		}
+		for j := range e.columns {
+			c := columns[e.columns[j].name]
+			if c == nil {
+				c = new(openColumn)
+				columns[e.columns[j].name] = c
+				o.bytes += columnBytes
+			}
+			before := len(c.points)
+			c.points = binary.AppendVarint(c.points, t.slot)
+			c.points = appendPoint(c.points, isDistribution(e.name), &e.columns[j].point)
+			o.bytes += len(c.points) - before
+		}
+	}
+}
+
+// rename has an entry go on under another name, together with what that has.
+func (o *open) rename(r rename) {
+	from := o.entries[r.from]
+	if from == nil || r.from == r.to {
+		return
+	}
+	delete(o.entries, r.from)
+	to := o.entries[r.to]
+	if to == nil {
+		o.entries[r.to] = from
+		return
+	}
+	for name, c := range from {
+		if to[name] == nil {
+			to[name] = c
+		} else {
+			to[name].points = append(to[name].points, c.points...)
+		}
+	}
+}
+
+// names returns the names of all entries in their order.
+func (o *open) names() []string { return slices.Sorted(maps.Keys(o.entries)) }
+
+// decode reads a column in the order of slots, with one point for each.
+func (c *openColumn) decode(distribution bool) []point {
+	var points []point
+	f := fields{b: c.points}
+	for len(f.b) > 0 && !f.bad {
+		p := point{slot: f.signed()}
+		readPoint(&f, distribution, &p)
+		points = append(points, p)
+	}
+	sortPoints(points)
+	return single(points)
+}
+
+func sortPoints(points []point) {
+	slices.SortStableFunc(points, func(a, b point) int { return int(min(max(a.slot-b.slot, -1), 1)) })
+}
+
+// single adds up points of one slot, which are there where one entry went on under the name of another. It keeps the last of
+// figures.
+func single(points []point) []point {
+	kept := points[:0]
+	var a *adder
+	for i := 0; i < len(points); {
+		n := i + 1
+		for n < len(points) && points[n].slot == points[i].slot {
+			n++
+		}
+		if n == i+1 {
+			kept = append(kept, points[i])
+		} else {
+			if a == nil {
+				a = new(adder)
+			}
+			for j := i; j < n; j++ {
+				a.add(&points[j])
+			}
+			sum := *a.take(points[i].slot)
+			sum.cells = slices.Clone(sum.cells)
+			kept = append(kept, sum)
+		}
+		i = n
+	}
+	return kept
+}

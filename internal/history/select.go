@@ -1,0 +1,371 @@
+package history
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/perfagent/perfagent/internal/analytics"
+)
+
+// Matcher chooses series by a label; a label that a series does not have counts as empty.
+type Matcher struct {
+	Name  string
+	Match func(value string) bool
+}
+
+// Query chooses series and samples.
+type Query struct {
+	From, To time.Time // ends of intervals, both included
+	// Step is the resolution that is wanted: intervals are the longest that are not longer, shorter at the end, where longer ones
+	// are not over yet, and longer where shorter ones are not kept any more. 0 means the shortest.
+	Step     time.Duration
+	Matchers []Matcher
+}
+
+// Result is what a query found. It must be closed.
+type Result struct {
+	Series []*Series // in the order of their labels
+	// Missing are files that are damaged: what they had is not there.
+	Missing []string
+	h       *History
+	pinned  []*segment
+}
+
+// Close lets what was read be removed.
+func (r *Result) Close() { r.h.view.files.unpin(r.pinned) }
+
+// Series is one series with its samples.
+type Series struct {
+	// Labels are those of /metrics, in the order of their names, with __name__ first.
+	Labels []analytics.Label
+	Kind   Kind
+	Unit   analytics.Unit // of distributions
+
+	h       *History
+	from    int64 // slots that are asked for
+	to      int64
+	sources []columnSource
+}
+
+// columnSource is where samples of a series are: a column of a segment, or points that are open.
+type columnSource struct {
+	segment *segment // nil: open
+	entry   string
+	column  string
+	points  []point
+	lo, hi  int64 // slots: lo < slot <= hi
+}
+
+// first is a lower bound of the source's first slot.
+func (s *columnSource) first() int64 {
+	if s.segment == nil {
+		return s.points[0].slot
+	}
+	return max(s.segment.from, s.lo+1)
+}
+
+// piece is a range of slots that one tier answers for.
+type piece struct {
+	tier   tier
+	lo, hi int64
+}
+
+// pieces divides all time among the tiers, at borders of hours, so that nothing is counted twice.
+func pieces(segments []*segment, step time.Duration) []piece {
+	var starts [tiers]int64
+	for t := range starts {
+		starts[t] = math.MaxInt64
+	}
+	var sealed, number int64 = math.MinInt64, -1
+	for _, g := range segments {
+		starts[g.tier] = min(starts[g.tier], g.from-g.tier.unit())
+		if int64(g.last) > number {
+			sealed, number = g.to, int64(g.last)
+		}
+		if int64(g.last) == number {
+			sealed = min(sealed, g.to) // the finest tier knows best
+		}
+	}
+	want := tierTick
+	for t := range tiers {
+		if time.Duration(t.interval())*time.Millisecond <= step {
+			want = t
+		}
+	}
+	var all []piece
+	high := int64(math.MaxInt64)
+	if want > tierTick {
+		high = floorDiv(sealed, want.unit()) * want.unit()
+	}
+	for t, hi := want, high; t < tiers; t++ {
+		lo := int64(math.MinInt64)
+		for coarser := t + 1; coarser < tiers; coarser++ {
+			if starts[coarser] < starts[t] {
+				lo = hi
+				if starts[t] < hi {
+					lo = min(tierHour.end(starts[t]), hi)
+				}
+			}
+		}
+		all = append(all, piece{t, lo, hi})
+		if lo == math.MinInt64 {
+			break
+		}
+		hi = lo
+	}
+	for t := want; t > tierTick; t-- {
+		finer, hi := t-1, int64(math.MaxInt64)
+		if finer > tierTick {
+			hi = floorDiv(sealed, finer.unit()) * finer.unit()
+		}
+		all = append(all, piece{finer, high, hi})
+		high = hi
+	}
+	return all
+}
+
+// selection is a query under way.
+type selection struct {
+	h       *History
+	q       *Query
+	from    int64
+	to      int64
+	names   *renames
+	series  map[string]*Series
+	entries map[string]bool // whether an entry may have series that are chosen
+}
+
+// Select finds series. Samples are read when they are asked for.
+func (h *History) Select(q Query) (*Result, error) {
+	s := selection{h: h, q: &q, series: map[string]*Series{}, entries: map[string]bool{},
+		from: -floorDiv(-q.From.UnixMilli(), slotSeconds*1000), to: floorDiv(q.To.UnixMilli(), slotSeconds*1000)}
+	r := &Result{h: h}
+	h.mu.RLock()
+	segments := h.view.segments
+	s.names = h.view.names
+	var chosen []piece
+	for _, p := range pieces(segments, q.Step) {
+		for _, g := range segments {
+			if g.tier == p.tier && g.to > p.lo && g.from <= p.hi && g.from <= s.to && g.to >= s.from {
+				r.pinned, chosen = append(r.pinned, g), append(chosen, p)
+			}
+		}
+	}
+	h.view.files.pin(r.pinned)
+	s.addOpen(h.view.open)
+	h.mu.RUnlock()
+	for i, g := range r.pinned {
+		if err := s.addSegment(g, chosen[i]); err != nil {
+			if !unreadable(err) {
+				r.Close()
+				return nil, fmt.Errorf("read the history: %w", err)
+			}
+			h.report(g, err)
+			r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", g.name, err))
+		}
+	}
+	for _, series := range s.series {
+		slices.SortStableFunc(series.sources, func(a, b columnSource) int { return int(min(max(a.first()-b.first(), -1), 1)) })
+		r.Series = append(r.Series, series)
+	}
+	slices.SortFunc(r.Series, func(a, b *Series) int { return compareLabels(a.Labels, b.Labels) })
+	return r, nil
+}
+
+// unreadable tells whether an error is about one file, which is left out, and not about this process.
+func unreadable(err error) bool {
+	return errors.Is(err, errDamaged) || errors.Is(err, errColumn) || errors.Is(err, errVersion) || errors.Is(err, os.ErrNotExist)
+}
+
+// report tells the owner of a file that cannot be read, who sets it aside.
+func (h *History) report(g *segment, err error) {
+	if errors.Is(err, errVersion) {
+		return
+	}
+	select {
+	case h.broken <- &segmentError{g, err}:
+	default: // the next query meets it again
+	}
+}
+
+func compareLabels(a, b []analytics.Label) int {
+	return slices.CompareFunc(a, b, func(a, b analytics.Label) int {
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Value, b.Value)
+	})
+}
+
+// addSegment adds what a segment has of the series that are chosen.
+func (s *selection) addSegment(g *segment, p piece) error {
+	var b block
+	return s.h.view.files.each(g, func(name []byte, open func() ([]byte, error)) error {
+		current := s.names.current(string(name), g.renames)
+		if !s.mayHave(current) {
+			return nil
+		}
+		value, err := open()
+		if err == nil {
+			err = b.parse(value)
+		}
+		if err != nil {
+			return err
+		}
+		for _, column := range b.names {
+			series, err := s.find(current, column)
+			if err != nil {
+				return err
+			}
+			if series != nil {
+				series.sources = append(series.sources, columnSource{segment: g, entry: string(name), column: string(column), lo: p.lo, hi: p.hi})
+			}
+		}
+		return nil
+	})
+}
+
+// addOpen adds what is in no segment yet.
+func (s *selection) addOpen(o *open) {
+	for name, columns := range o.entries {
+		if !s.mayHave(name) {
+			continue
+		}
+		for column, c := range columns {
+			series, err := s.find(name, []byte(column))
+			if series == nil || err != nil { // what this process named itself is well-formed
+				continue
+			}
+			if points := c.decode(isDistribution(name)); len(points) > 0 {
+				series.sources = append(series.sources, columnSource{points: points, lo: math.MinInt64, hi: math.MaxInt64})
+			}
+		}
+	}
+}
+
+// mayHave spares the columns of entries whose own labels do not match.
+func (s *selection) mayHave(entry string) bool {
+	may, known := s.entries[entry]
+	if !known {
+		may = s.entryMatches(entry)
+		s.entries[entry] = may
+	}
+	return may
+}
+
+func (s *selection) entryMatches(entry string) bool {
+	f := fields{b: []byte(entry)}
+	var labels [4]analytics.Label
+	switch f.byte() {
+	case kindExchanges:
+		k := parseKey(&f)
+		labels = [...]analytics.Label{{Name: "service_name", Value: k.Service}, {Name: "service_namespace", Value: k.Namespace},
+			{Name: "http_request_method", Value: k.Verb}, {Name: "http_route", Value: k.Name}}
+	case kindFigures:
+		labels[0] = analytics.Label{Name: "service_namespace", Value: f.text()}
+		labels[1] = analytics.Label{Name: "service_name", Value: f.text()}
+	}
+	for _, m := range s.q.Matchers {
+		for _, l := range labels {
+			if l.Name == m.Name && !m.Match(l.Value) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// find returns the series of a column, nil where it is not chosen.
+func (s *selection) find(entry string, column []byte) (*Series, error) {
+	id, err := s.h.known.get(entry, column)
+	if err != nil {
+		return nil, err
+	}
+	if series := s.series[id.key]; series != nil {
+		return series, nil
+	}
+	for _, m := range s.q.Matchers {
+		if !m.Match(labelValue(id.labels, m.Name)) {
+			return nil, nil
+		}
+	}
+	series := &Series{Labels: id.labels, Kind: id.kind, Unit: id.unit, h: s.h, from: s.from, to: s.to}
+	s.series[id.key] = series
+	return series, nil
+}
+
+func labelValue(labels []analytics.Label, name string) string {
+	for _, l := range labels {
+		if l.Name == name {
+			return l.Value
+		}
+	}
+	return ""
+}
+
+// identitiesMax bounds what is remembered of names: 2,000 endpoints with ten columns each.
+const identitiesMax = 20000
+
+// identities remembers what names say.
+type identities struct {
+	mu  sync.Mutex
+	all map[string]*identity
+}
+
+func (n *identities) get(entry string, column []byte) (*identity, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	name := entry + "\x00" + string(column)
+	if id := n.all[name]; id != nil {
+		return id, nil
+	}
+	id, err := identify([]byte(entry), column)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range id.labels {
+		id.key += l.Name + "\xff" + l.Value + "\xff"
+	}
+	if len(n.all) >= identitiesMax || n.all == nil {
+		n.all = map[string]*identity{}
+	}
+	n.all[name] = &id
+	return &id, nil
+}
+
+// LabelNames returns the names of all labels of the series that a query chooses, in their order.
+func (h *History) LabelNames(q Query) ([]string, error) {
+	return h.collect(q, func(labels []analytics.Label, add func(string)) {
+		for _, l := range labels {
+			add(l.Name)
+		}
+	})
+}
+
+// LabelValues returns the values that a label has in the series that a query chooses, in their order.
+func (h *History) LabelValues(q Query, name string) ([]string, error) {
+	return h.collect(q, func(labels []analytics.Label, add func(string)) {
+		if v := labelValue(labels, name); v != "" {
+			add(v)
+		}
+	})
+}
+
+func (h *History) collect(q Query, each func([]analytics.Label, func(string))) ([]string, error) {
+	r, err := h.Select(q)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	found := map[string]struct{}{}
+	for _, s := range r.Series {
+		each(s.Labels, func(text string) { found[text] = struct{}{} })
+	}
+	return sortedNames(found), nil
+}
