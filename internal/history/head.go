@@ -22,7 +22,10 @@ var (
 )
 
 // head is the open file.
-type head struct{ db *bolt.DB }
+type head struct {
+	db   *bolt.DB
+	torn bool // the latest transaction is not there, or its meta page is damaged
+}
 
 // headContent is what a head has, in the order of numbers.
 type headContent struct {
@@ -42,16 +45,19 @@ func openHead(name string) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
+	torn := false
 	if len(file) > 0 {
-		if err := checkPages(file); err != nil {
+		both, err := checkPages(file)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
+		torn = !both
 	}
 	db, err := openBolt(name, bolt.Options{})
 	if err != nil {
 		return nil, err
 	}
-	h := &head{db}
+	h := &head{db, torn}
 	err = guarded(func() error {
 		return db.Update(func(tx *bolt.Tx) error {
 			_, err1 := tx.CreateBucketIfNotExists(bucketTicks)
@@ -84,6 +90,9 @@ func readHead(name string) ([]byte, error) {
 // read returns all that the head has.
 func (h *head) read() (*headContent, error) {
 	c := new(headContent)
+	if h.torn {
+		c.damaged++
+	}
 	err := guarded(func() error { return h.db.View(c.read) })
 	return c, err
 }

@@ -224,16 +224,16 @@ func (h *History) add(d delivery) {
 	h.save()
 }
 
-// watchClock notes when the clock jumped.
+// watchClock notes when the clock jumped: when it went back, or otherwise than the monotonic one, or by an hour at once.
 func (s *store) watchClock(now time.Time, count func(func(*Stats))) {
-	if !s.before.IsZero() {
-		step := time.Duration(now.UnixNano()-s.before.UnixNano()) - now.Sub(s.before)
-		if step > stepMax || step < -stepMax || now.UnixNano() < s.before.UnixNano() {
+	if s.before.IsZero() {
+		s.steady = now
+	} else {
+		passed := time.Duration(now.UnixNano() - s.before.UnixNano())
+		if step := passed - now.Sub(s.before); passed < 0 || passed >= steadyTime || step > stepMax || step < -stepMax {
 			s.steady = now
 			count(func(st *Stats) { st.ClockSteps++ })
 		}
-	} else {
-		s.steady = now
 	}
 	s.before = now
 }

@@ -33,23 +33,26 @@ type pageWalk struct {
 	size uint64 // of a page
 	end  uint64 // pages in use
 	seen []bool
+
+	metas int // meta pages that are valid
 }
 
-// checkPages tells whether the trees of a bbolt file are whole, as its newer valid meta page names them.
-func checkPages(file []byte) error {
+// checkPages tells whether the trees of a bbolt file are whole, as its newer valid meta page names them. Not both meta pages are
+// valid where the latest transaction was torn, or one of them damaged: the one before counts then.
+func checkPages(file []byte) (bothMetas bool, err error) {
 	w := pageWalk{file: file}
 	root, freelist, err := w.meta()
 	if err != nil {
-		return err
+		return false, err
 	}
 	w.seen = make([]bool, w.end)
 	if err := w.tree(root, 0); err != nil {
-		return err
+		return false, err
 	}
-	if freelist == 1<<64-1 {
-		return nil
+	if freelist != 1<<64-1 {
+		err = w.freelist(freelist)
 	}
-	return w.freelist(freelist)
+	return w.metas == 2, err
 }
 
 // meta finds the meta page that counts.
@@ -69,6 +72,7 @@ func (w *pageWalk) meta() (root, freelist uint64, err error) {
 			sum.Sum64() != binary.LittleEndian.Uint64(m[56:]) || size < 1<<10 || size > 64<<10 || at != 0 && uint64(at) != size {
 			continue
 		}
+		w.metas++
 		if !found || transaction > newest {
 			found, newest = true, transaction
 			root, freelist = binary.LittleEndian.Uint64(m[16:]), binary.LittleEndian.Uint64(m[32:])

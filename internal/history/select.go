@@ -106,7 +106,7 @@ func pieces(segments []*segment, step time.Duration) []piece {
 	for t, hi := want, high; t < tiers; t++ {
 		lo := int64(math.MinInt64)
 		for coarser := t + 1; coarser < tiers; coarser++ {
-			if starts[coarser] < starts[t] {
+			if starts[t] == math.MaxInt64 && starts[coarser] < starts[t] || starts[coarser] < floorDiv(starts[t], tierHour.unit())*tierHour.unit() {
 				lo = hi
 				if starts[t] < hi {
 					lo = min(tierHour.end(starts[t]), hi)
