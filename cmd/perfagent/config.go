@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/history"
 )
 
 // Config is every setting of the agent. settings lists how each is named, parsed and bounded.
@@ -26,6 +27,7 @@ type Config struct {
 	Trace    TraceConfig
 	OTLP     OTLPConfig
 	Log      LogConfig
+	Storage  StorageConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -100,6 +102,7 @@ func defaultConfig() *Config {
 		Limits:  LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
 		OTLP:    OTLPConfig{Interval: export.OTLPIntervalDefault},
 		Levels:  defaultLevels(),
+		Storage: StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
 		Log:     LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }
@@ -122,6 +125,7 @@ type configSource struct {
 func (s *configSource) load() (*Config, error) {
 	config := defaultConfig()
 	config.OTLP.applyStandard(s.environ)
+	config.Storage.applyService(s.environ)
 	settings := config.settings()
 	variables := s.variables()
 	if err := s.checkVariables(); err != nil {

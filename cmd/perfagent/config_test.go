@@ -108,7 +108,7 @@ func nested(path, value string) string {
 func TestConfigFileMistakes(t *testing.T) {
 	cases := []struct{ name, file, want string }{
 		{"unknown key", "capture:\n  prot: 80\n", "yml:2: unknown key capture.prot; did you mean capture.port?"},
-		{"unknown area", "\nstorage:\n  path: /x\n", "yml:2: unknown key storage; perfagent run --help"},
+		{"unknown area", "\nalert:\n  rules-file: /x\n", "yml:2: unknown key alert; perfagent run --help"},
 		{"bad value", "capture:\n  port:\n    - 80\n    - 70000\n", `yml:3: capture.port: "70000" is not a port`},
 		{"bad choice", "log:\n  level: loud\n", `yml:2: log.level: "loud" is not one of debug`},
 		{"bound", "capture.head-bytes: 63\n", `yml:1: capture.head-bytes: "63" is not between 64 and 4096`},

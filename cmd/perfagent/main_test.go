@@ -68,7 +68,7 @@ func TestExitCodes(t *testing.T) {
 		{"unknown command", nil, []string{"observe"}, exitUsage, `unknown command "observe"`},
 		{"unknown flag", nil, []string{"run", "--capture.prot=80"}, exitUsage, "unknown flag: --capture.prot"},
 		{"flag of another command", nil, []string{"check", "--web.listen-address=:1"}, exitUsage, "unknown flag: --web.listen-address"},
-		{"flag of a later feature", nil, []string{"--storage.path=/x"}, exitUsage, "unknown flag: --storage.path"},
+		{"flag of a later feature", nil, []string{"--alert.rules-file=/x"}, exitUsage, "unknown flag: --alert.rules-file"},
 		{"bad flag", nil, []string{"--capture.head-bytes=1"}, exitUsage, "between 64 and 4096"},
 		{"word behind a command", nil, []string{"run", "x"}, exitUsage, `unexpected argument "x"`},
 		{"bad variable", []string{"PERFAGENT_LOG_LEVEL=loud"}, []string{"run"}, exitUsage, "PERFAGENT_LOG_LEVEL"},
@@ -104,6 +104,7 @@ func TestOutputs(t *testing.T) {
 		{[]string{"--version"}, "perfagent "},
 		{[]string{"help"}, "Available Commands:"},
 		{[]string{"run", "--help"}, "--limits.memory size"},
+		{[]string{"history", "dump", "--help"}, "--storage.path directory"},
 		{[]string{"completion", "bash"}, "bash completion V2 for perfagent"},
 	} {
 		code, stdout, stderr := runProgram(t, nil, c.args...)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/pipeline"
@@ -46,7 +47,8 @@ type agent struct {
 	recent *web.RequestsHandler
 	socket string // that trace reads from; "" where there is none
 
-	services    atomic.Pointer[host.Services] // of the latest reading of the services file
+	services    atomic.Pointer[host.Services]   // of the latest reading of the services file
+	history     atomic.Pointer[history.History] // nil where there is none
 	memoryLimit atomic.Int64
 	hostGaps    []probes.Gap // what of the host is not visible; set before the server serves
 	nameGaps    []probes.Gap // what is not for want of privileges
@@ -98,6 +100,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 		return nil, err
 	}
 	a.watchHost(config, filter)
+	a.openHistory(config)
 	return a, a.start(config)
 }
 
@@ -116,6 +119,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Host:    a.sampler.Latest,
 		Witness: a.hostStats,
 		Web:     a.gate.Stats,
+		History: a.historyState,
 	}
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
 		return err
@@ -157,6 +161,7 @@ func (a *agent) ownHealth(hooks pipelineHooks) web.AgentOptions {
 			}
 			return missing
 		},
+		History: a.historyTrouble,
 		Queues: func() []web.QueueState {
 			if a.probe == nil {
 				return nil
@@ -291,6 +296,9 @@ func (a *agent) start(config *Config) error {
 	if w := a.host.Load(); w != nil {
 		a.done.Go(func() { w.run(reading) })
 	}
+	if h := a.history.Load(); h != nil { // it takes over what the engine sealed last
+		a.serves.Go(func() { h.Run(exporting) })
+	}
 	if socket != nil {
 		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.fail(web.ServeTrace(exporting, socket, a.gate, a.hub, a.log)) })
@@ -398,8 +406,13 @@ func (a *agent) release() error {
 	if a.stop != nil {
 		a.stop()
 		a.serves.Wait()
-	} else if a.server != nil {
-		err = errors.Join(err, a.server.Close())
+	} else {
+		if a.server != nil {
+			err = errors.Join(err, a.server.Close())
+		}
+		if h := a.history.Load(); h != nil {
+			h.Close()
+		}
 	}
 	return err
 }

@@ -38,6 +38,7 @@ const (
 	forRun commands = 1 << iota
 	forTrace
 	forCheck
+	forHistory
 )
 
 // setting is one entry of the configuration: the flag --path, the YAML key path and a variable of the environment.
@@ -80,6 +81,10 @@ func (c *Config) settings() []setting {
 		{"levels.throughput-rps", "five `limits` of requests per second, falling; none: it has no level", levelLimits(&c.Levels.ThroughputRPS, falling), forRun, true},
 		{"levels.error-rate-percent", "five `limits` of the share of failed requests, rising", levelLimits(&c.Levels.ErrorRatePercent, risingPercent), forRun, true},
 		{"levels.services", "limits of services and routes, as `YAML`", &serviceLevels{&c.Levels.Services}, forRun, true},
+		{"storage.path", "`directory` of the local history; empty keeps it in memory", text(&c.Storage.Path, "directory"), forRun | forHistory, false},
+		{"storage.retention", "`age` up to which the local history is kept, such as 15d (resolution of a minute; that of an hour for 400d); 0 keeps none",
+			scalar(&c.Storage.Retention, parseAge, "age").shownAs(showAge), forRun, false},
+		{"storage.max-bytes", "most `bytes` of the local history; the oldest go first", number(&c.Storage.MaxBytes, storageBytesMin, math.MaxInt64, true), forRun, false},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
 		{"otlp.endpoint", "`URL` of an OTLP/HTTP receiver to push metrics to, such as http://collector:4318; empty for none", scalar(&c.OTLP.Endpoint, parseOTLPBase, "URL"), forRun, false},

@@ -78,6 +78,8 @@ type CollectorOptions struct {
 	Web func() WebConnections
 	// Exports tells how the exports over OTLP ended; nil where there are none.
 	Exports func() []ExportCount
+	// History is the state of the local history; nil, and a nil result: there is none.
+	History func() *HistoryState
 }
 
 // Collector exports snapshots as constant metrics. It is the union of the agent's own few metrics, the host's resources,
@@ -85,12 +87,14 @@ type CollectorOptions struct {
 type Collector struct {
 	agent      agentCollector
 	host       hostCollector
+	history    historyCollector
 	histograms histogramCollector
 }
 
 // NewCollector returns a collector of everything but the runtime's go_* and process_*.
 func NewCollector(o CollectorOptions) *Collector {
-	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, histograms: histogramCollector{o.Source, o.Classic}}
+	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, history: historyCollector{o.History},
+		histograms: histogramCollector{o.Source, o.Classic}}
 }
 
 // Describe implements prometheus.Collector. It describes nothing, which makes the collector an unchecked one: labels
@@ -101,6 +105,7 @@ func (c *Collector) Describe(chan<- *prometheus.Desc) {}
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.agent.Collect(ch)
 	c.host.Collect(ch)
+	c.history.Collect(ch)
 	c.histograms.Collect(ch)
 }
 

@@ -97,7 +97,7 @@ func (h *History) take(segments []*segment, content *headContent) {
 		first := content.ticks[0].number
 		segments = slices.DeleteFunc(segments, func(g *segment) bool {
 			unfinished := g.last >= first
-			if unfinished {
+			if unfinished && g.held == nil {
 				h.view.files.remove(g)
 			}
 			return unfinished

@@ -25,7 +25,8 @@ type Query struct {
 	// Step is the resolution that is wanted: intervals are the longest that are not longer, shorter at the end, where longer ones
 	// are not over yet, and longer where shorter ones are not kept any more. 0 means the shortest.
 	Step     time.Duration
-	Matchers []Matcher
+	Matchers []Matcher   // all of them must match
+	Any      [][]Matcher // and all of one of these; none: whatever there is
 }
 
 // Result is what a query found. It must be closed.
@@ -290,14 +291,22 @@ func (s *selection) find(entry string, column []byte) (*Series, error) {
 	if series := s.series[id.key]; series != nil {
 		return series, nil
 	}
-	for _, m := range s.q.Matchers {
-		if !m.Match(labelValue(id.labels, m.Name)) {
-			return nil, nil
-		}
+	chosen := func(all []Matcher) bool { return matches(id.labels, all) }
+	if !chosen(s.q.Matchers) || len(s.q.Any) > 0 && !slices.ContainsFunc(s.q.Any, chosen) {
+		return nil, nil
 	}
 	series := &Series{Labels: id.labels, Kind: id.kind, Unit: id.unit, h: s.h, from: s.from, to: s.to}
 	s.series[id.key] = series
 	return series, nil
+}
+
+func matches(labels []analytics.Label, all []Matcher) bool {
+	for _, m := range all {
+		if !m.Match(labelValue(labels, m.Name)) {
+			return false
+		}
+	}
+	return true
 }
 
 func labelValue(labels []analytics.Label, name string) string {

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// Parts are what may be damaged.
+var Parts = []string{"format", "head", "tick", "segment"}
+
 // Stats is what a History says of itself.
 type Stats struct {
 	Memory      bool              // it is kept in memory alone
@@ -16,7 +19,7 @@ type Stats struct {
 	Seals       uint64            // times that segments were made
 	WriteErrors uint64            // attempts to write that failed
 	ClockSteps  uint64            // jumps of the clock
-	Damaged     map[string]uint64 // by part (format, head, tick, segment): what was not what was written
+	Damaged     map[string]uint64 // by one of Parts: what was not what was written
 	Tiers       []TierStats
 	DamageBytes int64 // of files that were set aside
 }

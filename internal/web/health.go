@@ -141,6 +141,8 @@ type AgentOptions struct {
 	Probes export.ProbeStatus
 	// Missing is what cannot be seen on this host, in a user's words; nil: unknown.
 	Missing func() []string
+	// History is what is wrong with the local history, in a user's words, "" for nothing; nil: there is none.
+	History func() string
 	// Queues are the queues inside of the agent; nil: unknown.
 	Queues func() []QueueState
 	// Reload is that of export.CollectorOptions.
@@ -248,6 +250,11 @@ func (o *AgentOptions) health() *agentHealth {
 	o.fillProbes(h)
 	o.fillBooks(h)
 	o.fillMemory(h)
+	if o.History != nil {
+		if trouble := o.History(); trouble != "" {
+			h.degrade("%s", trouble)
+		}
+	}
 	if o.Queues != nil {
 		for _, q := range o.Queues() {
 			h.Queues = append(h.Queues, q)
