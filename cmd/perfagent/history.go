@@ -144,9 +144,9 @@ func newDumpCommand(environ []string) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "dump",
 		Short: "Print what the local history has",
-		Long: "Prints the samples of a time range, from the directory of a running agent or of one\n" +
-			"that ended. openmetrics is what `promtool tsdb create-blocks-from` takes; json has\n" +
-			"the whole distribution of every interval, csv its quantiles. Times are\n" +
+		Long: "Prints the samples of a time range, from the directory of a running agent or of\n" +
+			"one that ended. json has the whole distribution of every interval, csv its\n" +
+			"quantiles; openmetrics is for `promtool tsdb create-blocks-from`. Times are\n" +
 			"RFC 3339, or ages such as 6h and 7d.",
 		Example: "  perfagent history dump --storage.path /var/lib/perfagent --from 7d --step 1h \\\n" +
 			"    --match '{service_name=\"shop\"}' --format csv",
