@@ -115,6 +115,14 @@ bench: ## Go micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem \
 		./internal/http ./internal/route ./internal/analytics ./internal/trace ./internal/export ./internal/web ./internal/probes ./internal/host ./internal/pipeline
 
+.PHONY: bench-history
+bench-history: ## the local history: bytes, memory, processor time and queries of 200 endpoints over 7 days
+	$(GO) run ./test/history
+
+.PHONY: test-durability
+test-durability: ## the local history against kills, damage, failing and full disks, clocks that jump: 200 rounds
+	$(GO) test ./internal/history -run Durability -count=1 -timeout 15m -args -history.rounds=200
+
 .PHONY: generate
 generate: ## compile bpf/ for both architectures; needs clang, llvm-strip and libbpf's headers
 	clang --version | head -1

@@ -3,6 +3,7 @@ package analytics
 import (
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/perfagent/perfagent/internal/host"
 )
@@ -327,4 +328,14 @@ var cgroupFigures = []figure[host.CgroupStats]{
 	counterOf("perfagent_service_cgroup_storage_written_bytes_total", "Bytes that the group wrote to block devices.", func(g *host.CgroupStats) float64 { return g.WrittenBytes.Total }),
 	gaugeOf("perfagent_service_cgroup_tasks", "Processes and threads of the group.", func(g *host.CgroupStats) float64 { return g.Tasks }),
 	gaugeOf("perfagent_service_cgroup_tasks_limit", "Processes and threads that the group may have; absent without a limit.", func(g *host.CgroupStats) float64 { return g.TasksLimit }),
+}
+
+// FigureLabel is the value of a figure's label as it is shown: what is no UTF-8, and what a terminal would obey, is escaped in
+// names that others give, such as paths. Two values stay two: one that is escaped stands in quotation marks, and so does one that
+// begins with one.
+func FigureLabel(value string) string {
+	if isPrintableUnicode(value) && !strings.HasPrefix(value, `"`) {
+		return value
+	}
+	return strconv.Quote(value)
 }

@@ -1,11 +1,7 @@
 package export
 
 import (
-	"strconv"
-	"strings"
 	"sync"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -64,7 +60,7 @@ func (m *plainMetric) Desc() *prometheus.Desc { return m.desc }
 
 func (m *plainMetric) Write(out *dto.Metric) error {
 	for _, pair := range m.labels.All() {
-		value := validLabel(pair.Value)
+		value := analytics.FigureLabel(pair.Value)
 		out.Label = append(out.Label, &dto.LabelPair{Name: &pair.Name, Value: &value})
 	}
 	if m.kind == prometheus.CounterValue {
@@ -73,13 +69,4 @@ func (m *plainMetric) Write(out *dto.Metric) error {
 		out.Gauge = &dto.Gauge{Value: &m.value}
 	}
 	return nil
-}
-
-// validLabel escapes what is no UTF-8, and what a terminal would obey, in names that others give, such as paths. Two
-// values stay two: one that is escaped stands in quotation marks, and so does one that begins with one.
-func validLabel(value string) string {
-	if utf8.ValidString(value) && !strings.HasPrefix(value, `"`) && !strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return value
-	}
-	return strconv.Quote(value)
 }

@@ -140,7 +140,7 @@ func TestHostMetricsAbsent(t *testing.T) {
 func TestHostLabelsStayApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, v := range []string{"/x\xff", `/x\xff`, `"/x\xff"`, "/x", `"/x"`, "/a\x1bb", `/a\x1bb`} {
-		label := validLabel(v)
+		label := analytics.FigureLabel(v)
 		if before, ok := seen[label]; ok {
 			t.Errorf("%q and %q are both %q", before, v, label)
 		}

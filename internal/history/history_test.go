@@ -270,3 +270,43 @@ func TestFileModes(t *testing.T) {
 		t.Error(entries)
 	}
 }
+
+// Series have the names and labels that /metrics shows: those of families, and figures with what is odd in a name escaped alike.
+func TestSeriesNames(t *testing.T) {
+	h := Open(Options{Log: quiet})
+	r := rand.New(rand.NewPCG(1, 2))
+	s := &analytics.Seal{To: start.Add(analytics.TickInterval), Entries: []*analytics.Sealed{sealed(r, endpoint(1), 300), sealed(r, target(2), 300)}}
+	sample := &host.Sample{Number: 1, Filesystems: []host.Filesystem{{Device: "/dev/sda", Mountpoint: "/a\xff\x1b", Type: "ext4", Size: 10}}}
+	feed(h, s, sample)
+	want := map[string]bool{fmt.Sprint([]analytics.Label{{Name: "__name__", Value: TicksMetric}}): true}
+	var l analytics.Labels
+	for _, e := range s.Entries {
+		for _, f := range analytics.Families {
+			f.Each(&l, &e.Key, &e.Counts, start, func(l *analytics.Labels, _ *analytics.Histogram, _ time.Time) {
+				want[fmt.Sprint(append([]analytics.Label{{Name: "__name__", Value: f.Name}}, l.All()...))] = true
+			})
+		}
+	}
+	analytics.EachFigure(sample, func(m *analytics.Metric, l *analytics.Labels, _ float64) {
+		all := []analytics.Label{{Name: "__name__", Value: m.Name}}
+		for _, label := range l.All() {
+			all = append(all, analytics.Label{Name: label.Name, Value: analytics.FigureLabel(label.Value)})
+		}
+		want[fmt.Sprint(all)] = true
+	})
+	result, err := h.Select(Query{From: start, To: start.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer result.Close()
+	for _, series := range result.Series {
+		name := fmt.Sprint(series.Labels)
+		if !want[name] {
+			t.Errorf("%s is no series of /metrics", name)
+		}
+		delete(want, name)
+	}
+	for name := range want {
+		t.Errorf("%s is missing", name)
+	}
+}

@@ -95,7 +95,7 @@ func (f *fields) byte() byte {
 
 // appendKey appends the name of an endpoint or a target.
 func appendKey(dst []byte, k *analytics.Key) []byte {
-	dst = append(dst, kindExchanges, byte(k.Role))
+	dst = append(dst, kindExchanges, byte(k.Role), byte(k.Convention))
 	for _, s := range [...]string{k.Namespace, k.Service, k.Address, k.Name, k.Verb} {
 		dst = appendText(dst, s)
 	}
@@ -103,7 +103,7 @@ func appendKey(dst []byte, k *analytics.Key) []byte {
 }
 
 func parseKey(f *fields) (k analytics.Key) {
-	k.Role = wire.Role(f.byte())
+	k.Role, k.Convention = wire.Role(f.byte()), wire.Convention(f.byte())
 	k.Namespace, k.Service, k.Address, k.Name, k.Verb = f.text(), f.text(), f.text(), f.text(), f.text()
 	k.Port = uint16(f.number())
 	return k
@@ -165,7 +165,7 @@ const TicksMetric = "perfagent_history_ticks"
 type identity struct {
 	kind   Kind
 	unit   analytics.Unit
-	labels []analytics.Label // in the order of their names, __name__ first
+	labels []analytics.Label // in the order of their names, __name__ first; none: no metric shows it
 	key    string            // the labels as text
 }
 
@@ -243,7 +243,7 @@ func identifyFigure(column []byte) (id identity, err error) {
 	}
 	id.labels = append(id.labels, analytics.Label{Name: "__name__", Value: f.text()})
 	for len(f.b) > 0 {
-		id.labels = append(id.labels, analytics.Label{Name: f.text(), Value: f.text()})
+		id.labels = append(id.labels, analytics.Label{Name: f.text(), Value: analytics.FigureLabel(f.text())})
 	}
 	slices.SortFunc(id.labels[1:], func(a, b analytics.Label) int {
 		if a.Name < b.Name {

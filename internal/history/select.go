@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // Matcher chooses series by a label; a label that a series does not have counts as empty.
@@ -266,8 +267,10 @@ func (s *selection) entryMatches(entry string) bool {
 	switch f.byte() {
 	case kindExchanges:
 		k := parseKey(&f)
-		labels = [...]analytics.Label{{Name: "service_name", Value: k.Service}, {Name: "service_namespace", Value: k.Namespace},
-			{Name: "http_request_method", Value: k.Verb}, {Name: "http_route", Value: k.Name}}
+		labels[0], labels[1] = analytics.Label{Name: "service_name", Value: k.Service}, analytics.Label{Name: "service_namespace", Value: k.Namespace}
+		if k.Convention == wire.ConventionHTTP {
+			labels[2], labels[3] = analytics.Label{Name: "http_request_method", Value: k.Verb}, analytics.Label{Name: "http_route", Value: k.Name}
+		}
 	case kindFigures:
 		labels[0] = analytics.Label{Name: "service_namespace", Value: f.text()}
 		labels[1] = analytics.Label{Name: "service_name", Value: f.text()}
@@ -285,7 +288,7 @@ func (s *selection) entryMatches(entry string) bool {
 // find returns the series of a column, nil where it is not chosen.
 func (s *selection) find(entry string, column []byte) (*Series, error) {
 	id, err := s.h.known.get(entry, column)
-	if err != nil {
+	if err != nil || len(id.labels) == 0 {
 		return nil, err
 	}
 	if series := s.series[id.key]; series != nil {

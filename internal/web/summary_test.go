@@ -247,6 +247,12 @@ func TestAgentHealth(t *testing.T) {
 	if ask(); h.Status != healthy || len(h.Reasons) != 0 || h.LostPercent != nil {
 		t.Errorf("%s %q", h.Status, h.Reasons)
 	}
+	trouble := "the history is kept in memory only: another agent writes there"
+	options.History = func() string { return trouble }
+	if ask(); h.Status != degraded || len(h.Reasons) != 1 || h.Reasons[0] != trouble {
+		t.Errorf("%s %q", h.Status, h.Reasons)
+	}
+	trouble = ""
 	successful, limit = false, 1
 	options.Missing = func() []string { return []string{"sendfile"} }
 	options.Queues = func() []QueueState { return []QueueState{{"batches", 30, 32}} }
