@@ -40,9 +40,6 @@ func lockDirectory(directory string) (*os.File, error) {
 	if info, err := os.Lstat(directory); err != nil || !info.IsDir() {
 		return nil, errors.Join(err, fmt.Errorf("%s is no directory", directory))
 	}
-	if err := os.Chmod(directory, directoryMode); err != nil {
-		return nil, err
-	}
 	lock, err := openNoFollow(filepath.Join(directory, lockName), os.O_RDWR|os.O_CREATE, fileMode)
 	if err != nil {
 		return nil, err

@@ -204,7 +204,8 @@ func (h *History) removeLargest() {
 	for {
 		var sum int64
 		var each [tiers]float64
-		limit := h.o.MaxBytes - h.store.damaged - openBytesMax // the head's
+		// The head's and what was set aside count, but damage must not leave nothing.
+		limit := max(h.o.MaxBytes-h.store.damaged-openBytesMax, h.o.MaxBytes/4)
 		memory := h.store.lock == nil
 		if memory {
 			limit = min(memoryBytesMax, h.o.MaxBytes)

@@ -36,6 +36,9 @@ func (h *History) openDirectory(directory string) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", directory, err)
 	}
+	if err := os.Chmod(directory, directoryMode); err != nil {
+		return err
+	}
 	if _, missing := os.Lstat(filepath.Join(directory, formatName)); fresh || missing != nil {
 		if err := writeFormat(directory); err != nil {
 			return err
