@@ -172,6 +172,9 @@ func (it *Iterator) cursor(source *columnSource) *cursor {
 
 // load copies a column out of its file, so that the file is in use for a moment only.
 func (it *Iterator) load(c *cursor) error {
+	if c.source.data != nil {
+		return it.open(c, c.source.data)
+	}
 	var b block
 	err := it.series.h.view.files.get(c.source.segment, []byte(c.source.entry), func(value []byte) error {
 		if err := b.parse(value); err != nil {
@@ -188,10 +191,14 @@ func (it *Iterator) load(c *cursor) error {
 	if err != nil {
 		return err
 	}
+	return it.open(c, c.data)
+}
+
+func (it *Iterator) open(c *cursor, data []byte) error {
 	if it.series.Kind == Distribution {
-		return c.reader.openDistributions(it.series.Unit, c.data)
+		return c.reader.openDistributions(it.series.Unit, data)
 	}
-	return c.reader.openFigures(c.data)
+	return c.reader.openFigures(data)
 }
 
 func (it *Iterator) fail(g *segment, err error) {
