@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,11 +65,7 @@ func TestE2EHistory(t *testing.T) {
 // dumped is how many requests the history of a directory has, by status.
 func dumped(t *testing.T, storage string) map[string]uint64 {
 	t.Helper()
-	binary, err := agent.Binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(binary, "history", "dump", "--storage.path", storage, "--format", "json", "--step", "10s",
+	out, err := command(t, "history", "dump", "--storage.path", storage, "--format", "json", "--step", "10s",
 		"--match", "http_server_request_duration_seconds").Output()
 	if err != nil {
 		return nil // the first tick is still to come
