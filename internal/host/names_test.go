@@ -1,10 +1,12 @@
 package host_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -178,11 +180,11 @@ func TestHostilePackages(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.write("fs/srv/directory/package.json/x", "")
-	h.write("fs/real/package.json", `{"name": "inside"}`)
+	h.write("fs/real/package.json", `{"name": "elsewhere"}`)
 	h.write("fs/srv/inside/x", "")
-	h.link("fs/srv/inside/package.json", "/real/package.json") // a link of a container, from its root
+	h.link("fs/srv/inside/package.json", "/real/package.json") // also where it stays below the root
 	processes := host.NewProcesses(host.ProcessOptions{Root: h.root})
-	want := map[string]string{"control": "a_[31m_b" + strings.Repeat("x", 120), "deep": "deep", "huge": "huge", "inside": "inside"}
+	want := map[string]string{"control": "a_[31m_b" + strings.Repeat("x", 120), "deep": "deep", "huge": "huge"}
 	before := openFiles(t)
 	for i, name := range words("huge deep array text empty control loop escape up proc fifo directory inside gone") {
 		pid := uint32(10 + i)
@@ -196,6 +198,61 @@ func TestHostilePackages(t *testing.T) {
 	}
 	if after := openFiles(t); after != before {
 		t.Errorf("%d descriptors are open, %d were", after, before)
+	}
+}
+
+// Shows that a package gives its name only to processes that may read its package.json, by the modes of the file and of all
+// directories above it, whatever the process says of itself: it chooses its arguments, and the agent may read more than it.
+func TestPackagesOfOthers(t *testing.T) {
+	h := newFakeHost(t)
+	self := fmt.Sprintf("Uid:\t1\t1\t1\t%d\nGid:\t1\t1\t1\t1\n", os.Getuid())
+	member := fmt.Sprintf("Uid:\t7\t7\t7\t12345\nGid:\t7\t7\t7\t7\nGroups:\t3 %d \n", os.Getgid())
+	group := fmt.Sprintf("Uid:\t7\t7\t7\t12345\nGid:\t7\t7\t7\t%d\nGroups:\t\n", os.Getgid())
+	const other = "Uid:\t0\t0\t0\t12345\nGid:\t0\t0\t0\t12345\nGroups:\t12346 \n"
+	for i, c := range []struct {
+		status          string
+		directory, file os.FileMode
+		readable        bool
+	}{
+		{other, 0o755, 0o644, true}, {other, 0o751, 0o604, true}, {other, 0o755, 0o640, false}, {other, 0o700, 0o644, false},
+		{other, 0o754, 0o644, false}, {self, 0o700, 0o600, true}, {member, 0o750, 0o640, true}, {group, 0o750, 0o640, true},
+		{member, 0o750, 0o600, false}, {member, 0o705, 0o644, false}, {"", 0o755, 0o644, true}, {"", 0o755, 0o640, false}, {"Uid:\t0\t0\t0\t0", 0o755, 0o640, false},
+	} {
+		above := fmt.Sprintf("fs/home/%d", i)
+		h.write(above+"/private/shop/package.json", `{"name": "secret"}`)
+		h.write(above+"/private/shop/dist/x", "")
+		h.link(above+"/till", "private/shop")
+		if err := errors.Join(os.Chmod(filepath.Join(h.root, above, "private/shop/package.json"), c.file), os.Chmod(filepath.Join(h.root, above, "private"), c.directory)); err != nil {
+			t.Fatal(err)
+		}
+		for j, place := range []string{"private/shop", "private/shop/dist", "till"} {
+			pid := uint32(10*i + j + 10)
+			h.write(fmt.Sprintf("proc/%d/status", pid), "Name:\tnode\n"+c.status)
+			h.add(fakeProcess{pid: pid, executable: "/usr/bin/node", args: []string{"node", fmt.Sprintf("/home/%d/%s/index.js", i, place)}, directory: "/", root: "fs"})
+			want := map[bool]string{true: "secret", false: path.Base(strings.TrimSuffix(place, "/dist"))}[c.readable]
+			if got := host.NewProcesses(host.ProcessOptions{Root: h.root}).Identify(pid, comm("node"), second).Service; got != want {
+				t.Errorf("%q, directory %o, file %o, %s: service %q, want %q", c.status, c.directory, c.file, place, got, want)
+			}
+		}
+	}
+}
+
+// Shows that a package.json that leads to a file of the kernel that never ends a read does not keep other processes from
+// their names. Only the superuser may open that file.
+func TestPackageOfKernel(t *testing.T) {
+	h := newFakeHost(t)
+	h.write("kernel/x", "")
+	h.link("kernel/package.json", "/proc/kmsg")
+	h.write("next/package.json", `{"name": "shop"}`)
+	processes := host.NewProcesses(host.ProcessOptions{Root: h.root})
+	for i, c := range []struct{ directory, want string }{{"kernel", "kernel"}, {"next", "shop"}} {
+		pid := uint32(10 + i)
+		h.write(fmt.Sprintf("proc/%d/status", pid), fmt.Sprintf("Uid:\t1\t1\t1\t%d\n", os.Getuid()))
+		h.add(fakeProcess{pid: pid, executable: "/usr/bin/node", args: words("node index.js"), directory: filepath.Join(h.root, c.directory)})
+		h.link(fmt.Sprintf("proc/%d/root", pid), "/")
+		if got := processes.Identify(pid, comm("node"), second).Service; got != c.want {
+			t.Errorf("service %q, want %q", got, c.want)
+		}
 	}
 }
 
@@ -328,10 +385,15 @@ func TestServicesRules(t *testing.T) {
 	expect("a executable=/usr/**", 7, known.Service)
 	expect("a executable=shopd", 5, "a")
 	expect("a executable=/opt/**/shopd # the shop", 5, "a")
+	expect("a executable=**/bin/shopd", 5, "a")
+	expect("a executable=*/shop/bin/shopd", 5, "a")
 	expect("# none\n\na executable=cartd\nb executable=shopd\nc executable=shopd", 5, "b")
 	expect("a cgroup=/system.slice/shop.service", 5, "a")
 	expect("a cgroup=/sys/fs/cgroup/system.slice/*.service", 5, "a")
 	expect("a cgroup=shop.service", 5, "a")
+	expect("a cgroup=system.slice", 5, "a")
+	expect("a cgroup=system.slice/shop.service", 5, "a")
+	expect("a command=./shopd -c /etc/shop.conf", 5, "a")
 	expect("a cgroup=/system.slice/sho", 5, "env")
 	expect("a command=*-c /etc/shop.conf", 5, "a")
 	expect("a command=./shopd*", 5, "a")
@@ -402,6 +464,10 @@ func TestParseServices(t *testing.T) {
 		"a port=": "1: want", "a executable=[": "1: ", "a cgroup=/[a": "1: ", "a port=1 port=2": "1: \"port=1 port=2\": one condition",
 		"a\x1b port=1": "1: name", strings.Repeat("a", 129) + " port=1": "1: name", "a command=" + strings.Repeat("x", 5000): "1: longer than 4096",
 		strings.Repeat("a port=1\n", 1001): "1001: more than 1000 rules", "\xff port=1": "1: name",
+		"my shop port=80": "1: a name has no spaces", "\na b c command=x y": "2: a name has no spaces", "a port =80": "1: \"port =\": no spaces around",
+		"# x\na executable=bin/shopd": "2: executable=bin/shopd: never matches: a path begins with /; **/bin/shopd", "a executable=./shopd": "1: executable=./shopd: never",
+		"a executable=../x/shopd": "1: executable=../x/shopd: never", "a executable=/opt/shop/": "1: executable=/opt/shop/: never matches: an executable is no directory; /opt/shop/**",
+		"a executable=/": "1: executable=/: never",
 	} {
 		if _, err := host.ParseServices(strings.NewReader(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%.40q: %v, want %q", text, err, want)

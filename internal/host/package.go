@@ -44,7 +44,8 @@ func (f *processFiles) packageName(pid uint32, directory string) string {
 			return fileAnswer{}
 		}
 		defer syscall.Close(root)
-		return fileAnswer{name: packageNameBelow(root, directory)}
+		reader := f.proc.credentials(pid)
+		return fileAnswer{name: packageNameBelow(root, directory, &reader)}
 	}).name
 }
 
@@ -64,7 +65,7 @@ func (f *processFiles) isOtherFile(pid uint32, name string) bool {
 			return fileAnswer{}
 		}
 		defer syscall.Close(root)
-		fd, err := openBelow(root, name)
+		fd, err := openBelow(root, name, 0, resolveInRoot)
 		if err != nil {
 			return fileAnswer{other: err == syscall.ENOENT}
 		}
@@ -106,14 +107,14 @@ func (f *processFiles) root(pid uint32, name string) (fd int, below string, err 
 	return fd, name, err
 }
 
-// packageNameBelow walks up from a directory to the package that it belongs to.
-func packageNameBelow(root int, directory string) string {
+// packageNameBelow walks up from a directory to the package that it belongs to, among those that reader may read.
+func packageNameBelow(root int, directory string, reader *credentials) string {
 	passed := false // a directory with a name of its own
 	for level := range packageLevelsMax {
 		if level > 0 && isShared(directory) {
 			break
 		}
-		if description, err := readPackage(root, path.Join(directory, "package.json")); err == nil {
+		if description, err := readPackage(root, directory, reader); err == nil {
 			// What lies below a workspace's root is a package of its own, whether it says so or not.
 			if name := description.Name; name != "" && !saysNothing(name) && !(passed && description.Workspaces != nil) {
 				return name
@@ -145,8 +146,15 @@ type packageDescription struct {
 	Workspaces json.RawMessage `json:"workspaces"`
 }
 
-func readPackage(root int, name string) (d packageDescription, err error) {
-	fd, err := openBelow(root, name)
+// readPackage reads the package.json of a directory, if it is what one is: a regular file, and no link to one, on an ordinary
+// file system, that reader may read. Links may lead to the directory.
+func readPackage(root int, directory string, reader *credentials) (d packageDescription, err error) {
+	place, err := openBelow(root, directory, syscall.O_DIRECTORY, resolveInRoot)
+	if err != nil {
+		return d, err
+	}
+	defer syscall.Close(place)
+	fd, err := openBelow(place, "package.json", 0, resolveBeneath|resolveNoSymlinks)
 	if err != nil {
 		return d, err
 	}
@@ -155,8 +163,11 @@ func readPackage(root int, name string) (d packageDescription, err error) {
 	if err := syscall.Fstat(fd, &stat); err != nil {
 		return d, err
 	}
-	if stat.Mode&syscall.S_IFMT != syscall.S_IFREG || stat.Size > packageBytesMax {
+	if stat.Mode&syscall.S_IFMT != syscall.S_IFREG || stat.Size > packageBytesMax || !isOrdinary(fd) {
 		return d, syscall.EINVAL
+	}
+	if !reader.may(mayRead, &stat) || !reader.reaches(root, place) {
+		return d, syscall.EACCES
 	}
 	// Not before it is known to be a regular file: opening a device or a FIFO may do something.
 	f, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -176,18 +187,20 @@ const (
 	sysOpenat2          = 437
 	openPath            = 0x200000
 	resolveNoMagicLinks = 0x02
+	resolveNoSymlinks   = 0x04
+	resolveBeneath      = 0x08
 	resolveInRoot       = 0x10
 )
 
-// openBelow opens a path as if root were the root directory, for its place only (O_PATH): links lead nowhere else, and
-// nothing is done to what is there.
-func openBelow(root int, name string) (int, error) {
+// openBelow opens a path below a directory, for its place only (O_PATH): nothing is done to what is there. Resolve says how
+// far links may lead, with resolveInRoot as if the directory were the root.
+func openBelow(directory int, name string, flags, resolve uint64) (int, error) {
 	text, err := syscall.BytePtrFromString(name)
 	if err != nil {
 		return -1, err
 	}
-	how := struct{ flags, mode, resolve uint64 }{openPath | syscall.O_CLOEXEC, 0, resolveInRoot | resolveNoMagicLinks}
-	fd, _, errno := syscall.Syscall6(sysOpenat2, uintptr(root), uintptr(unsafe.Pointer(text)), uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
+	how := struct{ flags, mode, resolve uint64 }{openPath | syscall.O_CLOEXEC | flags, 0, resolve | resolveNoMagicLinks}
+	fd, _, errno := syscall.Syscall6(sysOpenat2, uintptr(directory), uintptr(unsafe.Pointer(text)), uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
 	if errno != 0 {
 		return -1, errno
 	}

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,4 +27,22 @@ func TestFilesThatDoNotAnswer(t *testing.T) {
 			t.Errorf("when it has answered: %+v", got)
 		}
 	})
+}
+
+// Shows which files lie where people's files do: not those of the kernel, in which reading may do something or never end.
+func TestOrdinaryFileSystems(t *testing.T) {
+	written := filepath.Join(t.TempDir(), "package.json")
+	if err := os.WriteFile(written, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{written: true, "/proc/self/status": false, "/proc/self/mounts": false, "/sys/kernel/notes": false} {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := isOrdinary(int(f.Fd())); got != want {
+			t.Errorf("%s: ordinary %v", name, got)
+		}
+		f.Close()
+	}
 }

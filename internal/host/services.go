@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -89,6 +90,9 @@ func (s *Services) add(line string) error {
 	if !ok || value == "" {
 		return fmt.Errorf("want NAME and one of port=, executable=, cgroup=, command=, as in `shop port=8080`, and not %q", line)
 	}
+	if err := checkSpaces(key); err != nil {
+		return err
+	}
 	if cleanName(name) != name {
 		return fmt.Errorf("name %q is not made of at most %d bytes of printable characters", name, serviceBytesMax)
 	}
@@ -101,6 +105,35 @@ func (s *Services) add(line string) error {
 	}
 	s.rules = append(s.rules, rule)
 	return nil
+}
+
+// conditions are the keys of a rule.
+var conditions = []string{"port", "executable", "cgroup", "command"}
+
+// checkSpaces explains white space before the "=" of a condition.
+func checkSpaces(key string) error {
+	words := strings.Fields(key)
+	switch {
+	case len(words) == 0 || words[0] == key:
+		return nil
+	case len(words) == 1:
+		return fmt.Errorf("%q: no spaces around the =", key+"=")
+	case slices.Contains(conditions, words[len(words)-1]):
+		return errors.New("a name has no spaces, as in `my-shop port=8080`")
+	}
+	return nil
+}
+
+// executableGlob compiles the pattern of an executable's path. It refuses those that match no path as they stand: /proc
+// tells absolute ones, of files.
+func executableGlob(pattern string) (Glob, error) {
+	switch {
+	case strings.HasSuffix(pattern, "/"):
+		return Glob{}, fmt.Errorf("never matches: an executable is no directory; %s** is all below it", pattern)
+	case strings.Contains(pattern, "/") && pattern[0] != '/' && pattern[0] != '*':
+		return Glob{}, fmt.Errorf("never matches: a path begins with /; **/%s is at any place", strings.TrimLeft(pattern, "./"))
+	}
+	return NewGlob(pattern)
 }
 
 // set takes a rule's condition.
@@ -116,7 +149,7 @@ func (r *serviceRule) set(key, value string) (err error) {
 		}
 		r.port = uint16(port)
 	case "executable":
-		r.executable, err = NewGlob(value)
+		r.executable, err = executableGlob(value)
 	case "cgroup":
 		r.cgroup, err = NewGlob(strings.TrimPrefix(value, "/sys/fs/cgroup"))
 	case "command":
