@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -228,15 +226,4 @@ func withLive(from, to *Config) *Config {
 		}
 	}
 	return &merged
-}
-
-// openFileError explains why a file that a setting names cannot be read.
-func openFileError(err error) error {
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%w: create it or correct --%s", err, configFileFlag)
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%w: make it readable for the agent's user", err)
-	}
-	return err
 }

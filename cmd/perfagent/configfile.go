@@ -7,7 +7,7 @@ import (
 	"io"
 	"iter"
 	"maps"
-	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -17,24 +17,57 @@ import (
 	"github.com/perfagent/perfagent/internal/web"
 )
 
+// webConfiguration is what this program looks at of a web configuration.
+type webConfiguration struct {
+	TLS struct {
+		Certificate     string `yaml:"cert"`
+		CertificateFile string `yaml:"cert_file"`
+		KeyFile         string `yaml:"key_file"`
+		ClientCAFile    string `yaml:"client_ca_file"`
+		ClientAuth      string `yaml:"client_auth_type"`
+	} `yaml:"tls_server_config"`
+	Users map[string]string `yaml:"basic_auth_users"`
+}
+
+// checkWebConfig fails where the web configuration, or a file that it names, is none that can be read at once: the server
+// reads them without a bound of time or size. What else is wrong with them is for the server to say.
+func checkWebConfig(name string) error {
+	if name == "" {
+		return nil
+	}
+	data, err := readNamedFile(name, configBytesMax)
+	if err != nil {
+		return fmt.Errorf("web configuration: %w", err)
+	}
+	var c webConfiguration
+	if yaml.Unmarshal(data, &c) != nil {
+		return nil
+	}
+	for _, file := range []string{c.TLS.CertificateFile, c.TLS.KeyFile, c.TLS.ClientCAFile} {
+		if file == "" {
+			continue
+		}
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(filepath.Dir(name), file)
+		}
+		if _, err := readNamedFile(file, pemBytesMax); err != nil {
+			return fmt.Errorf("web configuration %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // protection tells what a web configuration asks for. What is wrong with the file is for the server to say, which reads it as
 // well.
 func protection(name string) web.Protection {
 	if name == "" {
 		return web.Protection{}
 	}
-	data, err := os.ReadFile(name)
+	data, err := readNamedFile(name, configBytesMax)
 	if err != nil {
 		return web.Protection{}
 	}
-	var c struct {
-		TLS struct {
-			Certificate     string `yaml:"cert"`
-			CertificateFile string `yaml:"cert_file"`
-			ClientAuth      string `yaml:"client_auth_type"`
-		} `yaml:"tls_server_config"`
-		Users map[string]string `yaml:"basic_auth_users"`
-	}
+	var c webConfiguration
 	if err := yaml.Unmarshal(data, &c); err != nil {
 		return web.Protection{}
 	}
@@ -43,23 +76,12 @@ func protection(name string) web.Protection {
 	return web.Protection{TLS: tls, Authentication: len(c.Users) > 0 || tls && c.TLS.ClientAuth == "RequireAndVerifyClientCert"}
 }
 
-// configBytesMax bounds a configuration file; a larger one is a mistake in the name.
-const configBytesMax = 1 << 20
-
 // applyFile sets what a YAML file says. Keys are a setting's path, nested at its dots or not. An unknown key, a key
 // given twice and a bad value are errors with the file and the line.
 func applyFile(settings []setting, name string) error {
-	f, err := os.Open(name)
+	data, err := readNamedFile(name, configBytesMax)
 	if err != nil {
 		return openFileError(err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, configBytesMax+1))
-	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
-	}
-	if len(data) > configBytesMax {
-		return fmt.Errorf("%s: larger than 1 MiB: is it a configuration file?", name)
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, extra yaml.Node

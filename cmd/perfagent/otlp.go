@@ -165,6 +165,11 @@ func newOTLPExporter(config OTLPConfig, collector export.CollectorOptions, log *
 	if config.problem != nil {
 		log.Warn("ignored: " + config.problem.Error())
 	}
+	if config.CAFile != "" { // the exporter reads it without a bound
+		if _, err := readNamedFile(config.CAFile, pemBytesMax); err != nil {
+			return nil, fmt.Errorf("reading the CA file of the OTLP endpoint: %w", err)
+		}
+	}
 	header := http.Header{}
 	for _, h := range config.Headers {
 		name, value, _ := strings.Cut(h, "=")

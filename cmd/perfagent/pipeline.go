@@ -89,7 +89,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	a.engine.ObserveHost(a.sampler.Latest)
 	a.recent = web.NewRequestsHandler(a.requests)
 	a.showRawPaths(config.Trace.RawPaths)
-	if err := a.loadFiles(config); err != nil {
+	if _, err := a.loadFiles(config); err != nil {
 		return nil, err
 	}
 	// Listeners first: a busy port is the likeliest failure, and the cheapest to find.
@@ -129,6 +129,9 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	}
 	if a.otlp != nil {
 		collector.Exports = a.otlp.Exports
+	}
+	if err := checkWebConfig(config.Web.ConfigFile); err != nil {
+		return err
 	}
 	metrics, err := export.NewMetrics(export.MetricsOptions{CollectorOptions: collector, Log: log})
 	if err != nil {
@@ -324,28 +327,30 @@ func (a *agent) fail(err error) {
 	}
 }
 
-// loadFiles reads the files that say how things are called. A bad one changes nothing.
-func (a *agent) loadFiles(config *Config) error {
+// loadFiles reads the files that say how things are called, and says which (namesRead). A bad one changes nothing.
+func (a *agent) loadFiles(config *Config) (read string, err error) {
 	services, err := readServices(config.Services.File)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := a.worker.LoadRoutes(config.Routes.File); err != nil {
-		return err
+	routes, err := readRoutes(config.Routes.File)
+	if err != nil {
+		return "", err
 	}
 	a.services.Store(services)
-	return nil
+	a.worker.SetRoutes(routes)
+	return namesRead(services, routes), nil
 }
 
 // Apply implements runningAgent.
-func (a *agent) Apply(config *Config) error {
-	if err := a.loadFiles(config); err != nil {
-		return err
+func (a *agent) Apply(config *Config) (read string, err error) {
+	if read, err = a.loadFiles(config); err != nil {
+		return "", err
 	}
 	a.showRawPaths(config.Trace.RawPaths)
 	a.engine.SetLevels(config.Levels.options())
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
-	return nil
+	return read, nil
 }
 
 func (a *agent) showRawPaths(raw bool) {

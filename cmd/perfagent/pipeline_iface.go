@@ -10,8 +10,8 @@ import (
 // runningAgent is the whole pipeline, from the probes to the listeners.
 type runningAgent interface {
 	// Apply takes over the settings of a reload that need no restart (setting.live), and reads the files again that
-	// settings name. On an error nothing has changed.
-	Apply(*Config) error
+	// settings name: it says in a few words which, and how many rules they have. On an error nothing has changed.
+	Apply(*Config) (read string, err error)
 	// Failed delivers the one error after which the pipeline cannot go on, for instance a listener that broke.
 	Failed() <-chan error
 	// Status describes the agent in one line for people and the service manager: backend and addresses.
@@ -22,7 +22,7 @@ type runningAgent interface {
 
 // pipelineHooks is what the pipeline needs of the command that runs it.
 type pipelineHooks struct {
-	// Reload re-reads the configuration; POST /-/reload calls it, and answers with the outcome or the error. It calls Apply.
+	// Reload re-reads the configuration, and logs how that went; POST /-/reload calls it, and answers with the outcome or the error. It calls Apply.
 	Reload func() (outcome string, err error)
 	// ReloadState tells how the last reload went and when the last successful one was (the start counts as one):
 	// perfagent_config_last_reload_successful and its timestamp.

@@ -13,8 +13,10 @@ type reloader struct {
 	level  *slog.LevelVar
 	log    *slog.Logger
 
-	mu         sync.Mutex
-	config     *Config // in force
+	reloading sync.Mutex // held by a reload, over all that it reads
+	config    *Config    // in force
+
+	mu         sync.Mutex // never held while something is read: a scrape takes it
 	agent      runningAgent
 	successful bool
 	last       time.Time
@@ -39,34 +41,50 @@ func (r *reloader) State() (successful bool, last time.Time) {
 }
 
 // Reload reads the configuration again and applies what a running agent can take over. It returns what became of the settings
-// that differ, in one line. A bad configuration changes nothing.
+// that differ and which files of names were read, in one line. A bad configuration changes nothing. Both are logged.
 func (r *reloader) Reload() (outcome string, err error) {
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	outcome, err = r.apply()
+	if err != nil {
+		r.log.Error("the configuration was not reloaded", "err", err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.successful = false
+	if r.successful = err == nil; r.successful {
+		r.last = time.Now()
+	}
+	return outcome, err
+}
+
+func (r *reloader) apply() (outcome string, err error) {
 	wanted, err := r.source.load()
 	if err != nil {
 		return "", err
 	}
 	live, restart := changes(r.config, wanted)
 	config := withLive(r.config, wanted)
-	if r.agent != nil {
-		if err := r.agent.Apply(config); err != nil {
+	r.mu.Lock()
+	agent := r.agent
+	r.mu.Unlock()
+	read := ""
+	if agent != nil {
+		if read, err = agent.Apply(config); err != nil {
 			return "", err
 		}
 	}
 	r.level.Set(config.Log.Level)
 	setMemoryLimit(config)
-	r.config, r.successful, r.last = config, true, time.Now()
-	r.log.Info("configuration reloaded", "changed", live)
+	r.config = config
+	r.log.Info("configuration reloaded", "changed", live, "read", read)
 	if len(restart) > 0 {
 		r.log.Warn("changed settings need a restart", "settings", restart)
 	}
-	return reloadOutcome(live, restart), nil
+	return reloadOutcome(live, restart, read), nil
 }
 
-// reloadOutcome says which settings were taken over, and which are not in force before a restart.
-func reloadOutcome(live, restart []string) string {
+// reloadOutcome says which settings were taken over, which are not in force before a restart, and which files were read.
+func reloadOutcome(live, restart []string, read string) string {
 	outcome := "reloaded: no setting has changed"
 	switch {
 	case len(live) > 0:
@@ -76,6 +94,9 @@ func reloadOutcome(live, restart []string) string {
 	}
 	if len(restart) > 0 {
 		outcome += "; only a restart takes over " + strings.Join(restart, ", ")
+	}
+	if read != "" {
+		outcome += "; read " + read
 	}
 	return outcome
 }

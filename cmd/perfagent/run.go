@@ -91,26 +91,35 @@ func run(ctx context.Context, source *configSource, stderr io.Writer) (err error
 	}
 	log.Info("ready: " + agent.Status())
 	defer notifier.stopping()
-	return serve(ctx, agent, hangup, terminal.isGone, func() {
+	err = serve(ctx, agent, hangup, terminal.isGone, func() {
 		notifier.reloading()
-		if _, err := reload.Reload(); err != nil {
-			log.Error("the configuration was not reloaded", "err", err)
+		_, _ = reload.Reload() // it has logged how that went
+		if ctx.Err() == nil {
+			notifier.ready(agent.Status())
 		}
-		notifier.ready(agent.Status())
 	})
+	if err == nil {
+		log.Info("stopping, as asked to")
+	}
+	return err
 }
 
-// serve waits for the end, and calls reload at each SIGHUP. One that comes because the terminal is gone is the end.
+// serve waits for the end, and calls reload at each SIGHUP, one after the other: what comes meanwhile is one more. One that comes
+// because the terminal is gone is the end. The end waits for no reload.
 func serve(ctx context.Context, agent runningAgent, hangup <-chan os.Signal, isGone func() bool, reload func()) error {
+	waiting, reloaded := hangup, make(chan struct{}, 1)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hangup:
+		case <-waiting:
 			if isGone() {
 				return nil
 			}
-			reload()
+			waiting = nil
+			go func() { reload(); reloaded <- struct{}{} }()
+		case <-reloaded:
+			waiting = hangup
 		case err := <-agent.Failed():
 			return err
 		}

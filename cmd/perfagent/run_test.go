@@ -25,12 +25,15 @@ type fakePipeline struct {
 	closed  chan struct{}
 }
 
-func (p *fakePipeline) Apply(config *Config) error {
+func (p *fakePipeline) Apply(config *Config) (read string, err error) {
 	p.applied <- config
-	if config.Routes.File == "/broken" {
-		return errors.New("/broken:1: no route")
+	switch config.Routes.File {
+	case "/broken":
+		return "", errors.New("/broken:1: no route")
+	case "/two":
+		return "the routes file with 2 routes", nil
 	}
-	return nil
+	return "", nil
 }
 func (p *fakePipeline) Failed() <-chan error        { return p.failed }
 func (p *fakePipeline) Status() string              { return "fake backend" }
@@ -154,8 +157,10 @@ func TestRunLife(t *testing.T) {
 	if ok, _ := reload("routes.file: /broken\n"); ok {
 		t.Error("a reload that the pipeline refused counts as successful")
 	}
-	if _, err := agent.hooks.Reload(); err == nil {
-		t.Error("POST /-/reload hides the error")
+	const failed = "level=ERROR msg=\"the configuration was not reloaded\" err=\"/broken:1: no route\""
+	logged := strings.Count(log.String(), failed)
+	if _, err := agent.hooks.Reload(); err == nil || logged != 1 || strings.Count(log.String(), failed) != 2 {
+		t.Errorf("POST /-/reload hides the error: %v, log %s", err, log.String())
 	}
 	if ok, _ := reload("log.level: info\n"); !ok {
 		t.Error("the repaired file is refused")
@@ -167,6 +172,8 @@ func TestRunLife(t *testing.T) {
 		{"log.level: debug\nlimits.memory: 99MiB\ncapture.host: off\nlimits.endpoints: 7\n",
 			"reloaded: none of the changed settings can be taken over; only a restart takes over capture.host, limits.endpoints"},
 		{"log.level: info\nlimits.memory: 99MiB\ncapture.host: off\n", "reloaded: log.level; only a restart takes over capture.host"},
+		{"log.level: info\nlimits.memory: 99MiB\nroutes.file: /two\n", "reloaded: routes.file; read the routes file with 2 routes"},
+		{"log.level: info\nlimits.memory: 99MiB\nroutes.file: /two\n", "reloaded: no setting has changed; read the routes file with 2 routes"},
 	} {
 		if err := os.WriteFile(configFile, []byte(c.file), 0o644); err != nil {
 			t.Fatal(err)
@@ -178,6 +185,9 @@ func TestRunLife(t *testing.T) {
 
 	if code := stop(); code != exitOK {
 		t.Errorf("exit code %d, log %s", code, log.String())
+	}
+	if !strings.Contains(log.String(), "level=INFO msg=\"stopping, as asked to\"") {
+		t.Errorf("the stop is not logged: %s", log.String())
 	}
 	within(t, agent.closed, "Close")
 	if got := within(t, manager, "STOPPING"); !strings.HasPrefix(got, "STOPPING=1") {

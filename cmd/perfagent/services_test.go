@@ -14,7 +14,7 @@ func TestServicesFile(t *testing.T) {
 	name := writeFile(t, "services", "# names\nshop port=8080\n")
 	a := &agent{worker: pipeline.New(pipeline.Options{}), log: slog.New(slog.DiscardHandler)}
 	config := &Config{Services: ServicesConfig{File: name}}
-	if err := a.loadFiles(config); err != nil || a.services.Load().Len() != 1 {
+	if read, err := a.loadFiles(config); err != nil || a.services.Load().Len() != 1 || read != "the services file with 1 rule" {
 		t.Fatal(err)
 	}
 	for content, want := range map[string]string{
@@ -24,7 +24,7 @@ func TestServicesFile(t *testing.T) {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := a.loadFiles(config); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := a.loadFiles(config); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", content, err, want)
 		}
 		if a.services.Load().Len() != 1 {
@@ -32,11 +32,15 @@ func TestServicesFile(t *testing.T) {
 		}
 	}
 	config.Services.File = "/nowhere/services"
-	if err := a.loadFiles(config); err == nil || !strings.Contains(err.Error(), "/nowhere/services") {
+	if _, err := a.loadFiles(config); err == nil || !strings.Contains(err.Error(), "/nowhere/services") {
 		t.Error(err)
 	}
-	config.Services.File = ""
-	if err := a.loadFiles(config); err != nil || a.services.Load() != nil {
+	config.Services.File, config.Routes.File = writeFile(t, "services", "a port=1\nb port=2\n"), writeFile(t, "routes", "GET /a/{b}\n")
+	if read, err := a.loadFiles(config); err != nil || read != "the services file with 2 rules, the routes file with 1 route" {
+		t.Errorf("read %q, %v", read, err)
+	}
+	config.Services.File, config.Routes.File = "", ""
+	if _, err := a.loadFiles(config); err != nil || a.services.Load() != nil {
 		t.Errorf("no file: %v", err)
 	}
 }

@@ -5,8 +5,6 @@ package pipeline
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -84,24 +82,8 @@ func New(o Options) *Worker {
 // Attach names the probe whose counters and connections are counted. It is called before the probe's Run.
 func (w *Worker) Attach(p *probes.Probe) { w.probe = p }
 
-// LoadRoutes reads the routes file; "" means none. On an error nothing has changed. It may be called from any goroutine.
-func (w *Worker) LoadRoutes(name string) error {
-	if name == "" {
-		w.routes.Store(nil)
-		return nil
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return fmt.Errorf("routes file: %w", err)
-	}
-	defer f.Close()
-	routes, err := route.ParseRoutes(f)
-	if err != nil {
-		return fmt.Errorf("routes file %s: %w", name, err)
-	}
-	w.routes.Store(routes)
-	return nil
-}
+// SetRoutes puts the routes of the routes file in force; nil means none. It may be called from any goroutine.
+func (w *Worker) SetRoutes(routes *route.Routes) { w.routes.Store(routes) }
 
 // Record implements probes.Handler.
 func (w *Worker) Record(rec *wire.Record) {
