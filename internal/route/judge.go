@@ -16,6 +16,9 @@ import (
 // routeLike is what words that look like a route's score at most (lexicalForm).
 const routeLike = -0.9
 
+// codedForm is what a word that looks like a code scores at least.
+const codedForm = -0.5
+
 // versionsMax is how many versions one place may have; more are values that look like versions.
 const versionsMax = 8
 
@@ -67,6 +70,14 @@ func (n *node) rareOnce() bool {
 	return ones*10 < n.all
 }
 
+// loneFile tells whether all that is known of a place is one file.
+func (n *node) loneFile() bool {
+	for s, k := range n.kids {
+		return len(n.kids) == 1 && fileEnd([]byte(s)) < len(s) && len(k.kids) == 0 && k.wild == nil
+	}
+	return false
+}
+
 // judge returns the log odds that the words below a place are values of a parameter: what the place tells (prior), the mean of
 // what its words tell, the more the more there are, but no more than three times, as they are not independent; the chance that
 // the next word is new, which is the share of those seen once (Good and Turing), taken at six tenths as requests come in bursts;
@@ -94,7 +105,7 @@ func (l *Learner) judge(n *node, depth int) float64 {
 		}
 	}
 	switch {
-	case e.words == 0:
+	case e.words == 0, n.wild == nil && n.loneFile():
 		return 0
 	case e.versions > versionsMax:
 		return 9
@@ -541,6 +552,9 @@ func (l *Learner) standsAlone(n *node, s string, k *node) bool {
 	if w == nil || w.all == 0 {
 		return form <= -1.5
 	}
+	if isPair(s) && w.pairs() {
+		return false
+	}
 	score := -form
 	if form <= -1 && w.newWord >= manyValues {
 		// How seldom the place's values look like words of a route.
@@ -577,6 +591,24 @@ func (l *Learner) standsAlone(n *node, s string, k *node) bool {
 		score -= 1.5
 	}
 	return score >= 1.5
+}
+
+// isPair tells whether a word is two letters, as the codes of countries and languages are.
+func isPair(s string) bool { return len(s) == 2 && wire.IsLetter(s[0]) && wire.IsLetter(s[1]) }
+
+// pairs tells whether a parameter's values are such codes, of which some happen to be words (at, be, it).
+func (n *node) pairs() bool {
+	const least = 6
+	pairs, words := 0, 0
+	for _, v := range n.values {
+		if v.word {
+			words++
+			if isPair(v.text) {
+				pairs++
+			}
+		}
+	}
+	return pairs >= least && pairs*3 >= words*2
 }
 
 const (

@@ -27,6 +27,8 @@ const (
 	// of them in a service, or trustedMax at a place that had trustedLeast requests; and when they come again, as long as there are
 	// returnedMax at the place. Where there are more, it is thought over first.
 	trustedFirst, trustedMax, trustedLeast, returnedMax = 8, 3, 50, 8
+	// codedTrusted requests show a word that looks like a code, if it is a word at all: until then it may be a secret.
+	codedTrusted = 50
 	// strayShare and strayLeast: what lies below a service's root and a parameter is not thought over where it is one of so many
 	// requests, or more: scanners' identifiers are not a tenant's.
 	strayShare, strayLeast = 50, 100
@@ -93,6 +95,7 @@ type node struct {
 	guest   bool    // a word beside many values of a parameter, of which it is not decided whether it is one of them
 	alone   bool    // decided to be a word of its own
 	seen    uint8   // requests that end here or below, up to guestLeast
+	coded   bool    // looks like a code
 	sure    bool    // shown, though it does not look like a word of a route
 	unknown uint16  // words below that do not look like those of a route, of which none is alone
 	values  []value // of a parameter: some of them
@@ -258,12 +261,11 @@ func refused(status uint16) bool {
 // segments walks over a path's segments: the next one and what follows it, from its slash on. more is false behind the
 // last one that a template has room for.
 type segments struct {
-	path   []byte
-	at     int
-	depth  int
-	before []byte           // the segment in front, as it is in the path
-	latest []byte           // the latest segment, as it is in the path
-	buf    [segmentMax]byte // of a segment that differs from the path's
+	path  []byte
+	at    int
+	depth int
+	front []byte           // the path in front of the latest segment, without the slash between them
+	buf   [segmentMax]byte // of a segment that differs from the path's
 }
 
 // next returns the next segment; cut tells that the path goes on beyond what a template shows.
@@ -276,7 +278,7 @@ func (s *segments) next() (segment []byte, more, cut bool) {
 		return nil, false, true
 	}
 	raw := s.path[s.at:end]
-	s.before, s.latest = s.latest, raw
+	s.front = s.path[:max(s.at-1, 0)]
 	if segment = learnedSegment(s.buf[:], raw); len(segment) == 0 && s.at == 0 { // without even a slash it is no path
 		segment = raw
 	}
@@ -313,7 +315,7 @@ func (l *Learner) walk(dst []byte, method string, path []byte, count uint32) []b
 		n = l.step(n, segment, &s, method, count)
 		fresh = fresh || s.depth == 1 && l.nodes > nodes
 		unsure := l.meet(n, place)
-		if as = as.next(segment, s.before); as == nil && n.guest {
+		if as = as.next(segment, s.front); as == nil && n.guest {
 			as = place.wild
 		}
 		switch {
@@ -340,13 +342,13 @@ func (l *Learner) walk(dst []byte, method string, path []byte, count uint32) []b
 }
 
 // next returns what is known below a node for a segment, or nil.
-func (n *node) next(segment, before []byte) *node {
+func (n *node) next(segment, front []byte) *node {
 	if n == nil {
 		return nil
 	}
 	k := n.kids[string(segment)]
 	switch {
-	case k == nil && n.wild != nil && (n.wordy || valueClass(segment, before) != isWord), k != nil && k.guest:
+	case k == nil && n.wild != nil && (n.wordy || valueClass(segment, front) != isWord), k != nil && k.guest:
 		return n.wild
 	case k == nil || k.name == "" && !k.alone && !k.sure && k.lexical > routeLike:
 		return nil
@@ -359,7 +361,7 @@ func (l *Learner) find(dst, path []byte) []byte {
 	dst, s := newSegments(dst, path)
 	for n := l.root; ; {
 		segment, more, cut := s.next()
-		if n = n.next(segment, s.before); cut || n == nil {
+		if n = n.next(segment, s.front); cut || n == nil {
 			return append(dst, '*')
 		}
 		dst = n.append(dst, segment)
@@ -428,6 +430,9 @@ func (l *Learner) meet(n, place *node) (unsure bool) {
 	if n.alone || n.sure || n.guest || n.lexical <= routeLike {
 		return false
 	}
+	if n.coded {
+		return true
+	}
 	n.sure = l.unknown <= trustedFirst || place != l.root && place.all >= trustedLeast && place.unknown <= trustedMax ||
 		n.seen > 1 && place.unknown <= returnedMax
 	return !n.sure
@@ -454,11 +459,11 @@ func representation(segment []byte) int {
 }
 
 // valueClass is classOf of a segment without such an extension.
-func valueClass(segment, before []byte) segmentClass {
+func valueClass(segment, front []byte) segmentClass {
 	if len(segment) > 1 && segment[0] == '@' && !reserved(segment) { // /@alice
 		return isID
 	}
-	return classOf(segment[:representation(segment)], before)
+	return classOf(segment[:representation(segment)], front)
 }
 
 // step goes down to a segment's node, which is made where it is missing.
@@ -466,7 +471,7 @@ func (l *Learner) step(n *node, segment []byte, s *segments, method string, coun
 	if k := n.kids[string(segment)]; k != nil {
 		return k
 	}
-	class := valueClass(segment, s.before)
+	class := valueClass(segment, s.front)
 	if class != isWord || n.wordy && l.isValue(n, segment, s.rest(), method) || len(n.kids) >= fanMax || l.nodes >= nodesMax {
 		return l.value(n, segment, class, count)
 	}
@@ -489,7 +494,11 @@ func (l *Learner) step(n *node, segment []byte, s *segments, method string, coun
 }
 
 func newWord(segment []byte) *node {
-	return &node{segment: string(segment), lexical: lexicalForm(segment)}
+	k := &node{segment: string(segment), lexical: lexicalForm(segment), coded: coded(segment[:representation(segment)])}
+	if k.coded {
+		k.lexical = max(k.lexical, codedForm)
+	}
+	return k
 }
 
 func (n *node) addKid(k *node) {
@@ -507,7 +516,7 @@ func (l *Learner) isValue(n *node, segment, rest []byte, method string) bool {
 	}
 	form := lexicalForm(segment)
 	switch {
-	case form > -1:
+	case form > -1, isPair(string(segment)) && w.pairs():
 		return true
 	case isVersion(segment):
 		return n.versions() > versionsMax
@@ -775,7 +784,7 @@ func (l *Learner) decide(n *node, depth int) {
 	}
 	for _, s := range n.sorted() {
 		k := n.kids[s]
-		if !k.sure && k.seen > 1 && (n.unknown <= returnedMax || score < -1 && k.all > 4 && (depth > 0 || k.all*strangeShare >= n.all)) {
+		if !k.sure && k.seen > 1 && (!k.coded || k.all >= codedTrusted) && (n.unknown <= returnedMax || score < -1 && k.all > 4 && (depth > 0 || k.all*strangeShare >= n.all)) {
 			k.sure = true
 			l.epoch++
 		}

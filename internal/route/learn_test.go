@@ -167,6 +167,20 @@ func TestLearnerDecides(t *testing.T) {
 				send("GET", "/share/"+string(token)+"/view")
 			}
 		}, [][2]string{{"/x/aZkQwPbTrY", "/x/{id}"}, {"/share/GuzTeukzbfvTcflgICMq/view", "/share/{id}/view"}}},
+		{"a file seen alone", func(send func(method, path string)) {
+			for range 200 {
+				send("GET", "/fonts/frobnitz.woff2")
+				send("GET", "/downloads/tool-1.2.3.tar.gz")
+			}
+		}, [][2]string{{"/fonts/frobnitz.woff2", "/fonts/frobnitz.woff2"}, {"/downloads/tool-1.2.3.tar.gz", "/downloads/tool-1.2.3.tar.gz"}}},
+		{"codes of countries, of which some are words", func(send func(method, path string)) {
+			for i := range 600 {
+				for _, c := range strings.Fields("fr nl pl cz dk se fi ee lv lt pt es gr hu ro bg hr sk")[i%18:][:1] {
+					send("GET", "/countries/"+c)
+				}
+				send("GET", "/countries/"+[]string{"at", "be", "it"}[i%3])
+			}
+		}, [][2]string{{"/countries/at", "/countries/{name}"}, {"/countries/it", "/countries/{name}"}, {"/countries/mt", "/countries/{name}"}}},
 		{"last slash and empty segments", func(send func(method, path string)) {
 			for range 50 {
 				send("GET", "/status/")
@@ -184,6 +198,18 @@ func TestLearnerDecides(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A file seen alone is itself at every moment.
+func TestLearnerLoneFile(t *testing.T) {
+	l := NewLearner()
+	for i := range 500 {
+		for _, path := range []string{"/fonts/frobnitz.woff2", "/downloads/tool-1.2.3.tar.gz"} {
+			if got := string(l.Learn(nil, "GET", []byte(path), 200, 1)); got != path {
+				t.Fatalf("request %d for %s is %s", i, path, got)
+			}
+		}
 	}
 }
 

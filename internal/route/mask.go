@@ -17,17 +17,17 @@ const (
 )
 
 // Mask appends path to dst with every segment that is obviously an identifier or may be a secret replaced: numbers,
-// hexadecimal and base62 texts and whatever needs percent-encoding by {id}, UUIDs by {uuid}, dates by {date}, mail addresses by
+// hexadecimal and base62 texts, codes that mix letters and digits, and whatever needs percent-encoding by {id}, UUIDs by {uuid}, dates by {date}, mail addresses by
 // {email}, what stands behind a name (token=abc) by the name. Words stay, also technical ones with digits (v1, oauth2, i18n,
 // utf8), as do an identifier's file extension (/users/{id}.json) and a last slash. A path is cut to 16 segments and 256 bytes,
 // with "/*" for the rest.
 func Mask(dst, path []byte) []byte {
-	return mask(dst, path, nil, false)
+	return mask(dst, path, 0, false)
 }
 
-// mask is Mask for a path that follows a segment, which may be nil. Where it is only shown and nothing is counted by it,
-// dates behind a name stay.
-func mask(dst, path, before []byte, shown bool) []byte {
+// mask is Mask for what of a path begins at an offset. Where it is only shown and nothing is counted by it, dates behind a name stay.
+func mask(dst, whole []byte, from int, shown bool) []byte {
+	path := whole[from:]
 	if len(path) == 0 || len(path) == 1 && path[0] == '*' {
 		return append(dst, path...)
 	}
@@ -48,12 +48,12 @@ func mask(dst, path, before []byte, shown bool) []byte {
 		if plain := plainSegment(buf[:], segment); shown && isDated(plain) {
 			dst = append(dst, plain...)
 		} else {
-			dst = appendMasked(dst, learnedSegment(buf[:], segment), before)
+			dst = appendMasked(dst, learnedSegment(buf[:], segment), whole[:max(len(whole)-len(rest)-1, 0)])
 		}
 		if !more {
 			return dst
 		}
-		dst, rest, before = append(dst, '/'), rest[len(segment)+1:], segment
+		dst, rest = append(dst, '/'), rest[len(segment)+1:]
 	}
 }
 
@@ -64,7 +64,7 @@ func MaskPath(dst, path []byte, route string, source wire.RouteSource) []byte {
 	star := strings.IndexByte(route, '*')
 	switch {
 	case route == "":
-		return mask(dst, path, nil, true)
+		return mask(dst, path, 0, true)
 	case star < 0 && strings.IndexByte(route, '{') >= 0, star >= 0 && source != wire.RouteLearned:
 		return append(dst, route...)
 	case len(path) == 1 && path[0] == '*':
@@ -73,20 +73,20 @@ func MaskPath(dst, path []byte, route string, source wire.RouteSource) []byte {
 		return append(dst, route...) // the path is its route, but for parameters such as a session's
 	}
 	// As many segments as the route names before its star.
-	rest, before := path, []byte(nil)
+	rest := path
 	for range strings.Count(route[:star], "/") {
 		i := bytes.IndexByte(rest, '/')
 		if i < 0 { // none follows: the star stands for nothing
 			return append(dst, strings.TrimSuffix(route[:star], "/")...)
 		}
-		rest, before = rest[i+1:], rest[:i]
+		rest = rest[i+1:]
 	}
-	return mask(append(dst, route[:star]...), rest, before, true)
+	return mask(append(dst, route[:star]...), path, len(path)-len(rest), true)
 }
 
-// appendMasked appends a segment, as learnedSegment returns it, or what stands for it; before is the segment in front.
-func appendMasked(dst, s, before []byte) []byte {
-	switch classOf(s, before) {
+// appendMasked appends a segment, as learnedSegment returns it, or what stands for it; front is the path in front.
+func appendMasked(dst, s, front []byte) []byte {
+	switch shownClass(s, front) {
 	case isWord:
 		return append(dst, s...)
 	case isUUID:

@@ -22,12 +22,41 @@ const (
 	toldWordsMax = 3
 )
 
-// classOf is kindOf, and isID for what may be a secret; before is the segment in front.
-func classOf(s, before []byte) segmentClass {
-	if class := kindOf(s); class != isWord || keyedName(s) > 0 || !secret(s) && !(len(s) >= told && telling(before) && !spoken(s)) {
+// classOf is kindOf, and isID for what may be a secret; front is the path up to the slash in front.
+func classOf(s, front []byte) segmentClass {
+	class := kindOf(s)
+	if class != isWord || keyedName(s) > 0 {
 		return class
 	}
-	return isID
+	if secret(s) || hasValue(s) || tellsWithin(s) || len(s) >= told && !spoken(s) && telling(front) {
+		return isID
+	}
+	return isWord
+}
+
+// shownClass is classOf where no service has a route to tell by.
+func shownClass(s, front []byte) segmentClass {
+	class := classOf(s, front)
+	if class == isWord && coded(s) {
+		return isID
+	}
+	return class
+}
+
+// hasValue tells whether a segment has a value behind "=", or is somebody at a host: login,user=bob, jane@localhost.
+func hasValue(s []byte) bool {
+	if i := bytes.IndexByte(s, '='); i >= 0 && len(bytes.TrimRight(s[i:], "=")) > 0 {
+		return true
+	}
+	i := bytes.LastIndexByte(s, '@')
+	if i <= 0 || i+1 == len(s) || !wire.IsLetter(s[i+1]) {
+		return false
+	}
+	switch string(s[i+1:]) { // what packages have
+	case "latest", "next", "main", "master", "head", "HEAD", "stable", "beta", "alpha", "canary", "dev", "edge", "nightly":
+		return false
+	}
+	return true
 }
 
 // settingName returns the name in front of a value, "token" in "token=abc" and "token:abc", and where the value begins; 0:
@@ -99,37 +128,12 @@ func namesSecret(w []byte) bool {
 	}
 	switch string(buf[:len(w)]) {
 	case "token", "tokens", "access-token", "refresh-token", "auth-token", "id-token", "secret", "secrets", "client-secret", "password", "passwd",
-		"pass", "pwd", "passphrase", "key", "apikey", "api-key", "x-api-key", "access-key", "secret-key", "private-key", "otp", "totp", "pin", "magic",
+		"pass", "pwd", "pw", "passphrase", "key", "apikey", "api-key", "x-api-key", "access-key", "secret-key", "private-key", "otp", "totp", "pin", "magic",
 		"magic-link", "sig", "signature", "jwt", "bearer", "auth", "authorization", "credential", "credentials", "session", "session-id", "sessionid",
 		"sid", "jsessionid", "phpsessid", "csrf", "csrf-token", "nonce":
 		return true
 	}
 	return false
-}
-
-// telling tells whether a secret may follow a segment: it is what secrets are called, or what is done with one.
-func telling(w []byte) bool {
-	var buf [16]byte
-	if len(w) < 3 || len(w) > len(buf) {
-		return false
-	}
-	for i, c := range w {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		} else if c == '_' {
-			c = '-'
-		}
-		buf[i] = c
-	}
-	switch string(buf[:len(w)]) {
-	case "reset", "password-reset", "reset-password", "resetpassword", "passwordreset", "forgot", "recover", "recovery", "login", "signin", "sign-in",
-		"logins", "sessions", "verify", "verification", "verify-email", "confirm", "confirmation", "confirm-email", "activate", "activation",
-		"invite", "invites", "invitation", "invitations", "magic-login", "magiclink", "unsubscribe", "optout", "opt-out", "unlock", "keys", "apikeys", "api-keys":
-		return true
-	case "auth", "authorization", "credentials", "pin", "nonce", "csrf", "pass": // names of secrets, and of parts of an API
-		return false
-	}
-	return namesSecret(buf[:len(w)])
 }
 
 // spoken tells whether a segment behind a telling word is made of words of the vocabulary, few enough not to be a passphrase,

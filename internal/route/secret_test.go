@@ -66,6 +66,57 @@ func TestSecrets(t *testing.T) {
 		"/unsubscribe/rumpel/now":                    "/unsubscribe/{id}/now",
 		"/user:pass@host/x":                          "/{id}/x",
 		"/https://user:pass@host/x":                  "/https://{id}/x",
+
+		"/reset//hunterab2":            "/reset//{id}",
+		"/reset/./rumpel":              "/reset/./{id}",
+		"/reset/../rumpel":             "/reset/../{id}",
+		"/reset/;v=1/rumpel":           "/reset//{id}",
+		"/token;v=1///./rumpel":        "/token///./{id}",
+		"/accessToken/rumpel":          "/accessToken/{id}",
+		"/verifyEmail/rumpel":          "/verifyEmail/{id}",
+		"/JWTToken/rumpel":             "/JWTToken/{id}",
+		"/token.json/rumpel":           "/token.json/{id}",
+		"/login.php/rumpel":            "/login.php/{id}",
+		"/token:/rumpel":               "/token:/{id}",
+		"/token=/rumpel":               "/token=/{id}",
+		"/user-token/rumpel":           "/user-token/{id}",
+		"/user.token/rumpel":           "/user.token/{id}",
+		"/setpassword/rumpel":          "/setpassword/{id}",
+		"/auth_code/rumpel":            "/auth_code/{id}",
+		"/authcode/rumpel":             "/authcode/{id}",
+		"/resetCode/rumpel":            "/resetCode/{id}",
+		"/pass/rumpel":                 "/pass/{id}",
+		"/pw/rumpel":                   "/pw/{id}",
+		"/pwd/rumpel":                  "/pwd/{id}",
+		"/passwd/rumpel":               "/passwd/{id}",
+		"/oauth/code/rumpel":           "/oauth/code/{id}",
+		"/oauth2/code/rumpel":          "/oauth2/code/{id}",
+		"/reset//code/rumpel":          "/reset//code/{id}",
+		"/callback/code/rumpel":        "/callback/code/{id}",
+		"/reset/link/rumpel":           "/reset/link/{id}",
+		"/magic-link/rumpel":           "/magic-link/{id}",
+		"/ticket/rumpel":               "/ticket/{id}",
+		"/voucher/rumpel":              "/voucher/{id}",
+		"/sso/rumpel":                  "/sso/{id}",
+		"/accept/rumpel":               "/accept/{id}",
+		"/otp/rumpel":                  "/otp/{id}",
+		"/totp/rumpel":                 "/totp/{id}",
+		"/pin/rumpel":                  "/pin/{id}",
+		"/auth/basic/rumpel":           "/auth/basic/{id}",
+		"/auth/bearer/rumpel":          "/auth/bearer/{id}",
+		"/sign-in/rumpel":              "/sign-in/{id}",
+		"/login,user=bob,pw=dragonfly": "/{id}",
+		"/login,password=dragonfly":    "/{id}",
+		"/x,lang=english":              "/{id}",
+		"/a/token-hunterab":            "/a/{id}",
+		"/a/token_hunterab":            "/a/{id}",
+		"/a/token.hunterab":            "/a/{id}",
+		"/a/token,hunterab":            "/a/{id}",
+		"/a/userToken-rumpel":          "/a/{id}",
+		"/a/verify-email-rumpel":       "/a/{id}",
+		"/a/reset~rumpel":              "/a/{id}",
+		"/a/password-correct-horse":    "/a/{id}",
+		"/a/jane.doe@localhost":        "/a/{id}",
 	} {
 		if got := shown(path); got != want {
 			t.Errorf("%q is shown as %q, want %q", path, got, want)
@@ -86,6 +137,73 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+// What mixes letters and digits or cases like a code is shown of no client, nor by a service that it comes to for the first time or
+// seldom; a word of that form becomes a route with many requests.
+func TestCodes(t *testing.T) {
+	for path, want := range map[string]string{
+		"/x/aB3xKmQp":              "/x/{id}",
+		"/x/kXpTqWzr":              "/x/{id}",
+		"/x/kXpTqWzrBn":            "/x/{id}",
+		"/x/de:ad:be:ef:00:11":     "/x/{id}",
+		"/x/ab:cd:ef:ab":           "/x/{id}",
+		"/x/k3jd-9x2m-qp4z":        "/x/{id}",
+		"/x/k3jd.9x2m.qp4z":        "/x/{id}",
+		"/x/k3jd~9x2m~qp4z":        "/x/{id}",
+		"/x/qzv-wkfd-hjx":          "/x/{id}",
+		"/x/abc-defg-hij":          "/x/{id}",
+		"/x/Zx9_aKqB1cQ":           "/x/{id}",
+		"/x/AB3!x9Q2$":             "/x/{id}",
+		"/x/s-7f3a-9b2c-dd01-aa":   "/x/{id}",
+		"/x/P@ssw0rd":              "/x/{id}",
+		"/s/d8Zlq8/edit":           "/s/{id}/edit",
+		"/b/aB3x":                  "/b/{id}",
+		"/rootSecret99":            "/{id}",
+		"/a/deadbeef":              "/a/{id}",
+		"/a/u:pass9word":           "/a/{id}",
+		"/a/fragtok12#x":           "/a/{id}",
+		"/a/password1":             "/a/{id}",
+		"/files/report-a8f3k2.pdf": "/files/{id}.pdf",
+	} {
+		if got := shown(path); got != want {
+			t.Errorf("%q is shown as %q, want %q", path, got, want)
+		}
+		l := NewLearner()
+		secret := strings.Split(strings.TrimSuffix(path, "/edit"), "/")
+		for i := range 40 {
+			if got := string(l.Learn(nil, "GET", []byte(path), 200, 1)); strings.Contains(got, secret[len(secret)-1]) {
+				t.Errorf("request %d for %q has the route %q", i+1, path, got)
+				break
+			}
+			l.Learn(nil, "GET", []byte("/healthz"), 200, 1)
+		}
+	}
+	l := NewLearner()
+	for range 300 {
+		l.Learn(nil, "GET", []byte("/api/mix3rboard/start"), 200, 1)
+	}
+	if got := string(l.Learn(nil, "GET", []byte("/api/mix3rboard/start"), 200, 1)); got != "/api/mix3rboard/start" {
+		t.Errorf("a busy word with a digit is %s", got)
+	}
+}
+
+// Random tokens of letters and digits are nearly never shown.
+func TestRandomCodes(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, length := range []int{6, 8, 10, 11} {
+		raw := 0
+		const tries = 2000
+		for range tries {
+			if path := "/x/" + chars(r, base62, length); shown(path) == path {
+				raw++
+			}
+		}
+		t.Logf("%d of base62: %.1f %% shown", length, 100*float64(raw)/tries)
+		if raw*100 > tries*map[int]int{6: 20, 8: 8, 10: 3, 11: 3}[length] {
+			t.Errorf("%d of base62: %d of %d are shown", length, raw, tries)
+		}
+	}
+}
+
 // Words, versions and names of files are shown as they are.
 func TestNoSecrets(t *testing.T) {
 	for path := range strings.FieldsSeq(`/ /users/ /api/v1/orders /api/v1.2.3/items /apis/apps/v1beta1/deployments /openapi.json /favicon.ico
@@ -97,7 +215,9 @@ func TestNoSecrets(t *testing.T) {
 		/repos/acme/widgets/pulls /subscriptions/providers/Microsoft.Compute/virtualMachines /functions/invocations /storage/buckets/o
 		/us-east-1 /eu-west-2a /x86_64-linux-gnu /sha256 /base64 /healthz /-/ready /metrics /graphql /robots.txt /index.html /style= /name=
 		/login/callback /login/oauth2/code /login/oauth/authorize /session/new /sessions/current /verify/email /invite/accept /unsubscribe/confirm
-		/date=2026-01-01/part.csv /keys/rotate /messages:send /npm/@types/node /Mercury_(planet) /wiki/Schwarzenegger /wiki/Encyclopaedia /wiki/Mississippi /psychotherapy /authentication/synchronization /rhythms`) {
+		/date=2026-01-01/part.csv /keys/rotate /messages:send /npm/@types/node /Mercury_(planet) /wiki/Schwarzenegger /wiki/Encyclopaedia /wiki/Mississippi /psychotherapy /api/v2beta1/x /web2print /oauth2callback /OAuth2Callback /s3bucket /ipv6 /video/clip.mp4 /fonts/icons.woff2 /archive.tar.bz2
+		/react@latest /secret-scanning/alerts /code-scanning /token-exchange /password-policies /session-recording /login-attempts /login.html /token.service.ts /country/code/DEUT /keyboard/layout
+		/passport/photo /tickets/overview /auth/google /iso-8859-1 /top-10 /eu-west-2a/zone /part2 /route53 /server1.log /authentication/synchronization /rhythms`) {
 		if got := shown(path); got != path {
 			t.Errorf("%q is shown as %q", path, got)
 		}

@@ -93,7 +93,7 @@ regulation reindex reject relate relation relationship relay release reload relo
 replica replay replication reply repo report reporter reporting repository representation request requested requirement requeue rerun resend reserve reservation reset resize resolution resolve resolver resource respond
 response rest restart restore restrict restriction result resume retention retire retrieve retry return reveal revenue reverse revert review reviewer revision revoke
 reward right risk robot role rollback rollout room root rota rotate rotation round route router routing row rule ruleset run runner running runtime
-saas safe salary sale salesforce same saml sample sandbox save saved scale scaling scan scanner scenario schedule scheduler schema scheme scim scope score screen screenshot script sdk search season seat secondary
+saas safe salary sale salesforce same saml sample sandbox save saved scale scaling scan scanner scanning scenario schedule scheduler schema scheme scim scope score screen screenshot script sdk search season seat secondary
 secret section secure security see segment select selection self sell seller send sender sensor sentiment sequence serial series server service session set setting setup severity shape shard share shared sheet shift
 ship shipment shipping shop shopping show shutdown sign signal signature signer signin signout signup silence similar simulate simulation simple single site size skill skip slack sla slide slo slot smart sms snapshot snippet social socket soft
 solution solve sort source space spam specification speech speed spend split sponsor sponsorship spot sprint sql ssh ssl sso stack staff stage standard star start starred stash stat state statement static station statistic status step
