@@ -20,7 +20,8 @@ func coded(s []byte) bool {
 	if isHexLetters(s) || isHexPairs(s) || isMeeting(s) {
 		return true
 	}
-	weak, colon, all := 0, false, chance{}
+	weak, colon := 0, false
+	part, all := s, chance{} // up to a dot, and its letters
 	for rest := s; len(rest) > 0; {
 		n := 0
 		for n < len(rest) && (wire.IsLetter(rest[n]) || wire.IsDigit(rest[n])) {
@@ -43,15 +44,21 @@ func coded(s []byte) bool {
 			all.add(chanceOf(rest[i:k]))
 			i = k + 1
 		}
+		if n == len(rest) || rest[n] == '.' {
+			part = part[:len(part)-len(rest)+n]
+			if known, words, _ := splitWords(part); mixedCase(all) && known*2 < words {
+				return true
+			}
+			all, part = chance{}, rest[min(n+1, len(rest)):]
+		}
 		colon = colon || n < len(rest) && rest[n] == ':'
 		rest = rest[min(n+1, len(rest)):]
 	}
-	if weak >= 2 {
-		return true
-	}
-	known, words, _ := splitWords(s)
-	return all.humps > 0 && all.letters >= codedLeast && all.odds < 0 && known*2 < words
+	return weak >= 2
 }
+
+// mixedCase tells whether letters with capitals among them are rather random.
+func mixedCase(c chance) bool { return c.humps > 0 && c.letters >= codedLeast && c.odds < 0 }
 
 // codedPiece tells how much letters and digits without separators look like a code's: 2 decides, two of 1 do.
 func codedPiece(p []byte, long bool) int {
@@ -87,7 +94,7 @@ func codedPiece(p []byte, long bool) int {
 // knownMixture tells whether letters and digits are one of the known names, alone or with words behind it (s3bucket), or words of the
 // vocabulary with one digit behind them (part2) or with a 2 or 4 between them (web2print). password1 is none.
 func knownMixture(p []byte) bool {
-	if technical(p) || isVersion(p) || numeronym(p) == len(p) {
+	if technical(p) || isVersion(p) || numeronym(p) == len(p) || isVersioned(p) {
 		return true
 	}
 	n := 0
@@ -99,11 +106,16 @@ func knownMixture(p []byte) bool {
 		return n > 0 && n <= 3
 	}
 	var lower [segmentMax]byte
-	w := lower[:copy(lower[:], bytes.ToLower(p))]
+	w := lower[:copy(lower[:], p)]
+	for i, c := range w {
+		if c >= 'A' && c <= 'Z' {
+			w[i] |= 0x20
+		}
+	}
 	for _, name := range [...]string{"s3", "ec2", "ipv4", "ipv6", "oauth2", "oauth1", "web3", "mp3", "mp4", "utf8", "utf16", "saml2", "log4j", "log4shell", "x509",
 		"k8s", "i18n", "l10n", "a11y", "b2b", "b2c", "p2p", "e2e", "2fa", "u2f", "fido2", "h2", "http2", "http3", "html5", "css3", "x86", "x64", "md5", "sha1",
 		"sha2", "sha3", "woff2", "bz2", "m3u8", "route53", "auth0", "web2", "neo4j", "d3", "es6", "python3", "webp2", "tls12", "tls13", "iso9001"} {
-		if rest, ok := bytes.CutPrefix(w, []byte(name)); ok && (len(rest) == 0 || spelled(rest)) {
+		if rest, ok := bytes.CutPrefix(w, []byte(name)); ok && (len(rest) == 0 || apiWord(rest) || compound(rest)) {
 			return true
 		}
 	}
@@ -113,6 +125,19 @@ func knownMixture(p []byte) bool {
 	}
 	last := p[len(p)-1]
 	return wire.IsDigit(last) || wire.IsLetter(p[0]) && bytes.IndexAny(p, "24") > 0
+}
+
+// isVersioned tells whether p is words with a version behind them: projectsV2.
+func isVersioned(p []byte) bool {
+	n := len(p)
+	for n > 0 && wire.IsDigit(p[n-1]) {
+		n--
+	}
+	if n < 4 || len(p)-n > 2 || p[n-1] != 'V' {
+		return false
+	}
+	known, words, digits := splitWords(p[:n-1])
+	return digits == 0 && known*2 >= words
 }
 
 // isHexLetters tells whether s is eight or more hexadecimal digits that happen to be letters: deadbeef.
@@ -125,7 +150,7 @@ func isHexLetters(s []byte) bool {
 			return false
 		}
 	}
-	return !apiWord(bytes.ToLower(s))
+	return true
 }
 
 // isHexPairs tells whether s is hexadecimal with colons: de:ad:be:ef.

@@ -28,7 +28,7 @@ func classOf(s, front []byte) segmentClass {
 	if class != isWord || keyedName(s) > 0 {
 		return class
 	}
-	if secret(s) || hasValue(s) || tellsWithin(s) || len(s) >= told && !spoken(s) && telling(front) {
+	if secret(s) || hasValue(s) || tellsWithin(s) || len(s) >= told && telling(front) && !spoken(s) {
 		return isID
 	}
 	return isWord

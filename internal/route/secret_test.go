@@ -217,7 +217,7 @@ func TestNoSecrets(t *testing.T) {
 		/login/callback /login/oauth2/code /login/oauth/authorize /session/new /sessions/current /verify/email /invite/accept /unsubscribe/confirm
 		/date=2026-01-01/part.csv /keys/rotate /messages:send /npm/@types/node /Mercury_(planet) /wiki/Schwarzenegger /wiki/Encyclopaedia /wiki/Mississippi /psychotherapy /api/v2beta1/x /web2print /oauth2callback /OAuth2Callback /s3bucket /ipv6 /video/clip.mp4 /fonts/icons.woff2 /archive.tar.bz2
 		/react@latest /secret-scanning/alerts /code-scanning /token-exchange /password-policies /session-recording /login-attempts /login.html /token.service.ts /country/code/DEUT /keyboard/layout
-		/passport/photo /tickets/overview /auth/google /iso-8859-1 /top-10 /eu-west-2a/zone /part2 /route53 /server1.log /authentication/synchronization /rhythms`) {
+		/passport/photo /tickets/overview /auth/google /iso-8859-1 /top-10 /eu-west-2a/zone /part2 /dnd.endSnooze /identity_verification/autofill /projectsV2 /http_session_duration_95p /login-with-a-passkey /route53 /server1.log /authentication/synchronization /rhythms`) {
 		if got := shown(path); got != path {
 			t.Errorf("%q is shown as %q", path, got)
 		}

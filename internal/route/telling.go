@@ -60,16 +60,32 @@ func tellsBehind(w, other []byte) bool {
 	return false
 }
 
-// kindOfCompound is kindOfWord for two words written as one: setpassword, verifyemail. Short ones would be found in others
-// (keyboard, passport).
+// compoundEnds and compoundBegins are the telling words that are found in others, without what is between them. Short ones would be
+// found in too many (keyboard, passport).
+var (
+	compoundEnds = [...]string{"token", "tokens", "secret", "secrets", "password", "passwords", "passwd", "passcode", "passphrase", "login", "signin", "session",
+		"voucher", "ticket", "signature", "apikey", "reset", "recovery", "verify", "verification", "confirm", "confirmation", "activate", "activation",
+		"invite", "invitation", "unlock", "code", "link"}
+	compoundBegins = [...]string{"reset", "forgot", "recover", "login", "signin", "verify", "confirm", "activate", "invite", "unsubscribe", "unlock", "accept"}
+)
+
+// kindOfCompound is kindOfWord for two words written as one: setpassword, verifyemail.
 func kindOfCompound(w []byte) tellingKind {
-	const least = 5
-	for i := 2; i+2 <= len(w); i++ {
-		left, right := w[:i], w[i:]
-		if kind := kindOfWord(right); kind != tellsNothing && len(right) >= least && apiWord(left) || tellsBehind(right, left) {
-			return max(kind, isSecretsName)
+	for _, end := range compoundEnds {
+		n := len(w) - len(end)
+		if n < 2 || string(w[n:]) != end {
+			continue
 		}
-		if len(left) >= least && len(right) > 2 && kindOfWord(left) == isDeed && apiWord(right) {
+		if len(end) == len("code") {
+			if tellsBehind(w[n:], w[:n]) {
+				return isSecretsName
+			}
+		} else if apiWord(w[:n]) {
+			return isSecretsName
+		}
+	}
+	for _, begin := range compoundBegins {
+		if n := len(begin); len(w) > n+2 && string(w[:n]) == begin && apiWord(w[n:]) {
 			return isDeed
 		}
 	}
@@ -79,10 +95,12 @@ func kindOfCompound(w []byte) tellingKind {
 // wordList is a segment's words in lower case, as separators, digits and capitals divide it.
 type wordList struct {
 	buf    [segmentMax]byte
-	words  [wordsMax][]byte
+	ends   [wordsMax][2]uint8 // where each begins and ends
 	n      int
 	dotted bool // a dot is in front of the last one
 }
+
+func (l *wordList) word(i int) []byte { return l.buf[l.ends[i][0]:l.ends[i][1]] }
 
 func (l *wordList) split(s []byte) {
 	start := 0
@@ -103,7 +121,7 @@ func (l *wordList) split(s []byte) {
 	}
 	l.add(start, min(len(s), segmentMax))
 	if l.n > 0 {
-		last := l.words[l.n-1]
+		last := l.word(l.n - 1)
 		i := bytes.LastIndexByte(s, '.')
 		l.dotted = i > 0 && bytes.EqualFold(s[i+1:min(len(s), i+1+len(last))], last)
 	}
@@ -111,7 +129,7 @@ func (l *wordList) split(s []byte) {
 
 func (l *wordList) add(start, end int) {
 	if start < end && l.n < wordsMax {
-		l.words[l.n] = l.buf[start:end]
+		l.ends[l.n] = [2]uint8{uint8(start), uint8(end)}
 		l.n++
 	}
 }
@@ -125,14 +143,15 @@ func kindOfName(s, front []byte) tellingKind {
 	var l wordList
 	l.split(s)
 	found := tellsNothing
-	for i, w := range l.words[:l.n] {
+	for i := range l.n {
+		w := l.word(i)
 		last := i == l.n-1 || i == l.n-2 && l.dotted
 		kind := kindOfWord(w)
 		if kind == tellsNothing && len(w) >= 6 {
 			kind = kindOfCompound(w)
 		}
 		switch {
-		case kind == isSecretsName && last, last && i > 0 && tellsBehind(w, l.words[i-1]), last && i == 0 && behind(w, front):
+		case kind == isSecretsName && last, last && i > 0 && tellsBehind(w, l.word(i-1)), last && i == 0 && behind(w, front):
 			return isSecretsName
 		case kind == isDeed && (i == 0 || last):
 			found = isDeed
@@ -146,7 +165,7 @@ func behind(w, front []byte) bool {
 	var l wordList
 	s, _ := lastSegment(front)
 	l.split(s)
-	return l.n > 0 && tellsBehind(w, l.words[l.n-1])
+	return l.n > 0 && tellsBehind(w, l.word(l.n-1))
 }
 
 // telling tells whether a secret may follow a path's beginning, which is without its last slash.
@@ -185,24 +204,33 @@ func dots(s []byte) bool {
 	return true
 }
 
+// ambiguous tells whether a segment ends with a word that names other things than secrets as well.
+func ambiguous(s []byte) bool {
+	var l wordList
+	l.split(s)
+	if l.n == 0 {
+		return true
+	}
+	switch string(l.word(l.n - 1)) {
+	case "key", "keys", "session", "sessions", "magic", "pass", "signature", "signatures", "sig", "ticket", "voucher", "pin", "code", "codes", "link", "basic", "in", "out":
+		return true
+	}
+	return false
+}
+
 // tellsWithin tells whether a segment has a telling word with a value behind it: token-hunter, login,user=bob. Behind what is
-// done with secrets several words are no value (login-with-a-passkey).
+// done with secrets, and behind ambiguous names of them, several words are no value (login-with-a-passkey, session_duration_95p).
 func tellsWithin(s []byte) bool {
 	for i := 1; i+told < len(s); i++ {
 		if wire.IsLetter(s[i]) || wire.IsDigit(s[i]) {
 			continue
 		}
-		rest := s[i+1:]
-		if s[i] == '.' && fileEnd(s) <= i || spoken(rest) || bytes.IndexByte(s[:i], '(') >= 0 {
+		kind, rest := kindOfName(s[:i], nil), s[i+1:]
+		if kind == tellsNothing || s[i] == '.' && fileEnd(s) <= i || spoken(rest) || bytes.IndexByte(s[:i], '(') >= 0 {
 			continue
 		}
-		switch kindOfName(s[:i], nil) {
-		case isSecretsName:
+		if kind == isSecretsName && !ambiguous(s[:i]) || s[i] == ',' || s[i] == '=' || bytes.IndexAny(rest, "-_.~") < 0 {
 			return true
-		case isDeed:
-			if s[i] == ',' || s[i] == '=' || bytes.IndexAny(rest, "-_.~") < 0 {
-				return true
-			}
 		}
 	}
 	return false

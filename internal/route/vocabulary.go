@@ -37,7 +37,7 @@ agreement ai album alert alias all allocation allow allowlist analysis analytic 
 api app appeal append applicable application apply appointment approval approve approver archive area arrange article artifact
 ask assert assertion asset assign assignable assignee assignment assistant associate association asynchronous async at
 attach attachment attempt attempts attest attestation attribute attribution audience audio audit auth authenticate authentication authenticator author
-authority authorization authorize auto autocomplete automatic automation availability available avatar average award
+authority authorization authorize auto autocomplete autofill automatic automation availability available avatar average award
 back backend backfill background backlog backup badge balance ban bank banner base basic batch before begin benchmark beneficiary beta
 bill billing bind binding binary blame blob block blocklist blog board body bookmark boost boot bot bottom bounce brand branch brief broadcast browse bucket
 budget bug build builder bulk bundle business button buy by bypass byte
