@@ -853,9 +853,12 @@ func (l *Learner) undo(n *node, depth int) {
 }
 
 // release makes nodes of their own of some of a parameter's remembered values. What lies below is known to be of one of
-// them only where there was but one.
-func (l *Learner) release(n *node, which func(value) bool) {
+// them only where there was but one. What looks like a code needs as many requests as at a place without a parameter.
+func (l *Learner) release(n *node, chosen func(value) bool) {
 	w := n.wild
+	which := func(v value) bool {
+		return chosen(v) && (!v.word || v.count >= codedTrusted || !coded([]byte(v.text[:representation([]byte(v.text))])))
+	}
 	if len(w.values) == 1 && w.fresh == 1 && which(w.values[0]) {
 		l.epoch++
 		w.segment, w.name = w.values[0].text, ""
