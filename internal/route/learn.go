@@ -298,7 +298,7 @@ func newSegments(dst, path []byte) ([]byte, segments) {
 }
 
 // walk follows a path through the tree, adding what is missing, and appends its template. Where a word is not to be shown yet,
-// and a word of the root that came for the first time stands in front, all is hidden. Behind a guest the template is that of the
+// and a word of the root that came for the first time stands in front, all is hidden, unless it only waits as a code does. Behind a guest the template is that of the
 // parameter's values, as far as these are known to have it.
 func (l *Learner) walk(dst []byte, method string, path []byte, count uint32) []byte {
 	dst, s := newSegments(dst, path)
@@ -322,7 +322,7 @@ func (l *Learner) walk(dst []byte, method string, path []byte, count uint32) []b
 		case hidden:
 		case as != nil:
 			dst = as.append(dst, segment)
-		case unsure && fresh:
+		case unsure && fresh && !n.coded:
 			dst, hidden = append(dst[:first], '*'), true
 		case unsure:
 			dst, hidden = append(dst, '*'), true
