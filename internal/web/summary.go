@@ -83,7 +83,7 @@ type saturationJSON struct {
 	CapacityRPS         *float64 `json:"capacity_rps" about:"an estimate, never below served_rps"`
 	CapacityLowRPS      *float64 `json:"capacity_low_rps" about:"the least that it may be by the same evidence"`
 	CapacityHighRPS     *float64 `json:"capacity_high_rps" about:"the most"`
-	CapacityLeftPercent *float64 `json:"capacity_left_percent" about:"an estimate: what the throughput of the window leaves of it"`
+	CapacityLeftPercent *float64 `json:"capacity_left_percent" about:"an estimate: what the mean throughput of the window leaves of capacity_rps; peaks within the window leave less"`
 	ServedRPS           *float64 `json:"served_rps" about:"the highest throughput in ten seconds of the last hour"`
 	Points              int      `json:"points" about:"intervals of ten seconds that the estimate rests on"`
 	ProcessorTime       *float64 `json:"processor_time_per_request_ms,omitempty" about:"with the method processors"`
