@@ -100,7 +100,7 @@ type serviceJSON struct {
 	Saturation        *saturationJSON `json:"saturation" about:"null without evidence"`
 	SaturationUnknown string          `json:"saturation_unknown_reason,omitempty"`
 
-	Resources *analytics.Resources `json:"resources,omitempty" about:"what its processes use of the host now, if known"`
+	Resources *analytics.Resources `json:"resources,omitempty" about:"what its processes use of the host now, if known; cpu_percent is of the window"`
 }
 
 type endpointJSON struct {
@@ -365,10 +365,21 @@ func (o *PerformanceOptions) servicesOf(w *analytics.Window, active map[string]i
 			all[i].Concurrency.Active = nil
 		}
 		if o.Resources != nil {
-			all[i].Resources = o.Resources(s.Service, s.Namespace)
+			all[i].Resources = resourcesIn(o.Resources(s.Service, s.Namespace), s)
 		}
 	}
 	return all
+}
+
+// resourcesIn are the resources of a service with the processors that it used in the window: beside figures of the window, a sample
+// would say 0 once the load has ended.
+func resourcesIn(now *analytics.Resources, s *analytics.ServiceWindow) *analytics.Resources {
+	if now == nil {
+		return nil
+	}
+	r := *now
+	r.CPUPercent = rounded(100 * s.Processors)
+	return &r
 }
 
 func (o *PerformanceOptions) endpointsOf(w *analytics.Window, sort string, limit int, only string) []endpointJSON {
