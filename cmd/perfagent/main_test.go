@@ -75,6 +75,7 @@ func TestExitCodes(t *testing.T) {
 		{"misspelled variable", []string{"PERFAGENT_LOG_LEVLE=info"}, []string{"check"}, exitUsage, "environment variable PERFAGENT_LOG_LEVLE is no setting; did you mean PERFAGENT_LOG_LEVEL?"},
 		{"no such process", nil, []string{"run", "--capture.pid=2147483647"}, exitUsage, "--capture.pid: there is no process 2147483647"},
 		{"no such process to trace", nil, []string{"trace", "--capture.pid=2147483647"}, exitUsage, "there is no process 2147483647"},
+		{"misspelled variable of version", []string{"PERFAGENT_LOG_LEVLE=info"}, []string{"version"}, exitUsage, "environment variable PERFAGENT_LOG_LEVLE is no setting; did you mean PERFAGENT_LOG_LEVEL?"},
 		{"no such process to check", []string{"PERFAGENT_CAPTURE_PID=2147483647"}, []string{"check"}, exitUsage, "there is no process 2147483647"},
 		{"little memory", nil, []string{"--limits.memory=1MiB"}, exitUsage, "too little: at least 32MiB"},
 		{"bad filter", nil, []string{"trace", "--status=abc"}, exitUsage, "--status"},

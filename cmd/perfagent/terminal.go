@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"strconv"
@@ -33,18 +34,31 @@ func printable(s string) string {
 	return b.String()
 }
 
-// terminalWidth returns how many characters fit on a line of w, 0 where w is no terminal.
-func terminalWidth(w io.Writer) int {
+// lineWidth returns how many characters a line of w may have: what COLUMNS says, else as many as fit on a terminal, and any number
+// where w is none, because what is kept or searched must be whole. 0: it is a terminal that does not tell.
+func lineWidth(w io.Writer, environ []string) int {
+	for _, entry := range environ {
+		if text, ok := strings.CutPrefix(entry, "COLUMNS="); ok {
+			if n, err := strconv.Atoi(text); err == nil && n > 0 {
+				return n
+			}
+		}
+	}
+	if n, ok := terminalWidth(w); ok {
+		return n
+	}
+	return math.MaxInt
+}
+
+// terminalWidth returns how many characters fit on a line of a terminal, 0 where it does not tell, and whether w is one.
+func terminalWidth(w io.Writer) (columns int, ok bool) {
 	f, ok := w.(*os.File)
 	if !ok {
-		return 0
+		return 0, false
 	}
 	var size struct{ rows, columns, x, y uint16 }
 	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
-	if errno != 0 {
-		return 0
-	}
-	return int(size.columns)
+	return int(size.columns), errno == 0
 }
 
 // terminal is the one that the agent was started from.

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -43,6 +46,35 @@ func openPTY(t *testing.T) (master, slave *os.File) {
 		t.Fatal(err)
 	}
 	return master, slave
+}
+
+// Shows that lines are as wide as the terminal, or as COLUMNS says, and of any width where there is no terminal, as in a pipe.
+func TestLineWidth(t *testing.T) {
+	master, slave := openPTY(t)
+	defer master.Close()
+	defer slave.Close()
+	size := struct{ rows, columns, x, y uint16 }{rows: 24, columns: 132}
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size))); errno != 0 {
+		t.Fatal(errno)
+	}
+	reader, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	defer pipe.Close()
+	for _, c := range []struct {
+		w       io.Writer
+		columns string
+		want    int
+	}{
+		{slave, "", 132}, {slave, "COLUMNS=100", 100}, {slave, "COLUMNS=", 132}, {slave, "COLUMNS=-3", 132},
+		{pipe, "", math.MaxInt}, {pipe, "COLUMNS=100", 100}, {pipe, "COLUMNS=x", math.MaxInt}, {new(bytes.Buffer), "", math.MaxInt},
+	} {
+		if got := lineWidth(c.w, []string{"LINES=7", c.columns}); got != c.want {
+			t.Errorf("%T, %q: %d columns, want %d", c.w, c.columns, got, c.want)
+		}
+	}
 }
 
 // Shows what SIGHUP means, with processes on a terminal of their own: reload while the terminal is there, the end when it is

@@ -86,7 +86,7 @@ func showTrace(ctx context.Context, source *configSource, options traceOptions, 
 	signal.Ignore(syscall.SIGPIPE) // a write tells, and what was made for this command is removed
 	options.query.RawPaths = config.Trace.RawPaths
 	query := options.query.Values()
-	printer := newTracePrinter(stdout, options)
+	printer := newTracePrinter(stdout, options, source.environ)
 	_, named := source.flags["web.socket"]
 	if named && config.Web.Socket != "" && source.captures() {
 		return usageError{errors.New("flag --web.socket: the agent there was told what to capture when it started; leave out the --capture flags, or --web.socket")}
@@ -213,9 +213,9 @@ type tracePrinter struct {
 	out  []byte
 }
 
-func newTracePrinter(w io.Writer, options traceOptions) *tracePrinter {
+func newTracePrinter(w io.Writer, options traceOptions, environ []string) *tracePrinter {
 	p := &tracePrinter{w: w, json: options.output == "json", left: -1}
-	p.line.Width = terminalWidth(w)
+	p.line.Width = lineWidth(w, environ)
 	if options.query.Limit > 0 {
 		p.left = options.query.Limit
 	}

@@ -90,6 +90,22 @@ func TestTraceBesideAnAgent(t *testing.T) {
 	}
 }
 
+// Shows that a path is whole where the output is no terminal, and cut at the columns that COLUMNS says.
+func TestTraceLongPath(t *testing.T) {
+	path := "/" + strings.Repeat("long/", 60) + "end"
+	socket := filepath.Join(t.TempDir(), "s")
+	serveTrace(t, socket, strings.Replace(traceSample, "/items/7", path, 1))
+	for columns, want := range map[string]string{"": " " + path + "\n", "COLUMNS=90": " " + path[:27] + "~\n"} {
+		var out, errs bytes.Buffer
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		code := execute(ctx, []string{"trace", "--web.socket", socket, "--limit=1"}, []string{columns}, &out, &errs)
+		cancel()
+		if code != exitOK || !strings.HasSuffix(out.String(), want) {
+			t.Errorf("%q: exit code %d, %s%s", columns, code, out.String(), errs.String())
+		}
+	}
+}
+
 // Shows that an agent that stops or answers nonsense is an error of one line.
 func TestTraceFailures(t *testing.T) {
 	directory := t.TempDir()

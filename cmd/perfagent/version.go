@@ -43,12 +43,15 @@ func readBuild() build {
 	return b
 }
 
-func newVersionCommand() *cobra.Command {
+func newVersionCommand(environ []string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version, the revision and the Go version",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := (&configSource{environ: environ}).checkVariables(); err != nil {
+				return err
+			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return err
 		},

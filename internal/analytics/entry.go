@@ -29,6 +29,11 @@ type Series struct {
 	Created time.Time
 }
 
+// unanswered tells that not even the head of a response came. Of results beyond the limit that is not known.
+func (s *Series) unanswered() bool {
+	return s.Code == 0 && (s.Class == wire.ClassAborted || s.Class == wire.ClassTimeout)
+}
+
 // Phases holds what the results of an endpoint share. Those of a target are empty.
 type Phases struct {
 	Queue, Processing, Transfer Histogram // nanoseconds

@@ -77,15 +77,19 @@ const (
 	TooFew
 	TooSoon
 	Unclear
+	Unanswered
+	Starting
 	unjudgeds
 )
 
 var unjudgedTexts = [unjudgeds]string{
-	Unlimited: "no limit is set for it",
-	Silent:    "no exchanges in the last five minutes",
-	TooFew:    "fewer than 20 exchanges in the last five minutes",
-	TooSoon:   "judged after a minute with enough exchanges",
-	Unclear:   "too few exchanges to tell on which side of a limit it is",
+	Unlimited:  "no limit is set for it",
+	Silent:     "no exchanges in the last five minutes",
+	TooFew:     "fewer than 20 exchanges in the last five minutes",
+	TooSoon:    "20 exchanges or more in the last five minutes, but not for a minute yet",
+	Unclear:    "its exchanges do not tell yet on which side of a limit it is; judged after about an hour at the latest",
+	Unanswered: "fewer than 20 of the exchanges in the last five minutes have a response and a known duration",
+	Starting:   "judged after a minute with exchanges",
 }
 
 // String is empty where there is a level.
@@ -183,12 +187,13 @@ type estimate struct {
 // period is what is known of an endpoint over some time.
 type period struct {
 	exchanges uint64
+	answered  uint64 // those with a response and a duration
 	seconds   float64
 	estimates [Aspects]estimate
 }
 
 func newPeriod(t *tally, c *cells, seconds float64) *period {
-	return &period{t[tallyExchanges], seconds,
+	return &period{t[tallyExchanges], t.answered(), seconds,
 		[Aspects]estimate{ResponseTime: estimateResponseTime(t, c), Throughput: estimateThroughput(t, seconds), ErrorRate: estimateErrorRate(t)}}
 }
 
@@ -271,6 +276,9 @@ func (j *judged) first(a Aspect, five *period, look *period, l *LevelLimits) boo
 	e := five.estimates[a]
 	if !e.known {
 		j.why = TooFew
+		if a == ResponseTime && five.exchanges >= levelExchangesMin {
+			j.why = Unanswered
+		}
 		return false
 	}
 	if j.rows[clearly].ticks < levelHold {
@@ -280,6 +288,9 @@ func (j *judged) first(a Aspect, five *period, look *period, l *LevelLimits) boo
 	switch {
 	case j.rows[clearly].ticks < levelHold:
 		j.why = TooSoon
+		if a == Throughput { // of which any number will do
+			j.why = Starting
+		}
 		return false
 	case l.grade(e.lower, 1) == l.grade(e.upper, 1) || five.enough(a, l):
 		return j.change(l.grade(e.value, 1))
@@ -349,13 +360,16 @@ type grades struct {
 	limits  *aspectLimits
 	judged  [Aspects]judged
 	visible bool // there were exchanges in the last five minutes
+	// unanswered tells that there were enough, and not one had a response: there is no response time, whatever it was before.
+	unanswered bool
 }
 
 // judge takes the last five minutes and reports whether a level changed. Hour returns the last hour; where it is time to look
 // at that, look is true.
 func (g *grades) judge(five *period, look bool, hour func() *period) bool {
-	changed := !g.visible
-	g.visible = true
+	unanswered := five.exchanges >= levelExchangesMin && five.answered == 0
+	changed := !g.visible || g.unanswered != unanswered
+	g.visible, g.unanswered = true, unanswered
 	var seen *period
 	once := func() *period {
 		if seen == nil {
@@ -388,18 +402,23 @@ func (g *grades) hide() bool {
 	return true
 }
 
-// estimateResponseTime estimates the 95th percentile in ms. The interval is that of its rank: how many of n exchanges are
-// below the true percentile is binomial, whatever the distribution.
+// answered counts exchanges with a response and a duration.
+func (t *tally) answered() uint64 { return t[tallyExchanges] - t[tallyUntimed] - t[tallyUnanswered] }
+
+// estimateResponseTime estimates the 95th percentile of what was answered, in ms. The interval is that of its rank: how many of n
+// exchanges are below the true percentile is binomial, whatever the distribution. Durations of exchanges without a response, which
+// stand among the others, say nothing of response times, as they may all be shorter, or longer: so they widen the interval.
 func estimateResponseTime(t *tally, c *cells) estimate {
-	n := float64(t[tallyExchanges] - t[tallyUntimed])
+	n, others := float64(t.answered()), float64(t[tallyUnanswered])
 	if n < levelExchangesMin {
 		return estimate{}
 	}
 	sigma := math.Sqrt(n * LevelQuantile * (1 - LevelQuantile))
 	rank := n * LevelQuantile
 	var ranks [5]uint64
-	for i, sigmas := range [...]float64{-levelSigmas, -likelySigmas, 0, likelySigmas, levelSigmas} {
-		ranks[i] = uint64(math.Ceil(max(rank+sigmas*sigma, 1)))
+	for i, r := range [...]float64{rank - levelSigmas*sigma, rank - likelySigmas*sigma, (n + others) * LevelQuantile,
+		rank + others + likelySigmas*sigma, rank + others + levelSigmas*sigma} {
+		ranks[i] = uint64(math.Ceil(max(r, 1)))
 	}
 	var values [5]float64
 	c.quantiles(ranks[:], values[:])

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/wire"
 )
 
 // throughputLimits are limits of the throughput, which has none by default.
@@ -185,7 +186,11 @@ func TestUnjudged(t *testing.T) {
 		t.Errorf("a few: %q", got)
 	}
 	e.SetLevels(LevelOptions{Services: map[string]ServiceLevels{"shop": {Routes: map[string]LevelSet{"/busy": {Throughput: &throughputLimits}}}}})
-	for range levelHold {
+	tick(load)
+	if busy, few := why("/busy", Throughput), why("/few", Throughput); busy != Starting.String() || few != Unlimited.String() {
+		t.Errorf("with new limits of one route: %q, %q", busy, few)
+	}
+	for range levelHold - 1 {
 		tick(load)
 	}
 	if busy, few := levelOf(e, "/busy", Throughput), levelOf(e, "/few", Throughput); busy != "critical" || few != "" {
@@ -197,6 +202,51 @@ func TestUnjudged(t *testing.T) {
 	if got := why("/busy", ResponseTime); got != Silent.String() {
 		t.Errorf("silent: %q", got)
 	}
+}
+
+// What has no response has no response time: an endpoint that only aborts has no level of it, also where it had one before, and one
+// that answers slowly among many quick aborts is not taken for a quick one.
+func TestLevelUnanswered(t *testing.T) {
+	c := newClock()
+	e := NewEngine(Options{Now: c.now})
+	run := func(ticks int, answered, aborted int) {
+		for range ticks {
+			for i := range answered + aborted {
+				ex := timed("/a", 1500*time.Millisecond)
+				if i >= answered {
+					ex = timed("/a", 100*time.Microsecond)
+					ex.Outcome, ex.Responded = http.CutOff(wire.ClassAborted, 0), 0
+				}
+				e.Add(ex)
+			}
+			c.advance(TickInterval)
+			e.Tick()
+		}
+	}
+	expect := func(what, level string, why Unjudged) {
+		t.Helper()
+		l := windowOf(t, e, 5*time.Minute).Endpoints[0].Levels
+		if got := levelOf(e, "/a", ResponseTime); got != level || l[ResponseTime].Why != why || l[ResponseTime].Known != (why == Judged) {
+			t.Errorf("%s: response time %q, %+v", what, got, l[ResponseTime])
+		}
+		if !l[ErrorRate].Known && what != "at first" {
+			t.Errorf("%s: the error rate is not judged: %s", what, l[ErrorRate].Why)
+		}
+	}
+	run(1, 0, 30)
+	expect("at first", "", Unanswered)
+	run(20, 0, 30)
+	expect("aborts alone", "", Unanswered)
+	run(30, 10, 200) // the 95th percentile of all is that of the aborts
+	if got := levelOf(e, "/a", ResponseTime); got == "excellent" || got == "good" {
+		t.Errorf("slow among aborts: %s", got)
+	}
+	run(60, 30, 0)
+	expect("answers", "critical", Judged)
+	run(37, 0, 30)
+	expect("aborts again", "", Unanswered)
+	run(37, 30, 0)
+	expect("answers again", "critical", Judged)
 }
 
 // A route's limits go before its service's, and these before the general ones, each aspect by itself. New limits are in

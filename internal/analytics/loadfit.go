@@ -8,6 +8,8 @@ import (
 const (
 	// fitSpread is how much the largest load must exceed the smallest one, and fitGrowth how much response times must grow.
 	fitSpread, fitGrowth = 1.5, 1.5
+	// fitBins is how many different loads there must be.
+	fitBins = saturationPointsMin - 1
 	// fitHeld is how many requests must be in progress at once where the load is highest.
 	fitHeld = .5
 	// fitExplained is the least part of the variance that the curve must explain.
@@ -30,12 +32,14 @@ type bin struct{ rps, seconds, weight float64 }
 func byLoad(points []load) (Saturation, failure) {
 	bins := loadBins(points)
 	if len(bins) == 0 {
-		return Saturation{}, "its durations are not known"
+		return Saturation{}, "how long requests are held is not seen"
 	}
 	least, most := bins[0], bins[len(bins)-1]
 	switch {
-	case len(bins) < saturationPointsMin-1 || most.rps < fitSpread*least.rps:
+	case most.rps < fitSpread*least.rps:
 		return Saturation{}, "the load hardly varied"
+	case len(bins) < fitBins:
+		return Saturation{}, "too few different loads were seen"
 	case most.rps*most.seconds < fitHeld || most.seconds < fitGrowth*quickest(bins):
 		return Saturation{}, "response times did not grow with the load"
 	}

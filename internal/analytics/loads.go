@@ -14,7 +14,7 @@ const (
 	// peakTicks is how long the most that a service has done is remembered, in ticks, and peakEvery how finely.
 	peakTicks = 360
 	peakEvery = ticksPerFive
-	// loadServices bounds the services of which this is kept, in some 6 KiB each.
+	// loadServices bounds the services of which this is kept, in some 8 KiB each.
 	loadServices = 512
 	// peakSeconds is the shortest time over which a throughput is one.
 	peakSeconds = 5
@@ -45,6 +45,7 @@ type history struct {
 
 	cpuSeconds float64 // processor time as of cpuAt
 	cpuAt      time.Time
+	meter      meter
 	bounds     processorBounds
 
 	estimate  Saturation // but for what is left
@@ -93,6 +94,7 @@ func (l *loads) consume(s *Seal) {
 	for name, h := range l.byService {
 		h.estimated = false
 		cpu := h.cpu(sample, services[name])
+		h.meter.add(s.Tick, h.cpuSeconds, h.cpuAt)
 		if n, ok := done[name]; ok {
 			n.cpu, n.free = float32(cpu), float32(free)
 			h.add(n, s.To.Sub(s.From).Seconds())
@@ -239,4 +241,13 @@ func (l *loads) saturation(service, namespace string, throughput float64) Satura
 		e.CapacityLeft = max(1-throughput/e.CapacityRPS, 0)
 	}
 	return e
+}
+
+// processors returns how many processors a service kept busy on average since a tick, NaN where that is not known.
+func (l *loads) processors(service, namespace string, from int64) float64 {
+	h := l.byService[serviceName{service, namespace}]
+	if h == nil {
+		return math.NaN()
+	}
+	return h.meter.mean(from)
 }

@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -68,14 +69,9 @@ const (
 type failure string
 
 func estimateCapacity(h *history) Saturation {
-	points, all := make([]load, 0, len(h.loads)), uint64(0)
-	for _, n := range h.loads {
-		if n.timed >= saturationExchangesMin {
-			points, all = append(points, n), all+uint64(n.timed)
-		}
-	}
-	if len(points) < saturationPointsMin || all < saturationAllMin {
-		return Saturation{Reason: "too few exchanges in the last 15 minutes"}
+	points, why := evidence(h.loads)
+	if why != "" {
+		return Saturation{Reason: string(why)}
 	}
 	var best Saturation
 	var reasons []string
@@ -99,6 +95,25 @@ func estimateCapacity(h *history) Saturation {
 	best.CapacityRPS = max(best.CapacityRPS, best.LowRPS)
 	best.HighRPS = max(best.HighRPS, best.CapacityRPS)
 	return best
+}
+
+// evidence returns the ticks that tell something, or why these are too few.
+func evidence(loads []load) ([]load, failure) {
+	points, all := make([]load, 0, len(loads)), uint64(0)
+	for _, n := range loads {
+		if n.timed >= saturationExchangesMin {
+			points, all = append(points, n), all+uint64(n.timed)
+		}
+	}
+	switch {
+	case len(loads) == 0 || loads[len(loads)-1].tick-loads[0].tick < saturationPointsMin-1:
+		return nil, "its exchanges were observed for less than a minute"
+	case len(points) < saturationPointsMin:
+		return nil, failure(fmt.Sprintf("fewer than %d intervals of 10 s had %d exchanges or more in the last 15 minutes", saturationPointsMin, saturationExchangesMin))
+	case all < saturationAllMin:
+		return nil, failure(fmt.Sprintf("fewer than %d exchanges in the last 15 minutes", saturationAllMin))
+	}
+	return points, ""
 }
 
 // busy returns the points in which a figure was near its highest value.
@@ -172,27 +187,38 @@ func byWaiting(points []load, bounds processorBounds) (Saturation, failure) {
 	}
 	type point struct{ capacity, low, high, workers float64 }
 	var evident []point
-	bursts := 0
+	var unseen, hardly, bursts int
 	for i := range all {
 		n := &all[i]
 		rps, wait, hold := float64(n.rps), float64(n.wait), float64(n.hold)
 		held := rps * hold
-		if !(hold > 0) || !(wait >= waitingSeconds) || wait < waitingShare*(wait+hold) || held < waitingHeld {
+		switch {
+		case !(hold > 0) || math.IsNaN(wait):
+			unseen++
 			continue
-		}
-		if held < 1 && wait/hold > waitingVaried*relativeWait(1, held) {
+		case wait < waitingSeconds || wait < waitingShare*(wait+hold):
+			hardly++
+			continue
+		case held < 1 && wait/hold > waitingVaried*relativeWait(1, held):
 			bursts++ // not even one worker explains that
+			continue
+		case held < waitingHeld:
 			continue
 		}
 		workers := func(wait float64) float64 { return min(workersOf(held, wait/hold), max(bounds.threads, held)) }
 		c := workers(wait)
 		evident = append(evident, point{c / hold, workers(wait*waitingVaried) / hold, workers(wait/waitingVaried) / hold, c})
 	}
+	few := 2*len(evident) < len(all) || len(evident) < saturationPointsMin
 	switch {
 	case 2*bursts > len(all):
-		return Saturation{}, "requests wait for longer than their number explains: they come in bursts, or connections hold its workers"
-	case 2*len(evident) < len(all) || len(evident) < saturationPointsMin:
+		return Saturation{}, "requests wait for longer than their number explains: they come in bursts, connections hold its workers, or these wake up late"
+	case few && 2*hardly >= len(all):
 		return Saturation{}, "requests hardly wait to be read"
+	case few && 2*unseen >= len(all):
+		return Saturation{}, "how long requests wait to be read is not seen"
+	case few:
+		return Saturation{}, "how long requests wait is too uneven to judge"
 	}
 	quantile := func(q float64, figure func(point) float64) float64 {
 		slices.SortFunc(evident, func(a, b point) int { return cmp.Compare(figure(a), figure(b)) })

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -180,6 +181,52 @@ func TestCapacityUnknown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got, _ := c.run(t, 90/len(c.rates), c.rates...); got.Known || got.Reason == "" {
 				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// The reason why there is no estimate is true: of how long and of what the load was, and whether requests wait.
+func TestCapacityReasons(t *testing.T) {
+	ms := time.Millisecond
+	for name, c := range map[string]struct {
+		ticks       []int         // exchanges in each
+		burst       int           // of so many at once, which one worker takes one after the other; 0: they do not wait
+		hold        time.Duration // for which each holds the worker
+		unseen      bool          // the queue phase is not seen
+		want, never string
+	}{
+		"much, for half a minute": {ticks: []int{9000, 9000, 9000}, hold: ms, want: "its exchanges were observed for less than a minute", never: "few"},
+		"much, now and then":      {ticks: []int{9000, 0, 0, 0, 9000, 1, 1, 1, 1}, hold: ms, want: "fewer than 6 intervals of 10 s had 20 exchanges or more in the last 15 minutes"},
+		"little":                  {ticks: []int{20, 20, 20, 20, 20, 20, 20}, hold: ms, want: "fewer than 200 exchanges in the last 15 minutes"},
+		"bursts": {ticks: []int{120, 180, 120, 180, 120, 180, 120, 180}, burst: 60, hold: 2 * ms,
+			want: "they come in bursts", never: "hardly wait"},
+		"steady":     {ticks: []int{150, 150, 150, 150, 150, 150}, hold: ms, want: "requests hardly wait to be read; the load hardly varied"},
+		"two loads":  {ticks: []int{100, 300, 100, 300, 100, 300, 300, 300, 300}, hold: ms, want: "too few different loads were seen", never: "hardly varied"},
+		"not queued": {ticks: []int{150, 150, 150, 150, 150, 150}, hold: ms, unseen: true, want: "how long requests wait to be read is not seen", never: "hardly wait"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := newClock()
+			e := NewEngine(Options{Now: clock.now})
+			for _, n := range c.ticks {
+				for i := range n {
+					ex := timed("/a", 0)
+					if c.burst > 0 {
+						ex.Read += int64(i%c.burst) * int64(c.hold)
+					}
+					ex.Finished = ex.Read + int64(c.hold)
+					ex.Responded = ex.Finished
+					if c.unseen {
+						ex.Read = 0
+					}
+					e.Add(ex)
+				}
+				clock.advance(TickInterval)
+				e.Tick()
+			}
+			got := windowOf(t, e, time.Hour).Services[0].Saturation
+			if got.Known || !strings.Contains(got.Reason, c.want) || c.never != "" && strings.Contains(got.Reason, c.never) {
+				t.Errorf("%+v, want %q and not %q", got, c.want, c.never)
 			}
 		})
 	}

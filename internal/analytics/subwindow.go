@@ -28,8 +28,9 @@ type tally [tallyFields]uint64
 const (
 	tallyExchanges = iota
 	tallyFailures
-	tallyTimeouts // nobody answered in time
-	tallyUntimed  // without a duration
+	tallyTimeouts   // nobody answered in time
+	tallyUntimed    // without a duration
+	tallyUnanswered // with a duration, and without any response
 	tallyDurationNS
 	tallyUnqueued // without a queue phase
 	tallyQueueNS
@@ -54,6 +55,9 @@ func (t *tally) addCounts(c *Counts) {
 		count := s.Duration.count + s.Untimed
 		n += count
 		t[tallyUntimed] += s.Untimed
+		if s.unanswered() {
+			t[tallyUnanswered] += s.Duration.count
+		}
 		t[tallyDurationNS] += s.Duration.sum
 		if s.Failed() { // Other among them: results beyond the limit, of which nothing is known
 			t[tallyFailures] += count

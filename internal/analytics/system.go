@@ -40,10 +40,10 @@ type System struct {
 	TCPConnections             *float64 `json:"tcp_connections,omitempty"` // open
 }
 
-// Resources are what the processes of a service use of the host at one moment. What is not known is nil, as in System.
+// Resources are what the processes of a service use of the host at one moment; in a summary the processors are those of its window. What is not known is nil, as in System.
 type Resources struct {
 	Processes               *int     `json:"processes,omitempty"`
-	CPUPercent              *float64 `json:"cpu_percent,omitempty"` // of one processor: above 100 with several
+	CPUPercent              *float64 `json:"cpu_percent,omitempty" about:"of one processor: above 100 with several; the mean over the window, as far as its processes were watched"`
 	MemoryResidentMB        *float64 `json:"memory_resident_mb,omitempty"`
 	Threads                 *float64 `json:"threads,omitempty"`
 	OpenFiles               *float64 `json:"open_files,omitempty"`

@@ -276,6 +276,8 @@ func (g *grades) aspectLevels() (all [Aspects]AspectLevel) {
 			all[a].Why = Unlimited
 		case !g.visible:
 			all[a].Why = Silent
+		case Aspect(a) == ResponseTime && g.unanswered:
+			all[a].Why = Unanswered
 		case j.known:
 			all[a] = AspectLevel{Level: j.grade.level(), Known: true, Severe: j.grade.severe()}
 		default:

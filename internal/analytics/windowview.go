@@ -30,6 +30,8 @@ type ServiceWindow struct {
 	Endpoints          int
 	Stats
 	Saturation Saturation
+	// Processors are how many its processes kept busy on average, as far as they were watched in the window; NaN where that is not known.
+	Processors float64
 }
 
 // EntryWindow is what one entry did in a window; an endpoint with its levels as of the window's end (which are judged over five
@@ -130,7 +132,7 @@ func (w *windows) view(length time.Duration) *Window {
 	total, service := new(group), new(group)
 	for i, r := range w.rings {
 		if i > 0 && (r.key.Service != w.rings[i-1].key.Service || r.key.Namespace != w.rings[i-1].key.Namespace || r.key.Role != w.rings[i-1].key.Role) {
-			v.endService(w, service, total)
+			v.endService(w, service, total, from)
 		}
 		if r.last < from {
 			continue
@@ -148,7 +150,7 @@ func (w *windows) view(length time.Duration) *Window {
 		service.add(&w.scratch)
 		v.Endpoints = append(v.Endpoints, n)
 	}
-	v.endService(w, service, total)
+	v.endService(w, service, total, from)
 	v.Total = total.tally.stats(&total.cells)
 	return v
 }
@@ -160,7 +162,7 @@ func (g *group) add(s *scratch) {
 }
 
 // endService appends the service whose endpoints the latest ones are, adds it to the total, and empties the group.
-func (v *Window) endService(w *windows, g, total *group) {
+func (v *Window) endService(w *windows, g, total *group, from int64) {
 	if g.tally[tallyExchanges] == 0 {
 		return
 	}
@@ -170,6 +172,7 @@ func (v *Window) endService(w *windows, g, total *group) {
 		s.Endpoints++
 	}
 	s.Saturation = w.loads.saturation(s.Service, s.Namespace, float64(s.Exchanges)/v.Seconds)
+	s.Processors = w.loads.processors(s.Service, s.Namespace, from)
 	v.Services = append(v.Services, s)
 	total.tally.add(&g.tally)
 	g.cells.addTo(&total.cells)

@@ -1,8 +1,10 @@
 package host_test
 
 import (
+	"cmp"
 	"context"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -72,17 +74,23 @@ func TestFindTLSLibraries(t *testing.T) {
 	h.add(fakeProcess{pid: 7, executable: h.root + "/bin/shop", maps: "7f00-7f01 r-xp 0 08:01 13 /bin/shop\n"})
 	h.add(fakeProcess{pid: 8, executable: h.root + "/bin/plain", maps: "7f00-7f01 r-xp 0 08:01 13 /usr/lib/libgnutls.so.30 (deleted)\n"})
 	h.add(fakeProcess{pid: 9}) // a kernel thread maps nothing
+	// The program, and a library, that were replaced while it runs; others have the new library.
+	h.write("bin/old (deleted)", "crypto/tls.(*Conn).Handshake")
+	h.add(fakeProcess{pid: 10, executable: h.root + "/bin/old (deleted)", maps: "7f00-7f01 r-xp 0 08:01 14 /usr/lib/libgnutls.so.30\n"})
 	report, err := host.FindTLSLibraries(host.LibraryOptions{Root: h.root})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := host.LibraryReport{Processes: 4, Using: 4, Libraries: []host.Library{
+	want := host.LibraryReport{Processes: 5, Using: 5, Libraries: []host.Library{
 		{Kind: "openssl", Path: "/usr/lib/libssl.so.3", Processes: 2, PIDs: []uint32{5, 6}},
 		{Kind: "go", Path: h.root + "/bin/shop", Static: true, Processes: 1, PIDs: []uint32{7}},
-		{Kind: "gnutls", Path: "/usr/lib/libgnutls.so.30", Processes: 1, PIDs: []uint32{8}},
+		{Kind: "go", Path: h.root + "/bin/old", Static: true, Deleted: true, Processes: 1, PIDs: []uint32{10}},
+		{Kind: "gnutls", Path: "/usr/lib/libgnutls.so.30", Processes: 1, PIDs: []uint32{10}},
+		{Kind: "gnutls", Path: "/usr/lib/libgnutls.so.30", Deleted: true, Processes: 1, PIDs: []uint32{8}},
 	}}
-	if h.root > "/usr" {
-		want.Libraries[1], want.Libraries[2] = want.Libraries[2], want.Libraries[1]
+	slices.SortStableFunc(want.Libraries[1:], func(a, b host.Library) int { return cmp.Compare(a.Path, b.Path) })
+	if text := want.Libraries[4].String(); h.root < "/usr" && text != "gnutls /usr/lib/libgnutls.so.30 (deleted) (1 process)" {
+		t.Error(text)
 	}
 	if !reflect.DeepEqual(report, want) {
 		t.Errorf("got %+v\nwant %+v", report, want)

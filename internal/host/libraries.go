@@ -25,9 +25,10 @@ const (
 
 // Library is TLS code that running processes use.
 type Library struct {
-	Kind      string   `json:"kind"`   // openssl, gnutls, nss, mbedtls, wolfssl, s2n, netty-tcnative, conscrypt, go, rustls, jsse
-	Path      string   `json:"path"`   // as the processes see it
-	Static    bool     `json:"static"` // part of an executable
+	Kind      string   `json:"kind"`              // openssl, gnutls, nss, mbedtls, wolfssl, s2n, netty-tcnative, conscrypt, go, rustls, jsse
+	Path      string   `json:"path"`              // as the processes see it
+	Static    bool     `json:"static"`            // part of an executable
+	Deleted   bool     `json:"deleted,omitempty"` // the file was removed or replaced since the processes began to use it
 	Processes int      `json:"processes"`
 	PIDs      []uint32 `json:"pids"` // up to 8 of them, ascending
 }
@@ -72,8 +73,11 @@ func FindTLSLibraries(options LibraryOptions) (LibraryReport, error) {
 }
 
 type (
-	libraryKey struct{ kind, path string }
-	fileKey    struct{ device, inode uint64 }
+	libraryKey struct {
+		kind, path string
+		deleted    bool
+	}
+	fileKey struct{ device, inode uint64 }
 )
 
 type librarySearch struct {
@@ -90,7 +94,8 @@ func (s *librarySearch) report() LibraryReport {
 		s.result.Libraries = append(s.result.Libraries, *library)
 	}
 	slices.SortFunc(s.result.Libraries, func(a, b Library) int {
-		return cmp.Or(cmp.Compare(b.Processes, a.Processes), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Kind, b.Kind))
+		return cmp.Or(cmp.Compare(b.Processes, a.Processes), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Kind, b.Kind),
+			strings.Compare(a.String(), b.String()))
 	})
 	return s.result
 }
@@ -109,29 +114,28 @@ func (s *librarySearch) process(pid uint32) {
 	s.result.Processes++
 	libraries := mappedLibraries(maps)
 	for _, library := range libraries {
-		s.add(library.kind, library.path, false, pid)
+		s.add(library, false, pid)
 	}
 	if len(libraries) > 0 {
 		s.result.Using++
 	}
-	executable := s.proc.executable(pid)
+	executable, deleted := s.proc.executableFile(pid)
 	// A program linked with a TLS library names its functions too, so only the others are searched for their own.
 	if executable == "" || slices.ContainsFunc(libraries, func(l libraryKey) bool { return l.kind == "openssl" }) {
 		return
 	}
 	if kind := s.scan(pid); kind != "" {
-		s.add(kind, executable, true, pid)
+		s.add(libraryKey{kind, executable, deleted}, true, pid)
 		if len(libraries) == 0 {
 			s.result.Using++
 		}
 	}
 }
 
-func (s *librarySearch) add(kind, file string, static bool, pid uint32) {
-	key := libraryKey{kind, file}
+func (s *librarySearch) add(key libraryKey, static bool, pid uint32) {
 	library := s.found[key]
 	if library == nil {
-		library = &Library{Kind: kind, Path: file, Static: static}
+		library = &Library{Kind: key.kind, Path: key.path, Static: static, Deleted: key.deleted}
 		s.found[key] = library
 	}
 	library.Processes++
@@ -159,11 +163,11 @@ func mappedLibraries(maps []byte) []libraryKey {
 		if slash < 0 {
 			continue
 		}
-		file := strings.TrimSuffix(strings.TrimSuffix(string(line[slash:]), "\n"), " (deleted)")
+		file, deleted := strings.CutSuffix(strings.TrimSuffix(string(line[slash:]), "\n"), deletedMark)
 		base := path.Base(file)
 		for _, library := range librariesByName {
 			if strings.HasPrefix(base, library.prefix) {
-				if key := (libraryKey{library.kind, file}); !slices.Contains(found, key) {
+				if key := (libraryKey{library.kind, file, deleted}); !slices.Contains(found, key) {
 					found = append(found, key)
 				}
 				break
@@ -238,11 +242,15 @@ func scanFor(r io.Reader) string {
 	}
 }
 
-// String returns a line such as "openssl /usr/lib/libssl.so.3 (12 processes)".
+// String returns a line such as "openssl /usr/lib/libssl.so.3 (deleted) (12 processes)".
 func (l Library) String() string {
+	file := l.Path
+	if l.Deleted {
+		file += deletedMark
+	}
 	noun := " processes)"
 	if l.Processes == 1 {
 		noun = " process)"
 	}
-	return l.Kind + " " + l.Path + " (" + strconv.Itoa(l.Processes) + noun
+	return l.Kind + " " + file + " (" + strconv.Itoa(l.Processes) + noun
 }

@@ -106,11 +106,20 @@ func parseStat(data []byte) (processStat, error) {
 // executable returns the path of a process's executable as that process sees it, "" where it cannot be read (a kernel
 // thread, a process that ended). A deleted file keeps its path.
 func (p procFS) executable(pid uint32) string {
+	file, _ := p.executableFile(pid)
+	return file
+}
+
+// deletedMark is what the kernel appends to the path of a file that was removed or replaced.
+const deletedMark = " (deleted)"
+
+// executableFile returns the same, and whether the file was removed or replaced.
+func (p procFS) executableFile(pid uint32) (file string, deleted bool) {
 	target, err := os.Readlink(p.file(pid, "exe"))
 	if err != nil {
-		return ""
+		return "", false
 	}
-	return strings.TrimSuffix(target, " (deleted)")
+	return strings.CutSuffix(target, deletedMark)
 }
 
 // directory returns a process's working directory as that process sees it, or "". One that was removed keeps its path.

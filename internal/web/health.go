@@ -31,13 +31,14 @@ const (
 )
 
 type performanceHealth struct {
-	Status          string       `json:"status" about:"healthy; degraded: a response time or error rate is poor or critical, or a service is nearly full; critical: one is beyond its fifth limit; unknown: nothing was judged"`
-	Time            time.Time    `json:"time"`
-	WindowName      string       `json:"window"`
-	Unknown         string       `json:"unknown_reason,omitempty" about:"why nothing was judged"`
-	EndpointsJudged int          `json:"endpoints_judged"`
-	ReasonsTotal    int          `json:"reasons_total"`
-	Reasons         []reasonJSON `json:"reasons" about:"the worst first, at most 20"`
+	Status             string       `json:"status" about:"healthy; degraded: a response time or error rate is poor or critical, or a service is nearly full; critical: one is beyond its fifth limit; unknown: nothing was judged, or all requests of an endpoint fail that is not judged yet"`
+	Time               time.Time    `json:"time"`
+	WindowName         string       `json:"window"`
+	Unknown            string       `json:"unknown_reason,omitempty" about:"why the status is unknown"`
+	EndpointsJudged    int          `json:"endpoints_judged" about:"with a level of response times or of errors"`
+	EndpointsNotJudged int          `json:"endpoints_not_judged" about:"with exchanges in the window, and neither level"`
+	ReasonsTotal       int          `json:"reasons_total"`
+	Reasons            []reasonJSON `json:"reasons" about:"the worst first, at most 20"`
 }
 
 type reasonJSON struct {
@@ -76,9 +77,12 @@ func (o *PerformanceOptions) health(w *analytics.Window) *performanceHealth {
 		rt, er := e.Levels[analytics.ResponseTime], e.Levels[analytics.ErrorRate]
 		if rt.Known || er.Known {
 			h.EndpointsJudged++
+		} else {
+			h.EndpointsNotJudged++
 		}
 		reasons = appendReason(reasons, e, analytics.ResponseTime, rt, e.P95/1e6, "the 95th percentile of response times is %.4g ms")
 		reasons = appendReason(reasons, e, analytics.ErrorRate, er, 100*e.ErrorRate(), "%.4g %% of requests fail")
+		reasons = appendUnjudgedFailures(reasons, e, er)
 	}
 	for i := range w.Services {
 		s := &w.Services[i]
@@ -97,8 +101,10 @@ func (o *PerformanceOptions) health(w *analytics.Window) *performanceHealth {
 	switch {
 	case len(reasons) > 0 && reasons[0].Severe:
 		h.Status = critical
-	case len(reasons) > 0:
+	case len(reasons) > 0 && reasons[0].weight > weightUnjudged:
 		h.Status = degraded
+	case len(reasons) > 0:
+		h.Unknown = fmt.Sprintf("all requests of %s %s of %s fail, which is not judged yet", reasons[0].Method, reasons[0].Route, reasons[0].Service)
 	case h.EndpointsJudged > 0:
 		h.Status = healthy
 	default:
@@ -120,7 +126,27 @@ func whyUnjudged(w *analytics.Window) string {
 	if busiest == nil {
 		return analytics.Silent.String()
 	}
+	if why := busiest.Levels[analytics.ErrorRate].Why; why != analytics.Unlimited {
+		return why.String()
+	}
 	return busiest.Levels[analytics.ResponseTime].Why.String()
+}
+
+const (
+	// unjudgedFailuresMin failures without a success, of an endpoint that is not judged, are a reason.
+	unjudgedFailuresMin = 20
+	// weightUnjudged puts these behind all other reasons.
+	weightUnjudged = -1
+)
+
+// appendUnjudgedFailures adds a reason where all requests of an endpoint fail whose error rate has no level yet, and will hardly have
+// a good one.
+func appendUnjudgedFailures(to []reasonJSON, e *analytics.EntryWindow, l analytics.AspectLevel) []reasonJSON {
+	if l.Known || l.Why == analytics.Unlimited || e.Failures < unjudgedFailuresMin || e.Failures < e.Exchanges || e.Limits[analytics.ErrorRate][analytics.Fair] >= 100 {
+		return to
+	}
+	return append(to, reasonJSON{Service: e.Service, Namespace: e.Namespace, Method: e.Verb, Route: e.Name, Aspect: analytics.ErrorRate.String(),
+		Value: rounded(100), Message: fmt.Sprintf("all %d requests fail; not judged yet: %s", e.Failures, l.Why), weight: weightUnjudged, exchanges: e.Exchanges})
 }
 
 func appendReason(to []reasonJSON, e *analytics.EntryWindow, a analytics.Aspect, l analytics.AspectLevel, value float64, format string) []reasonJSON {

@@ -83,7 +83,7 @@ type saturationJSON struct {
 	CapacityRPS         *float64 `json:"capacity_rps" about:"an estimate, never below served_rps"`
 	CapacityLowRPS      *float64 `json:"capacity_low_rps" about:"the least that it may be by the same evidence"`
 	CapacityHighRPS     *float64 `json:"capacity_high_rps" about:"the most"`
-	CapacityLeftPercent *float64 `json:"capacity_left_percent" about:"an estimate: what the throughput of the window leaves of it"`
+	CapacityLeftPercent *float64 `json:"capacity_left_percent" about:"an estimate: what the mean throughput of the window leaves of capacity_rps; peaks within the window leave less"`
 	ServedRPS           *float64 `json:"served_rps" about:"the highest throughput in ten seconds of the last hour"`
 	Points              int      `json:"points" about:"intervals of ten seconds that the estimate rests on"`
 	ProcessorTime       *float64 `json:"processor_time_per_request_ms,omitempty" about:"with the method processors"`
@@ -100,7 +100,7 @@ type serviceJSON struct {
 	Saturation        *saturationJSON `json:"saturation" about:"null without evidence"`
 	SaturationUnknown string          `json:"saturation_unknown_reason,omitempty"`
 
-	Resources *analytics.Resources `json:"resources,omitempty" about:"what its processes use of the host now, if known"`
+	Resources *analytics.Resources `json:"resources,omitempty" about:"what its processes use of the host now, if known; cpu_percent is of the window"`
 }
 
 type endpointJSON struct {
@@ -365,10 +365,21 @@ func (o *PerformanceOptions) servicesOf(w *analytics.Window, active map[string]i
 			all[i].Concurrency.Active = nil
 		}
 		if o.Resources != nil {
-			all[i].Resources = o.Resources(s.Service, s.Namespace)
+			all[i].Resources = resourcesIn(o.Resources(s.Service, s.Namespace), s)
 		}
 	}
 	return all
+}
+
+// resourcesIn are the resources of a service with the processors that it used in the window: beside figures of the window, a sample
+// would say 0 once the load has ended.
+func resourcesIn(now *analytics.Resources, s *analytics.ServiceWindow) *analytics.Resources {
+	if now == nil {
+		return nil
+	}
+	r := *now
+	r.CPUPercent = rounded(100 * s.Processors)
+	return &r
 }
 
 func (o *PerformanceOptions) endpointsOf(w *analytics.Window, sort string, limit int, only string) []endpointJSON {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/host"
 	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/wire"
 )
@@ -203,6 +204,69 @@ func TestPerformanceHealth(t *testing.T) {
 	}
 	if get(t, s, "/health/performance", &h); h.Status != healthy {
 		t.Errorf("%+v", h)
+	}
+}
+
+// Endpoints that are not judged are counted, and one all of whose requests fail makes nobody healthy, with a reason that never goes
+// backwards.
+func TestPerformanceHealthUnjudged(t *testing.T) {
+	c := newClock()
+	e := shopEngine(c)
+	s := NewServer(ServerOptions{Performance: performanceOf(e, c)})
+	step := func(failures int) (h performanceHealth) {
+		t.Helper()
+		load(e, 100, "stock", "/", 2, 200)
+		load(e, failures, "cart", "/new", 2, 500)
+		c.advance(10 * time.Second)
+		e.Tick()
+		get(t, s, "/health/performance", &h)
+		return h
+	}
+	for range 40 { // what else is bad is forgotten
+		step(0)
+	}
+	if h := step(12); h.Status != healthy || h.EndpointsJudged != 1 || h.EndpointsNotJudged != 1 || h.ReasonsTotal != 0 {
+		t.Errorf("12 failures: %+v", h)
+	}
+	for n := 24; n <= 72; n += 12 {
+		h := step(12)
+		message := fmt.Sprintf("all %d requests fail; not judged yet: 20 exchanges or more in the last five minutes, but not for a minute yet", n)
+		if h.Status != unknown || h.Unknown != "all requests of GET /new of cart fail, which is not judged yet" || h.ReasonsTotal != 1 || h.Reasons[0].Message != message ||
+			h.Reasons[0].Level != "" || h.EndpointsNotJudged != 1 {
+			t.Errorf("%d failures: %+v", n, h)
+		}
+	}
+	if h := step(12); h.Status != critical || h.EndpointsJudged != 2 || h.EndpointsNotJudged != 0 || h.ReasonsTotal != 1 || !h.Reasons[0].Severe {
+		t.Errorf("judged: %+v", h)
+	}
+}
+
+// A service's processors are those of the window: nothing is known of them before two samples, whatever the latest one says.
+func TestSummaryProcessors(t *testing.T) {
+	c := newClock()
+	e := analytics.NewEngine(analytics.Options{Now: c.now})
+	sample := &host.Sample{}
+	e.ObserveHost(func() *host.Sample { return sample })
+	o := performanceOf(e, c)
+	latest := 0.
+	o.Resources = func(string, string) *analytics.Resources { return &analytics.Resources{CPUPercent: &latest} }
+	s := NewServer(ServerOptions{Performance: o})
+	var counter float64
+	for i, processors := range []float64{1.5, 1.5, 1.5, 0} {
+		load(e, 100, "shop", "/", 2, 200)
+		c.advance(10 * time.Second)
+		counter += 10 * processors
+		sample = &host.Sample{Time: c.now(), CPU: &host.CPU{Processors: 2}, Services: []host.Service{{Name: "shop", CPUSeconds: host.Counter{Total: counter}}}}
+		e.Tick()
+		var all summary
+		get(t, s, "/performance/summary?window=1m", &all)
+		got := all.Services[0].Resources.CPUPercent
+		if want := []float64{0, 150, 150, 100}[i]; (got == nil) != (i == 0) || got != nil && *got != want {
+			t.Errorf("after %d samples: %v, want %g", i+1, got, want)
+		}
+	}
+	if latest != 0 {
+		t.Error("what the sampler gave was changed")
 	}
 }
 
