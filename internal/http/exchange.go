@@ -17,13 +17,13 @@ func (d *Decoder) SetUserHeader(u *UserHeader) { d.request.user = u }
 // Exchange understands rec as an HTTP/1 exchange and fills all of ex but what is set behind the parser; its slices
 // point into rec. final tells that the exchange is over: always, except for a swept record whose framing does not say
 // that the response is complete. It returns a *ParseError where the record cannot be reported: no request head, or
-// a response whose status is not known.
+// a response whose status is not known; ErrNoRequest where its request may be none.
 func (d *Decoder) Exchange(rec *wire.Record, ex *wire.Exchange) (final bool, err error) {
 	final = rec.Flags.Ended()
 	if len(rec.Request) == 0 && rec.Flags&wire.FlagUnreadable != 0 {
 		return final, ErrUnreadable
 	}
-	if err := ParseRequest(rec.Request, &d.request); err != nil {
+	if err := d.parse(rec); err != nil {
 		return final, err
 	}
 	*ex = wire.Exchange{Local: rec.Local(), Remote: rec.Remote()}
@@ -32,6 +32,17 @@ func (d *Decoder) Exchange(rec *wire.Record, ex *wire.Exchange) (final bool, err
 	size := requestSize{d.request.HeadLen, d.request.Framing}
 	ex.RequestSize = size.size(rec)
 	return d.respond(rec, ex, final)
+}
+
+// parse understands the request of rec.
+func (d *Decoder) parse(rec *wire.Record) error {
+	if err := ParseRequest(rec.Request, &d.request); err != nil {
+		return err
+	}
+	if d.request.noRequest(rec.Flags&wire.FlagHeadCut == 0 && rec.RequestBytes <= uint64(len(rec.Request))) {
+		return ErrNoRequest
+	}
+	return nil
 }
 
 // respond completes an exchange, whose request is understood, by what the record says of the response.
@@ -136,8 +147,11 @@ func (d *Decoder) answered(rec *wire.Record, ex *wire.Exchange, before int, fina
 	switch {
 	case rec.Flags&wire.FlagTimeout != 0:
 		ex.Outcome = CutOff(wire.ClassTimeout, r.Status)
-	case rec.Flags&wire.FlagCut != 0 || rec.Flags&wire.FlagClosed != 0 && whole == no:
+	case rec.Flags&wire.FlagCut != 0:
 		ex.Outcome = CutOff(wire.ClassAborted, r.Status)
+	case rec.Flags&wire.FlagClosed != 0 && whole == no:
+		// The kernel side did not know, and tells of the last byte instead of the end.
+		ex.Outcome, ex.Finished = CutOff(wire.ClassAborted, r.Status), 0
 	default:
 		ex.Outcome = Answered(rec.Role, r.Status)
 	}

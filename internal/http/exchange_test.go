@@ -89,7 +89,11 @@ func TestExchange(t *testing.T) {
 		if err != nil || got != tt.want {
 			t.Errorf("%s: got %q, %v; want %q", tt.name, got, err, tt.want)
 		}
-		if ex.Conn != 7 || ex.Seq != 3 || ex.PID != 9 || ex.Arrived != 1 || ex.Finished != 4 {
+		ended := int64(4)
+		if ex.Code != 0 && ex.ErrorType == "aborted" { // see TestExchangeCutUnnoticed
+			ended = 0
+		}
+		if ex.Conn != 7 || ex.Seq != 3 || ex.PID != 9 || ex.Arrived != 1 || ex.Finished != ended {
 			t.Errorf("%s: %+v", tt.name, ex)
 		}
 	}
@@ -127,6 +131,53 @@ func TestExchangeErrors(t *testing.T) {
 		var pe *ParseError
 		if err != tt.want || !errors.As(err, &pe) || pe.Reason() == "" {
 			t.Errorf("%d: got %v, want %v", i, err, tt.want)
+		}
+	}
+}
+
+// What is not a request line as far as it goes may be anything: it makes no exchange, remembered or not, unless more of it was
+// not captured and it has a method and a target.
+func TestExchangeWithoutRequest(t *testing.T) {
+	memo := NewMemo[int]()
+	for _, tt := range []struct {
+		request string
+		more    uint64
+		flags   wire.Flags
+		want    error
+	}{
+		{"SECRETBODYWORDS", 0, 0, ErrNoRequest},
+		{"SECRETBODYWORDS", 9, 0, ErrNoRequest},
+		{"SECRET BODY", 9, wire.FlagHeadCut, ErrNoRequest},
+		{"SECRET BODY WORDS", 0, 0, ErrNotHTTP},
+		{"GET secret", 0, 0, ErrNoRequest},
+		{"GET /a", 9, 0, nil},
+		{"GET /a", 0, 0, ErrNoRequest},
+		{"GET /a", 0, wire.FlagHeadCut, nil},
+		{"x", 0, 0, ErrNoRequest},
+		{"GET /a HTTP/1.1", 0, 0, ErrNoRequest},
+		{"GET /a HTTP/1.1\n", 0, 0, nil},
+	} {
+		rec := wire.Record{Flags: tt.flags, Request: []byte(tt.request), RequestBytes: uint64(len(tt.request)) + tt.more, Response: []byte(okHead), ResponseBytes: 43}
+		var d Decoder
+		var ex wire.Exchange
+		if _, err := d.Exchange(&rec, &ex); err != tt.want {
+			t.Errorf("%q, %d more: got %v, want %v", tt.request, tt.more, err, tt.want)
+		}
+		if _, _, err := memo.Exchange(&rec); err != tt.want {
+			t.Errorf("%q, %d more, remembered: got %v, want %v", tt.request, tt.more, err, tt.want)
+		}
+	}
+}
+
+// An exchange that only its bytes show to be cut off has no instant of its end: the record's is that of its last byte.
+func TestExchangeCutUnnoticed(t *testing.T) {
+	for flags, want := range map[wire.Flags]int64{wire.FlagClosed: 0, wire.FlagClosed | wire.FlagCut: 7} {
+		rec := wire.Record{Flags: flags, Request: []byte(getHead), RequestBytes: 28, ResponseBytes: 43, Finished: 7,
+			Response: []byte("HTTP/1.1 200 OK\r\nContent-Length: 10, 10\r\n\r\n")}
+		var d Decoder
+		var ex wire.Exchange
+		if _, err := d.Exchange(&rec, &ex); err != nil || ex.ErrorType != "aborted" || ex.Finished != want {
+			t.Errorf("flags %v: %q at %d, expected aborted at %d; %v", flags, ex.ErrorType, ex.Finished, want, err)
 		}
 	}
 }

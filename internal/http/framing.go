@@ -74,6 +74,7 @@ type pending struct {
 	reported bool      // as a timeout
 	answered bool      // its response is complete, and it is not itself
 	fixed    bool      // ResponseSize is what it will be
+	expects  bool      // its body is sent only if it is asked for (Expect: 100-continue)
 }
 
 // waiting returns the queue.
@@ -97,6 +98,9 @@ func (s *Streams) requestFragment(st *stream, f *wire.Fragment) {
 			return
 		}
 		d.state, d.owner = dirStart, nil
+	}
+	if d.owner.refused() && s.plausibleRequest(data) {
+		s.requestEnd(st)
 	}
 	for len(data) > 0 && st.state == streamFollowed {
 		n := 0
@@ -192,6 +196,7 @@ func (s *Streams) requestHead(st *stream) {
 			p.ex.Flags |= wire.FlagHeadCut
 		}
 		p.ex.RequestSize = 0
+		p.expects = r.Expect
 	}
 	d.chunks = chunked{}
 	switch {
@@ -223,7 +228,7 @@ func (s *Streams) requestGap(st *stream, f *wire.Fragment, gap uint64) {
 		}
 	case dirHead:
 		if d.owner != nil {
-			s.understand(st, d.owner)
+			s.understand(st, d.owner, false)
 			d.owner.ex.Flags |= wire.FlagHeadCut
 		}
 		s.dropHead(d)
@@ -416,7 +421,7 @@ func (s *Streams) answer(st *stream, status uint16) (method string) {
 		}
 		return methodOther
 	}
-	s.understand(st, p)
+	s.understand(st, p, true)
 	p.ex.Code, p.ex.Responded, p.ex.ResponseSize = status, d.begunAt, 0
 	if st.role == wire.RoleClient && d.begunArrived != 0 {
 		p.ex.Responded = d.begunArrived
@@ -603,14 +608,18 @@ func (s *Streams) pop(st *stream) {
 		st.queue, st.first = st.queue[:0], 0
 		st.unsure = st.unsure && st.responses.state == dirLost
 	}
-	if st.requests.owner == p {
-		st.requests.owner = nil
+	if d := &st.requests; d.owner == p {
+		d.owner = nil
+		if d.state == dirHead && bytes.IndexByte(d.head, '\n') < 0 { // answered as it is: what follows is none of it
+			s.dropHead(d)
+			d.state = dirStart
+		}
 	}
 	s.release(p)
 }
 
-// understand makes the best of a request whose head has not ended yet.
-func (s *Streams) understand(st *stream, p *pending) {
+// understand makes the best of a request whose head has not ended yet; whole: all that came of it was seen.
+func (s *Streams) understand(st *stream, p *pending, whole bool) {
 	d := &st.requests
 	if p.known || d.owner != p || d.state != dirHead {
 		return
@@ -618,6 +627,10 @@ func (s *Streams) understand(st *stream, p *pending) {
 	if err := ParseRequest(d.head, &s.request); err != nil {
 		s.failed(err)
 		p.loss = wire.LostParse
+		return
+	}
+	if s.request.noRequest(whole && !d.long) {
+		p.loss = wire.LostDesync
 		return
 	}
 	p.ex.RequestSize = -1
@@ -738,6 +751,11 @@ func (s *Streams) describe(p *pending, r *Request) bool {
 	p.text = ex.Pack(p.text)
 	p.known = true
 	return true
+}
+
+// refused tells whether a request's body was not asked for, and none of it has come: another request may come in its place.
+func (p *pending) refused() bool {
+	return p != nil && p.expects && p.answered && p.ex.Code >= 300 && p.ex.RequestSize == 0
 }
 
 // requested counts bytes of the request's body.

@@ -5,6 +5,7 @@ package http
 
 import (
 	"bytes"
+	"errors"
 	"math"
 
 	"github.com/perfagent/perfagent/internal/wire"
@@ -29,6 +30,10 @@ var (
 	ErrStatusCut  = &ParseError{"status_cut", "http: the capture ends before the final status"}
 	ErrUnreadable = &ParseError{"unreadable", "http: the bytes of a head could not be read"}
 )
+
+// ErrNoRequest is that of bytes in a request's place which are none as far as they go: they may as well be what is left of a
+// body, so they are shown nowhere. What answered them is a lost exchange, and no head was misunderstood.
+var ErrNoRequest = errors.New("http: not a request line, and no more came")
 
 // Form is one of the four forms of a request target (RFC 9112, section 3.2), or none of them.
 type Form uint8
@@ -79,6 +84,7 @@ type Request struct {
 	HeadLen   int  // bytes up to and including the blank line, empty lines in front included; 0 where cut
 	Complete  bool // the blank line was seen
 	TargetCut bool // the bytes end inside the method or the target; Path may be a prefix
+	LineCut   bool // they end inside the request line
 
 	xForwarded bool        // ForwardedFor is X-Forwarded-For's
 	traced     bool        // there was a traceparent
@@ -147,6 +153,7 @@ func (r *Request) line(line []byte) error {
 
 // cutLine parses a request line whose end was not captured.
 func (r *Request) cutLine(line []byte) error {
+	r.LineCut = true
 	n := wire.TokenLen(line)
 	if n == 0 {
 		return ErrNotHTTP
@@ -181,6 +188,12 @@ func (r *Request) cutLine(line []byte) error {
 	}
 	r.target(rest[:sp])
 	return nil
+}
+
+// noRequest tells whether what was parsed may be something else than a request: its line does not end, although all that came
+// was seen (whole), or it has neither a known method nor a target.
+func (r *Request) noRequest(whole bool) bool {
+	return r.LineCut && (whole || r.TargetCut && r.Method == methodOther && r.Form == FormOther && len(r.Path) == 0)
 }
 
 var slash = []byte("/")
@@ -255,8 +268,8 @@ func (r *Request) headers(b []byte, pos int) {
 			}
 		}
 		if c := line[0]; c == ' ' || c == '\t' { // obs-fold: more of the same header
-			if last != hNone {
-				r.set(last, trimOWS(line))
+			if v := trimOWS(line); last != hNone && !goesOn(v, b[pos:]) {
+				r.set(last, v)
 			}
 			if r.user != nil {
 				r.user.fold(r)
@@ -265,7 +278,9 @@ func (r *Request) headers(b []byte, pos int) {
 		}
 		var n int
 		if last, n = requestHeader(line); last != hNone {
-			r.set(last, trimOWS(line[n+1:]))
+			if v := trimOWS(line[n+1:]); !goesOn(v, b[pos:]) {
+				r.set(last, v)
+			}
 		}
 		if r.user != nil {
 			r.user.read(line, r)
@@ -475,16 +490,23 @@ func (r *Response) headers(b []byte, pos int) {
 			}
 		}
 		if c := line[0]; c == ' ' || c == '\t' {
-			if last != hNone {
-				r.Framing.set(last, trimOWS(line))
+			if v := trimOWS(line); last != hNone && !goesOn(v, b[pos:]) {
+				r.Framing.set(last, v)
 			}
 			continue
 		}
 		var n int
 		if last, n = responseHeader(line); last != hNone {
-			r.Framing.set(last, trimOWS(line[n+1:]))
+			if v := trimOWS(line[n+1:]); !goesOn(v, b[pos:]) {
+				r.Framing.set(last, v)
+			}
 		}
 	}
+}
+
+// goesOn tells whether a line's value is empty because it is in the next line (obs-fold), which begins the rest.
+func goesOn(v, rest []byte) bool {
+	return len(v) == 0 && len(rest) > 0 && (rest[0] == ' ' || rest[0] == '\t')
 }
 
 const methodOther = "_OTHER"

@@ -91,7 +91,9 @@ func (m *Memo[T]) find(rec *wire.Record) (*Known[T], error) {
 		k.length = 0 // so that nothing is found here
 		return k, err
 	}
-	k.length, k.sum = len(rec.Request), sum
+	if k.length, k.sum = len(rec.Request), sum; m.decoder.request.LineCut {
+		k.length = 0 // what it means depends on more than its bytes
+	}
 	k.text = k.Pack(k.text)
 	return k, nil
 }
@@ -99,7 +101,7 @@ func (m *Memo[T]) find(rec *wire.Record) (*Known[T], error) {
 // parse makes the entry one of a request that is new.
 func (k *Known[T]) parse(rec *wire.Record, d *Decoder) error {
 	var none T
-	if err := ParseRequest(rec.Request, &d.request); err != nil {
+	if err := d.parse(rec); err != nil {
 		return err
 	}
 	k.Value = none

@@ -292,7 +292,7 @@ func (s *Streams) unanswered(st *stream, p *pending, class wire.Class, now int64
 		p.reported = true
 		return
 	}
-	s.understand(st, p)
+	s.understand(st, p, true)
 	switch {
 	case p.loss != (wire.Loss{}):
 		s.lose(p.loss, 1)

@@ -119,6 +119,28 @@ func TestStream(t *testing.T) {
 			< HTTP/1.1 100 Continue~~
 			> abc
 			< HTTP/1.1 103 E~Link: x~~HTTP/1.1 201 C~Content-Length: 0~~`, "0 PUT /a 201  3 0"},
+		{"a body that was not asked for is not sent", `> PUT /a HTTP/1.1~Expect: 100-continue~Content-Length: 900~~
+			< HTTP/1.1 417 E~Content-Length: 2~~no
+			> PUT /b HTTP/1.1~Expect: 100-continue~Transfer-Encoding: chunked~~
+			< HTTP/1.1 307 T~Content-Length: 0~~
+			> GET /c HTTP/1.1~~
+			< HTTP/1.1 200 OK~Content-Length: 0~~`, "0 PUT /a 417  0 2; 1 PUT /b 307  0 0; 2 GET /c 200  0 0"},
+		{"a body that was not asked for is sent", `> PUT /a HTTP/1.1~Expect: 100-continue~Content-Length: 3~~
+			< HTTP/1.1 417 E~Content-Length: 0~~
+			> ab
+			> cGET /b HTTP/1.1~~
+			< HTTP/1.1 200 OK~Content-Length: 0~~`, "0 PUT /a 417  3 0; 1 GET /b 200  0 0"},
+		{"a body like a request that was asked for", `> PUT /a HTTP/1.1~Expect: 100-continue~Content-Length: 18~~
+			< HTTP/1.1 200 OK~Content-Length: 0~~
+			> GET /b HTTP/1.1~~
+			x`, "0 PUT /a 200  18 0"},
+		{"words in a request's place", `> POST /a HTTP/1.1~Content-Length: 5~~abcdeSECRETBODYWORDS
+			< HTTP/1.1 200 OK~Content-Length: 0~~
+			< HTTP/1.1 400 B~Content-Length: 0~~
+			> GET /c HTTP/1.1~~
+			< HTTP/1.1 200 OK~Content-Length: 0~~
+			> GET secret
+			x`, "0 POST /a 200  5 0; 2 GET /c 200  0 0; lost desync 2"},
 		{"early final response", `> PUT /a HTTP/1.1~Content-Length: 6~~abc
 			< HTTP/1.1 413 T~Content-Length: 0~~
 			> defGET /b HTTP/1.1~~
@@ -133,6 +155,9 @@ func TestStream(t *testing.T) {
 		{"closed in the body", `> GET /a HTTP/1.1~~GET /b HTTP/1.1~~
 			< HTTP/1.1 200 OK~Content-Length: 9~~ab
 			x`, "0 GET /a 200 aborted 0 2; 1 GET /b 0 aborted 0 -1"},
+		{"closed in a length that is folded", `> GET /a HTTP/1.1~~GET /b HTTP/1.1~Content-Length:~ ~	2~~ab
+			< HTTP/1.1 200 OK~Content-Length:~ 0~~HTTP/1.1 200 OK~Content-Length:~	~ 9~~ab
+			x`, "0 GET /a 200  0 0; 1 GET /b 200 aborted 2 2"},
 		{"closed in chunks", `> GET /a HTTP/1.1~~
 			< HTTP/1.1 200 OK~Transfer-Encoding: chunked~~9~ab
 			x`, "0 GET /a 200 aborted 0 5"},

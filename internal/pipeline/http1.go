@@ -26,6 +26,9 @@ func openHTTP1(s Surroundings) Protocol {
 // Record implements Protocol.
 func (p *http1) Record(rec *wire.Record) (Understood, bool, error) {
 	k, final, err := p.memo.Exchange(rec)
+	if err == http.ErrNoRequest {
+		err = errUnasked
+	}
 	if err != nil {
 		return Understood{}, final, err
 	}

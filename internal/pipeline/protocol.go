@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"time"
 
 	"github.com/perfagent/perfagent/internal/http"
@@ -41,6 +42,9 @@ type Failure interface {
 	error
 	Reason() string
 }
+
+// errUnasked is Record's where what was answered is no request: one was not seen as such, or there was none.
+var errUnasked = errors.New("what was answered is no request")
 
 // ReasonUnreadable is that of bytes that could not be read from the process's memory.
 const ReasonUnreadable = "unreadable"

@@ -125,6 +125,10 @@ func (w *Worker) Lost(conn uint64, seq uint32, flags wire.Flags, loss wire.Loss)
 
 // notUnderstood counts an exchange whose bytes could not be understood.
 func (w *Worker) notUnderstood(p wire.Protocol, err error) {
+	if errors.Is(err, errUnasked) {
+		w.lose(wire.LostDesync, 1)
+		return
+	}
 	var f Failure
 	known := errors.As(err, &f)
 	if known && f.Reason() == ReasonUnreadable {

@@ -116,6 +116,25 @@ func TestUndecodedBound(t *testing.T) {
 	}
 }
 
+// What was answered in a request's place and is none is one exchange lost as desync, and no head that was not understood.
+func TestUnasked(t *testing.T) {
+	engine := analytics.NewEngine(analytics.Options{})
+	w := newWorker(engine, nil)
+	for _, request := range []string{"SECRETBODYWORDS", "SECRET", "GET secret"} {
+		w.Record(&wire.Record{
+			Conn: 7 << 8, Role: wire.RoleServer, Flags: wire.FlagFramed, Request: []byte(request), RequestBytes: uint64(len(request)),
+			Response: []byte("HTTP/1.1 400"), ResponseBytes: 40, ResponseHead: 40, Arrived: 1, Read: 2, Responded: 3, Finished: 4,
+		})
+	}
+	var n uint64
+	for _, kind := range engine.Snapshot().Exchanges {
+		n += uint64(kind.Count)
+	}
+	if n != 0 || w.desync != 3 || w.unparsed != 0 {
+		t.Errorf("%d exchanges, %d lost as desync, %d as parse; expected 0, 3, 0", n, w.desync, w.unparsed)
+	}
+}
+
 // play lets one event of TestCountedOnce happen.
 func play(w *Worker, event string) {
 	const request, response = "GET /fast HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
