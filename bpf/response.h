@@ -198,6 +198,12 @@ static __always_inline bool head_taken(struct conn *c, struct slot *s, struct wo
  */
 #define HEAD_STEPS 16
 
+/* Captures all of the operation that is left for a response's head; returns its bytes. */
+__noinline __u32 more_of_head(__u32 slot, __u32 start, __u32 had)
+{
+	return append_user(slot, start + had, start + RESPONSE_MAX) - start - had;
+}
+
 /* The heads of an operation on user memory, whose source is the work area's. */
 __noinline int heads_user(__u64 key)
 {
@@ -208,8 +214,8 @@ __noinline int heads_user(__u64 key)
 	if (!s || !w)
 		return 0;
 	for (__u32 i = 0; i < HEAD_STEPS; i++) {
-		__u32 limit = c->rec.request_len + RESPONSE_MAX, at = c->rec.request_len + c->rec.response_len;
-		__u32 n = i ? append_user(c->slot, at, limit) - at : append_step_user(c->slot, at, limit);
+		__u32 n = i ? more_of_head(c->slot, c->rec.request_len, c->rec.response_len)
+			    : append_step_user(c->slot, c->rec.request_len + c->rec.response_len, c->rec.request_len + RESPONSE_MAX);
 
 		if (head_taken(c, s, w, i, n, SRC_USER))
 			break;
