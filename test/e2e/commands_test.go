@@ -290,10 +290,14 @@ func TestE2ETraceCommand(t *testing.T) {
 		{"json", []string{"-o", "json", "--limit=7"}, 7},
 		{"status", []string{"-o", "json", "--status=500", "--limit=3"}, 3},
 		{"slower", []string{"-o", "json", "--slower=40ms", "--limit=3"}, 3},
-		{"text", []string{"--limit=7"}, 7},
+		{"text", []string{"--limit=7"}, 7},  // 80 columns, as on a terminal
+		{"whole", []string{"--limit=7"}, 7}, // into a pipe: paths are not cut
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := command(t, append([]string{"trace", "--web.socket=" + a.Socket}, c.args...)...)
+			if c.name == "text" {
+				cmd.Env = append(cmd.Env, "COLUMNS=80")
+			}
 			var out, errOut bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &errOut
 			if err := cmd.Start(); err != nil {
@@ -333,15 +337,18 @@ func checkTrace(t *testing.T, name string, want int, output string) {
 		t.Errorf("control character at byte %d of %.300q", i, output)
 	}
 	lines := strings.Split(strings.TrimSpace(output), "\n")
-	if name == "text" {
+	if name == "text" || name == "whole" {
 		const header = 2
 		if len(lines) != header+want || !strings.Contains(output, "/fast") {
 			t.Errorf("expected a header and %d lines, got: %s", want, output)
 		}
 		for _, line := range lines {
-			if utf8.RuneCountInString(line) > 80 {
+			if name == "text" && utf8.RuneCountInString(line) > 80 {
 				t.Errorf("more than 80 columns: %s", line)
 			}
+		}
+		if name == "whole" && !strings.Contains(output, "//test.example/sleep/50") {
+			t.Errorf("a client's path is cut: %s", output)
 		}
 		return
 	}
