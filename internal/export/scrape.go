@@ -78,7 +78,7 @@ func (m *Metrics) Scrape(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", string(format))
 	w.Header().Add("Vary", "Accept-Encoding")
 	out := io.Writer(w)
-	if acceptsGzip(r.Header) {
+	if AcceptsGzip(r.Header) {
 		w.Header().Set("Content-Encoding", "gzip")
 		z := gzips.Get().(*gzip.Writer)
 		defer gzips.Put(z)
@@ -100,7 +100,8 @@ var gzips = sync.Pool{New: func() any {
 	return z
 }}
 
-func acceptsGzip(h http.Header) bool {
+// AcceptsGzip reports whether the client of these request headers takes gzip.
+func AcceptsGzip(h http.Header) bool {
 	for _, v := range strings.Split(h.Get("Accept-Encoding"), ",") {
 		name, parameters, _ := strings.Cut(strings.TrimSpace(v), ";")
 		if name == "gzip" || name == "*" {

@@ -8,9 +8,10 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/export"
 )
 
 const (
@@ -194,7 +195,7 @@ func (d *document) send(w http.ResponseWriter, r *http.Request) {
 		h[name] = values
 	}
 	zipped := d.header.Get("Content-Encoding") == "gzip"
-	unzip := zipped && !acceptsGzip(r.Header)
+	unzip := zipped && !export.AcceptsGzip(r.Header)
 	if unzip {
 		h.Del("Content-Encoding")
 	} else {
@@ -225,17 +226,6 @@ func writeUnzipped(w io.Writer, zipped []byte) error {
 	}
 	_, err := io.CopyBuffer(struct{ io.Writer }{w}, &z.Reader, z.piece[:])
 	return err
-}
-
-func acceptsGzip(h http.Header) bool {
-	for _, v := range strings.Split(h.Get("Accept-Encoding"), ",") {
-		name, parameters, _ := strings.Cut(strings.TrimSpace(v), ";")
-		if name == "gzip" || name == "*" {
-			q := strings.ReplaceAll(parameters, " ", "")
-			return q != "q=0" && q != "q=0.0"
-		}
-	}
-	return false
 }
 
 // makeRoom ends answers while documents take too much memory and somebody waits for that: those of the document whose client
