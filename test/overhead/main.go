@@ -24,7 +24,8 @@ const (
 	limitServerNS      = 600  // server CPU per request over no agent
 	limitCPUPerMillion = 0.35 // agent CPU seconds per million exchanges
 	limitIdleMiB       = 48
-	limitBusyMiB       = 64
+	limitBusyMiB       = 64 // after a million exchanges over many endpoints
+	limitHistoryMiB    = limitBusyMiB + 30
 	limitMapsMiB       = 32
 	limitReady         = 2 * time.Second
 )

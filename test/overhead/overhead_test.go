@@ -50,7 +50,7 @@ func TestMeasuring(t *testing.T) {
 		t.Errorf("%.0f ns of CPU per request", ns)
 	}
 	t.Logf("%.0f ns of CPU per request", ns)
-	script, err := endpointScript(s.Dir)
+	script, _, err := endpointFiles(s.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
