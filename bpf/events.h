@@ -11,11 +11,13 @@
 enum record_kind {
 	KIND_EXCHANGE = 1,
 	KIND_FRAGMENT = 2,
+	KIND_PROTOCOL_SHIFT = 4, /* no kind: how far up the protocol is */
 };
 
-#define KIND_PROTOCOL_SHIFT 4
-
-/* What a connection speaks; internal/wire has the same numbers, which user space refuses where it does not know them. */
+/*
+ * What a connection speaks; internal/wire has the same numbers, which a test of internal/probes compares. User space refuses
+ * others.
+ */
 enum record_protocol {
 	PROTOCOL_HTTP1,
 };
@@ -100,7 +102,7 @@ _Static_assert(sizeof(struct record) == 128, "a record carries 128 bytes beside 
  */
 struct operation {
 	__u64 conn;
-	__u64 arrived;  /* its first byte; 0: not seen */
+	__u64 arrived;  /* its first byte, or handed over; 0: not seen */
 	__u64 at;
 	__u64 chunks;   /* with F_CHUNKS: where in a chunked body its end is, as in struct conn */
 	__u64 finished; /* as `at` */

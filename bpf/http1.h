@@ -49,10 +49,10 @@ enum h2_frame {
 #define STATUS_204 0x343032 /* "204" */
 #define RESPONSE_HINT_MIN 24 /* room for what like_last_response compares */
 #define LENGTH_NAME 15      /* "Content-Length:" */
-#define LENGTH_CHARS 24     /* of spaces, digits and the line's end; the longest length has 19 digits */
+#define LENGTH_CHARS 64     /* of blanks, zeros, digits and the line's end; the longest length has 19 digits */
 #define LENGTH_MAX 0x7fffffffffffffffULL /* as user space has it */
 #define LINE_BYTES 8        /* of W_LINE */
-#define LINE_BLANKS 8       /* at a line's end, a CR included, that are passed over */
+#define LINE_BLANKS 32      /* at a line's end, a CR included, that are passed over */
 #define SLOT_MASK 0x1fff    /* for the verifier: the power of two that the bytes of a slot fit into */
 
 /* Scan results, packed into one word so that they pass through a subprogram's return value. */
@@ -124,6 +124,14 @@ static __always_inline void store4(struct slot *s, __u64 at, __u32 v)
 		*(__u32 *)(s->data + at) = v;
 }
 
+/* Whether the line that ends with the first of these characters goes on in the next one. */
+static __always_inline bool is_fold(__u32 end)
+{
+	__u8 next = end >> 8;
+
+	return next == ' ' || next == '\t';
+}
+
 /*
  * The number at data[at], up to the end of its line; UNKNOWN where it is none, or more than 63 bits hold. What was found so far is
  * in map memory, as in scan_word.
@@ -149,7 +157,11 @@ static __always_inline __u64 body_length(const struct slot *s, struct work *w, _
 			w->value = n;
 			digits = true;
 		} else if (c == '\n') {
-			return digits ? w->value : UNKNOWN;
+			if (!is_fold(load4(s, at + i)))
+				return digits ? w->value : UNKNOWN;
+			if (digits)
+				return UNKNOWN;
+			w->result |= SCAN_TWICE; /* no eight bytes tell of it */
 		} else if (c == ' ' || c == '\t' || c == '\r') {
 			ended = digits;
 		} else {
@@ -193,23 +205,6 @@ __noinline int framing_line(__u32 slot, __u32 at)
 	return 0;
 }
 
-/* The eight bytes in front of data[at], but for blanks and a CR behind them; 0: there are many. A global function, as scan_block. */
-__noinline __u64 line_tail(__u32 slot, __u32 at)
-{
-	struct slot *s = slot_at(slot);
-
-	if (!s)
-		return 0;
-	for (int i = 0; i < LINE_BLANKS; i++) {
-		__u64 last = load8(s, at - 8 - i);
-		__u8 c = last >> 56;
-
-		if (c != ' ' && c != '\t' && c != '\r')
-			return last;
-	}
-	return 0;
-}
-
 /* Whether a line of transfer codings that ends with these eight bytes ends with chunked. */
 static __always_inline bool is_chunked(__u64 tail)
 {
@@ -218,19 +213,38 @@ static __always_inline bool is_chunked(__u64 tail)
 	return (tail | LOWER) >> 8 == W_CHUNKED && (before == ' ' || before == ',' || before == ':' || before == '\t');
 }
 
-/* What the end of a line tells, in front of data[lf] of the head: of a request's first one its version, of codings the last one. */
-static __always_inline void scan_line_end(__u32 slot, struct work *w, __u32 lf)
+/*
+ * What the end of a line tells, in front of data[lf] of the head: of a request's first one its version, of codings the last one, but
+ * for blanks, a CR and, of codings, empty elements behind it. A global function, as scan_block.
+ */
+__noinline int scan_line_end(__u32 slot, __u32 lf)
 {
-	__u64 tail = line_tail(slot, w->from + lf);
+	struct slot *s = slot_at(slot);
+	struct work *w = work();
+	__u64 tail = 0;
 
+	if (!s || !w)
+		return 0;
+	__u32 at = w->from + lf;
+
+	for (int i = 0; i < LINE_BLANKS; i++) {
+		__u64 last = load8(s, at - 8 - i);
+		__u8 c = last >> 56;
+
+		if (c != ' ' && c != '\t' && c != '\r' && !(c == ',' && w->result & SCAN_LINE)) {
+			tail = last;
+			break;
+		}
+	}
 	if (!(w->result & SCAN_LINE)) {
 		w->line = lf;
 		w->result |= lf >= REQUEST_LINE_MIN && (tail & W_7) == W_HTTP1 ? SCAN_LINE | SCAN_REQUEST : SCAN_LINE;
-		return;
+		return 0;
 	}
-	w->result &= ~(SCAN_CODING | SCAN_CHUNKED);
+	w->result &= is_fold(load4(s, at)) ? ~SCAN_CHUNKED : ~(SCAN_CODING | SCAN_CHUNKED);
 	if (is_chunked(tail))
 		w->result |= SCAN_CHUNKED;
+	return 0;
 }
 
 /* How many of the eight bytes at data[at] are token characters, up to the first that is none; a global function, as scan_block. */
@@ -289,7 +303,7 @@ static __always_inline int scan_word(const struct slot *s, __u32 slot, struct wo
 		if (lf >= len)
 			return 1;
 		if ((w->result & (SCAN_LINE | SCAN_CODING)) != SCAN_LINE)
-			scan_line_end(slot, w, lf);
+			scan_line_end(slot, lf);
 		/* The two bytes behind it: an empty line, with a CR or without. */
 		__u32 behind = load4(s, from + lf - 1) >> 16, end = (behind & 0xff) == '\n' ? lf + 2 : lf + 3;
 

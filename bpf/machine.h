@@ -128,8 +128,9 @@ __noinline int unseen_other(__u64 key, __u32 request)
 	if (!c || !w || !(request ? c->state == S_RESPONSE && !c->request_left : c->state == S_REQUEST && request_open(c)))
 		return 0;
 	request = !request;
-	__u32 n = w->receive ? unseen_of(w->si.write_seq, c->wseq, false) : unseen_of(w->si.copied_seq, c->rseq, true);
+	__u32 n = w->receive ? unseen_of(w->si.write_seq, c->wseq, w->si.shut) : unseen_of(w->si.copied_seq, c->rseq, true);
 
+	n -= n && w->receive && w->si.shut; /* this end's FIN has a number, too */
 	if (!n || !fits_body(c, request, n))
 		return 0;
 	add_unseen(c, request, n);

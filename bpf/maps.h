@@ -176,6 +176,7 @@ struct work {
 	__u32 follow; /* its bytes are of a chunked body */
 	__u32 line;   /* scan_head: where the first line ends */
 	__u32 first;  /* its bytes are the response's first */
+	__u32 step;   /* how many its response's heads have taken so far */
 	__u32 hold;   /* stream mode: it may take long, so its end is held back */
 	__u32 sure; /* what is handed over will be taken: it was, or there is room */
 	__u32 chunk_at; /* in bytes */
@@ -277,6 +278,7 @@ const enum conn_state conn_state_type __attribute__((unused)) = S_IDLE;
 const enum record_role record_role_type __attribute__((unused)) = ROLE_UNKNOWN;
 const enum other other_type __attribute__((unused)) = OTHER_NONE;
 const enum record_kind record_kind_type __attribute__((unused)) = KIND_EXCHANGE;
+const enum record_protocol record_protocol_type __attribute__((unused)) = PROTOCOL_HTTP1;
 const enum record_flags record_flags_type __attribute__((unused)) = F_CLOSED;
 const enum chunked chunked_type __attribute__((unused)) = NOT_CHUNKED;
 const enum chunk_state chunk_state_type __attribute__((unused)) = CHUNK_SIZE;

@@ -244,6 +244,9 @@ static __always_inline bool on_request_more(struct conn *c, struct work *w, stru
 		}
 		return false;
 	}
+	/* It was answered before any of its body came, and may go without (Expect: 100-continue). */
+	if (c->state == S_RESPONSE && c->rec.request_bytes == c->rec.request_len && response_complete(c, 0))
+		return true;
 	if (c->request_chunked == CHUNKED_FOLLOWED && c->request_left) {
 		c->rec.request_bytes += n;
 		w->follow = true;

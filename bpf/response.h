@@ -162,16 +162,15 @@ static __always_inline void begin_again(struct conn *c, struct work *w, const en
 }
 
 /*
- * Another n bytes of the response's head have been captured, with the step of this index; the source, which is the work area's,
- * stands behind them. true: no further step is needed.
+ * Another n bytes of the response's head have been captured; the source, which is the work area's, stands behind them. true: no
+ * further step is needed.
  */
-static __always_inline bool head_taken(struct conn *c, struct slot *s, struct work *w, __u32 index, __u32 n,
-				       const enum source_kind kind)
+static __always_inline bool head_taken(struct conn *c, struct slot *s, struct work *w, __u32 n, const enum source_kind kind)
 {
 	__u32 at = c->rec.request_len, had = c->rec.response_len, have = had + n, hint = c->hint_response;
 
 	if (!n) {
-		if (!index) {
+		if (!w->step) {
 			c->state = S_RESPONSE;
 			c->head_open = 0;
 			c->rec.flags |= w->first ? F_UNREADABLE : 0;
@@ -189,14 +188,16 @@ static __always_inline bool head_taken(struct conn *c, struct slot *s, struct wo
 
 	if (p == PARSED_INTERIM)
 		begin_again(c, w, kind);
+	w->step++;
 	return p == PARSED || !w->src.len;
 }
 
 /*
- * Steps that the heads of one operation may take. Each captures a piece of a buffer, at most PIECE_MAX bytes; a head begins with
- * one of its own.
+ * Steps that the heads of one operation may take, together and in one call for the verifier's sake. Each captures a piece of a
+ * buffer, at most PIECE_MAX bytes; a head begins with one of its own.
  */
-#define HEAD_STEPS 16
+#define HEAD_STEPS 256
+#define HEAD_BLOCK 16
 
 /* Captures all of the operation that is left for a response's head; returns its bytes. */
 __noinline __u32 more_of_head(__u32 slot, __u32 start, __u32 had)
@@ -204,7 +205,7 @@ __noinline __u32 more_of_head(__u32 slot, __u32 start, __u32 had)
 	return append_user(slot, start + had, start + RESPONSE_MAX) - start - had;
 }
 
-/* The heads of an operation on user memory, whose source is the work area's. */
+/* Some steps for an operation on user memory, whose source is the work area's; 0: more are needed. */
 __noinline int heads_user(__u64 key)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
@@ -212,13 +213,14 @@ __noinline int heads_user(__u64 key)
 	struct slot *s = c ? slot_of(c) : NULL;
 
 	if (!s || !w)
-		return 0;
-	for (__u32 i = 0; i < HEAD_STEPS; i++) {
-		__u32 n = i ? more_of_head(c->slot, c->rec.request_len, c->rec.response_len)
-			    : append_step_user(c->slot, c->rec.request_len + c->rec.response_len, c->rec.request_len + RESPONSE_MAX);
+		return 1;
+	for (__u32 i = 0; i < HEAD_BLOCK; i++) {
+		__u32 n = w->step ? more_of_head(c->slot, c->rec.request_len, c->rec.response_len)
+				  : append_step_user(c->slot, c->rec.request_len + c->rec.response_len,
+						     c->rec.request_len + RESPONSE_MAX);
 
-		if (head_taken(c, s, w, i, n, SRC_USER))
-			break;
+		if (head_taken(c, s, w, n, SRC_USER))
+			return 1;
 	}
 	return 0;
 }
@@ -251,7 +253,7 @@ static long head_step_skb(__u32 index, struct head_source *from)
 		n = 0;
 	w->src.len -= n;
 	w->src.skb_at += n;
-	return head_taken(c, s, w, index, n, SRC_SKB) ? 1 : 0;
+	return head_taken(c, s, w, n, SRC_SKB) ? 1 : 0;
 }
 
 /* Bytes of the response's head: its first ones, or more of a head that came in pieces. */
@@ -260,6 +262,7 @@ static __always_inline void on_response_head(struct conn *c, struct work *w, str
 {
 	__u64 key = w->si.key;
 
+	w->step = 0;
 	w->first = c->state == S_REQUEST || c->state == S_REQUEST_HEAD;
 	if (w->first) {
 		c->rec.responded = responded_at(c, w);
@@ -273,7 +276,9 @@ static __always_inline void on_response_head(struct conn *c, struct work *w, str
 		return;
 	}
 	if (kind == SRC_USER) {
-		heads_user(key);
+		for (__u32 i = 0; i < HEAD_STEPS; i += HEAD_BLOCK)
+			if (heads_user(key))
+				break;
 		return;
 	}
 	struct head_source from = { src->skb, key };

@@ -234,9 +234,12 @@ static __always_inline void stream_captured(struct conn *c, struct slot *s, bool
 	if (!s || from > CFG.head_max || n == 0 || bpf_probe_read_kernel(f->data, n, s->data + from))
 		n = 0;
 	__u32 head = n < length ? n : length;
+	bool all = length == head && !followed;
 
-	send_fragment(c, f, request, at, request ? c->rec.arrived : at, head, n, request && c->older ? F_OLDER : 0, 0);
-	if (length > head || followed)
+	/* A response that is all head ends when the last of it passed. */
+	send_fragment(c, f, request, !request && all && c->rec.finished ? c->rec.finished : at, request ? c->rec.arrived : at, head, n,
+		      request && c->older ? F_OLDER : 0, 0);
+	if (!all)
 		send_fragment(c, f, request, request ? at : c->rec.finished, 0, length - head, 0, followed ? F_CHUNKS : 0, chunks);
 }
 

@@ -107,6 +107,7 @@ int BPF_PROG(tp_skb_copy_datagram_iovec, struct sk_buff *skb, int len)
 	if (!w)
 		return 0;
 	tcp_positions(bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock)), &w->si);
+	w->si.shut = sk->sk_shutdown & SEND_SHUTDOWN;
 	if (bpf_dynptr_from_skb((struct __sk_buff *)skb, 0, &data))
 		return 0; /* never: a socket buffer that is being copied is readable */
 	src.len = len;

@@ -423,7 +423,7 @@ func (s *Streams) answer(st *stream, status uint16) (method string) {
 	}
 	s.understand(st, p, true)
 	p.ex.Code, p.ex.Responded, p.ex.ResponseSize = status, d.begunAt, 0
-	if st.role == wire.RoleClient && d.begunArrived != 0 {
+	if d.begunArrived != 0 {
 		p.ex.Responded = d.begunArrived
 	}
 	return p.ex.Verb

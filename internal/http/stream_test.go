@@ -43,8 +43,12 @@ func (t *tape) note(ex *wire.Exchange) {
 
 func (t *tape) send(flags wire.Flags, data string, uncaptured uint64) {
 	t.at += 10
+	arrived := t.at
+	if (flags&wire.FlagRequestDirection != 0) == (t.role == wire.RoleServer) { // received
+		arrived -= 3
+	}
 	t.s.Fragment(&wire.Fragment{
-		Conn: t.conn, Seq: t.seq, Role: t.role, Flags: t.flags | flags, At: t.at, Arrived: t.at - 3,
+		Conn: t.conn, Seq: t.seq, Role: t.role, Flags: t.flags | flags, At: t.at, Arrived: arrived,
 		Length: uint64(len(data)) + uncaptured, Data: []byte(data),
 	}, t.note)
 }
@@ -349,6 +353,13 @@ func TestStreamInstants(t *testing.T) {
 	tp.s.Fragment(&wire.Fragment{Conn: 1, At: 9, Length: 0, Flags: wire.FlagClosed}, tp.note)
 	if e = tp.last; e.Arrived != 0 || e.Read != 5 || e.Finished != 9 || e.Flags != wire.FlagNoArrival|wire.FlagUnix|wire.FlagClosed {
 		t.Errorf("no arrival: %+v", e)
+	}
+	// What was captured of a response before user space followed the connection: its first byte and its last.
+	tp = newTape(StreamOptions{})
+	tp.request("GET /a HTTP/1.1\r\n\r\n")
+	tp.s.Fragment(&wire.Fragment{Conn: tp.conn, Role: tp.role, Arrived: 15, At: 25, Data: []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")}, tp.note)
+	if e = tp.last; e.Arrived != 7 || e.Read != 10 || e.Responded != 15 || e.Finished != 25 {
+		t.Errorf("captured: %+v", e)
 	}
 }
 

@@ -14,7 +14,7 @@ const (
 	KindFragment = byte(trafficRecordKindKIND_FRAGMENT)
 
 	kindMask      = 1<<protocolShift - 1
-	protocolShift = 4 // KIND_PROTOCOL_SHIFT of bpf/events.h
+	protocolShift = byte(trafficRecordKindKIND_PROTOCOL_SHIFT)
 )
 
 var (

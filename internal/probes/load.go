@@ -434,7 +434,7 @@ func reason(err error) string {
 	case denied(err):
 		return deniedWhy(missingCapabilities(effectiveCapabilities()), lockdown())
 	case rejected(err):
-		return "rejected by the verifier: " + err.Error()
+		return rejectedWhy + err.Error()
 	case errors.Is(err, btf.ErrNotFound), errors.Is(err, os.ErrNotExist):
 		return "this kernel does not have it"
 	case errors.Is(err, ebpf.ErrNotSupported):
@@ -443,6 +443,9 @@ func reason(err error) string {
 		return err.Error()
 	}
 }
+
+// rejectedWhy is in front of what the verifier says.
+const rejectedWhy = "rejected by the verifier: "
 
 // rejected tells whether the verifier has looked at a program and refused it.
 func rejected(err error) bool {

@@ -5,9 +5,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 )
 
@@ -21,31 +22,41 @@ func requireRoot(t *testing.T) {
 	}
 }
 
-// Every backend loads and attaches, or says that this kernel does not support it; no program is ever rejected by the
-// verifier. System calls can be observed everywhere.
+// Every backend loads and attaches, with both filters and either sweep, or says that this kernel does not support it; no program is
+// ever rejected by the verifier. What PERFAGENT_TEST_LOADS names, backends and sweeps, this kernel has to support; system calls can
+// be observed everywhere.
 func TestBackends(t *testing.T) {
 	requireRoot(t)
+	required := append(strings.Fields(os.Getenv("PERFAGENT_TEST_LOADS")), BackendSyscall)
 	for _, backend := range Backends {
-		t.Run(backend, func(t *testing.T) {
-			p, err := Open(Options{Backend: backend, Ports: []uint16{unusedPort}})
-			var rejected *ebpf.VerifierError
-			if errors.As(err, &rejected) && !unsupported(err) {
-				t.Fatalf("rejected by the verifier: %+v", rejected)
-			}
-			if errors.Is(err, ErrUnsupported) && backend != BackendSyscall {
-				t.Log(err)
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if p.Backend != backend {
-				t.Errorf("backend %q, asked for %q", p.Backend, backend)
-			}
-			if err := p.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+		t.Run(backend, func(t *testing.T) { testBackend(t, backend, required, trafficProgRunSweep, trafficProgIterSweep) })
+	}
+	// The sweep is the same with all of them: here with the one that is there and loads soonest.
+	t.Run(trafficProgIterSweep, func(t *testing.T) {
+		testBackend(t, BackendSyscall, required, trafficProgIterSweep, trafficProgRunSweep)
+	})
+}
+
+// testBackend opens a backend with one sweep and not the other.
+func testBackend(t *testing.T, backend string, required []string, sweep, refused string) {
+	t.Helper()
+	p, err := Open(Options{Backend: backend, Ports: []uint16{unusedPort}, PIDs: []uint32{uint32(os.Getpid())}, Refuse: []string{refused}})
+	if err != nil && (rejected(err) || !errors.Is(err, ErrUnsupported) || slices.Contains(required, backend)) {
+		t.Fatalf("%+v", err)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	if p.Backend != backend {
+		t.Errorf("backend %q, asked for %q", p.Backend, backend)
+	}
+	for _, h := range p.Hooks {
+		if !h.Attached && (strings.HasPrefix(h.Reason, rejectedWhy) || h.Program == sweep && slices.Contains(required, sweep)) {
+			t.Errorf("%s is not attached: %s", h.Program, h.Reason)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -28,7 +28,7 @@ func enumOf(t *testing.T, name string) map[string]uint64 {
 	return values
 }
 
-// Every bit and role that the kernel side writes has its name in wire, and the other way round, with the same value.
+// Every bit, role and protocol that the kernel side writes has its name in wire, and the other way round, with the same value.
 func TestMirroredEnums(t *testing.T) {
 	for name, mirrored := range map[string]map[string]uint64{
 		"record_flags": {
@@ -48,11 +48,15 @@ func TestMirroredEnums(t *testing.T) {
 			"F_CHUNKS":            uint64(wire.FlagChunks),
 			"F_HALF":              uint64(wire.FlagHalf),
 		},
-		"record_role": {"ROLE_UNKNOWN": 0, "ROLE_SERVER": uint64(wire.RoleServer), "ROLE_CLIENT": uint64(wire.RoleClient)},
+		"record_protocol": {"PROTOCOL_HTTP1": uint64(wire.ProtocolHTTP1)},
+		"record_role":     {"ROLE_UNKNOWN": 0, "ROLE_SERVER": uint64(wire.RoleServer), "ROLE_CLIENT": uint64(wire.RoleClient)},
 	} {
 		if got := enumOf(t, name); !maps.Equal(got, mirrored) {
 			t.Errorf("%s: the kernel side has %v, wire %v", name, got, mirrored)
 		}
+	}
+	if n := len(enumOf(t, "record_protocol")); n != int(wire.Protocols) {
+		t.Errorf("the kernel side has %d protocols, wire %d", n, wire.Protocols)
 	}
 }
 

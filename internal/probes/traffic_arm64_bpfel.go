@@ -227,8 +227,15 @@ const (
 type trafficRecordKind uint32
 
 const (
-	trafficRecordKindKIND_EXCHANGE trafficRecordKind = 1
-	trafficRecordKindKIND_FRAGMENT trafficRecordKind = 2
+	trafficRecordKindKIND_EXCHANGE       trafficRecordKind = 1
+	trafficRecordKindKIND_FRAGMENT       trafficRecordKind = 2
+	trafficRecordKindKIND_PROTOCOL_SHIFT trafficRecordKind = 4
+)
+
+type trafficRecordProtocol uint32
+
+const (
+	trafficRecordProtocolPROTOCOL_HTTP1 trafficRecordProtocol = 0
 )
 
 type trafficRecordRole uint32
@@ -308,6 +315,7 @@ const (
 	trafficVarOtherType                   = "other_type"
 	trafficVarRecordFlagsType             = "record_flags_type"
 	trafficVarRecordKindType              = "record_kind_type"
+	trafficVarRecordProtocolType          = "record_protocol_type"
 	trafficVarRecordRoleType              = "record_role_type"
 )
 
@@ -412,17 +420,18 @@ type trafficMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficVariableSpecs struct {
-	CFG             *ebpf.VariableSpec `ebpf:"CFG"`
-	ChunkStateType  *ebpf.VariableSpec `ebpf:"chunk_state_type"`
-	ChunkWordType   *ebpf.VariableSpec `ebpf:"chunk_word_type"`
-	ChunkedType     *ebpf.VariableSpec `ebpf:"chunked_type"`
-	ConnStateType   *ebpf.VariableSpec `ebpf:"conn_state_type"`
-	CounterType     *ebpf.VariableSpec `ebpf:"counter_type"`
-	LimitsType      *ebpf.VariableSpec `ebpf:"limits_type"`
-	OtherType       *ebpf.VariableSpec `ebpf:"other_type"`
-	RecordFlagsType *ebpf.VariableSpec `ebpf:"record_flags_type"`
-	RecordKindType  *ebpf.VariableSpec `ebpf:"record_kind_type"`
-	RecordRoleType  *ebpf.VariableSpec `ebpf:"record_role_type"`
+	CFG                *ebpf.VariableSpec `ebpf:"CFG"`
+	ChunkStateType     *ebpf.VariableSpec `ebpf:"chunk_state_type"`
+	ChunkWordType      *ebpf.VariableSpec `ebpf:"chunk_word_type"`
+	ChunkedType        *ebpf.VariableSpec `ebpf:"chunked_type"`
+	ConnStateType      *ebpf.VariableSpec `ebpf:"conn_state_type"`
+	CounterType        *ebpf.VariableSpec `ebpf:"counter_type"`
+	LimitsType         *ebpf.VariableSpec `ebpf:"limits_type"`
+	OtherType          *ebpf.VariableSpec `ebpf:"other_type"`
+	RecordFlagsType    *ebpf.VariableSpec `ebpf:"record_flags_type"`
+	RecordKindType     *ebpf.VariableSpec `ebpf:"record_kind_type"`
+	RecordProtocolType *ebpf.VariableSpec `ebpf:"record_protocol_type"`
+	RecordRoleType     *ebpf.VariableSpec `ebpf:"record_role_type"`
 }
 
 // trafficObjects contains all objects after they have been loaded into the kernel.
@@ -476,17 +485,18 @@ func (m *trafficMaps) Close() error {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficVariables struct {
-	CFG             *ebpf.Variable `ebpf:"CFG"`
-	ChunkStateType  *ebpf.Variable `ebpf:"chunk_state_type"`
-	ChunkWordType   *ebpf.Variable `ebpf:"chunk_word_type"`
-	ChunkedType     *ebpf.Variable `ebpf:"chunked_type"`
-	ConnStateType   *ebpf.Variable `ebpf:"conn_state_type"`
-	CounterType     *ebpf.Variable `ebpf:"counter_type"`
-	LimitsType      *ebpf.Variable `ebpf:"limits_type"`
-	OtherType       *ebpf.Variable `ebpf:"other_type"`
-	RecordFlagsType *ebpf.Variable `ebpf:"record_flags_type"`
-	RecordKindType  *ebpf.Variable `ebpf:"record_kind_type"`
-	RecordRoleType  *ebpf.Variable `ebpf:"record_role_type"`
+	CFG                *ebpf.Variable `ebpf:"CFG"`
+	ChunkStateType     *ebpf.Variable `ebpf:"chunk_state_type"`
+	ChunkWordType      *ebpf.Variable `ebpf:"chunk_word_type"`
+	ChunkedType        *ebpf.Variable `ebpf:"chunked_type"`
+	ConnStateType      *ebpf.Variable `ebpf:"conn_state_type"`
+	CounterType        *ebpf.Variable `ebpf:"counter_type"`
+	LimitsType         *ebpf.Variable `ebpf:"limits_type"`
+	OtherType          *ebpf.Variable `ebpf:"other_type"`
+	RecordFlagsType    *ebpf.Variable `ebpf:"record_flags_type"`
+	RecordKindType     *ebpf.Variable `ebpf:"record_kind_type"`
+	RecordProtocolType *ebpf.Variable `ebpf:"record_protocol_type"`
+	RecordRoleType     *ebpf.Variable `ebpf:"record_role_type"`
 }
 
 // trafficPrograms contains all programs after they have been loaded into the kernel.

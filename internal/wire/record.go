@@ -142,8 +142,8 @@ type Fragment struct {
 
 	Local, Remote netip.AddrPort
 
-	// At is the instant of the operation. Arrived is when the first byte of it reached the socket (receives only; 0
-	// where not seen).
+	// At is the instant of the operation. Arrived is when the first byte of it reached the socket or, at the end that sends it,
+	// was handed over (0: not seen).
 	At, Arrived int64
 	Length      uint64 // bytes of the operation, captured or not
 	// Position counts the bytes of this direction before this fragment, from the connection's first fragment on. A jump

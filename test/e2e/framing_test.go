@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,6 +50,16 @@ func (s *script) answers(method string, status, size int, pieces ...string) {
 	s.responseSize = int64(size)
 	s.complete(status)
 }
+
+// refuses expects the exchange to be complete with a client error, which is a failure at the client's end.
+func (s *script) refuses(status int) {
+	s.t.Helper()
+	s.complete(status)
+	s.b.want[len(s.b.want)-1].errorType = strconv.Itoa(status)
+}
+
+// uploadHead is the head of a request that names a longer body than comes.
+const uploadHead = "PUT /end HTTP/1.1\r\n" + idHeader + "Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n"
 
 const (
 	okHead   = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
@@ -147,6 +158,8 @@ var framedEnds = map[string]func(s *script){
 	"interim-in-front": func(s *script) {
 		s.answers("GET", 200, 2, strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 3)+okHead+"ok")
 		s.answers("GET", 200, 2, strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 11)+okHead+"o", "k")
+		s.answers("GET", 200, 2, strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 16)+okHead+"ok")
+		s.answers("GET", 200, 2, strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 250)+okHead+"o", "k")
 	},
 	"long-interim": func(s *script) {
 		hints := "HTTP/1.1 103 Early Hints\r\nLink: " + strings.Repeat("</style.css>;", 234) + "\r\n\r\n"
@@ -202,6 +215,61 @@ var framedEnds = map[string]func(s *script){
 			s.complete(200)
 		}
 	},
+	"body-not-asked-for": func(s *script) {
+		s.ask("PUT", uploadHead)
+		s.respond("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno", 2)
+		s.refuses(417)
+		s.ask("PUT", "PUT /end HTTP/1.1\r\n"+idHeader+"Content-Length: 5\r\n\r\n", "01234")
+		s.respond(okHead+"ok", 2)
+		s.complete(200)
+		s.answers("GET", 200, 2, okHead+"ok")
+	},
+	"chunks-not-asked-for": func(s *script) {
+		// A response without a body: what it leaves open is the request's alone.
+		s.ask("PUT", "PUT /end HTTP/1.1\r\n"+idHeader+"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+		s.respond("HTTP/1.1 307 Temporary Redirect\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n", 0)
+		s.complete(307)
+		s.ask("PUT", "PUT /end HTTP/1.1\r\n"+idHeader+"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+		s.respond("HTTP/1.1 100 Continue\r\n\r\n", 0)
+		s.hand("2\r\nab\r\n0\r\n\r\n", false)
+		s.requestSize = 12
+		s.respond(okHead+"ok", 2)
+		s.complete(200)
+		s.answers("GET", 200, 2, okHead+"ok")
+	},
+	"body-not-asked-for-sent": func(s *script) {
+		s.ask("PUT", uploadHead)
+		s.respond("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno", 2)
+		for _, n := range []int{300, 700} {
+			s.hand(strings.Repeat("x", n), false)
+			s.requestSize += int64(n)
+		}
+		s.refuses(401)
+		s.answers("GET", 200, 2, okHead+"ok")
+	},
+	"upload-given-up": func(s *script) {
+		s.ask("POST", "POST /end HTTP/1.1\r\n"+idHeader+"Content-Length: 20\r\n\r\n", "01234")
+		s.halfClose(s.client)
+		pauseEnd()
+		s.respond("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno", 2)
+		s.refuses(400)
+		s.closing(s.server)
+	},
+	"chunked-upload-given-up": func(s *script) {
+		s.ask("POST", "POST /end HTTP/1.1\r\n"+idHeader+"Transfer-Encoding: chunked\r\n\r\n", "5\r\nabc")
+		s.halfClose(s.client)
+		pauseEnd()
+		s.respond("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno", 2)
+		s.refuses(400)
+		s.closing(s.server)
+	},
+	"folded-alike": func(s *script) {
+		// They differ where eight bytes behind the name's colon do not.
+		for _, n := range []int{10000, 100001} {
+			s.answers("GET", 200, n, fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length:\r\n %d\r\nServer: %s\r\n\r\n", n, "test"[n/100001:]),
+				strings.Repeat("x", n-1), "x")
+		}
+	},
 	"answered-before-the-end-of-the-head": func(s *script) {
 		s.ask("GET", "GET /end HTTP/1.1\r\nX-Request-Id: ID\r\nHost: te")
 		s.respond("HTTP/1.1 408 Request Timeout\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno", 2)
@@ -217,16 +285,28 @@ var framedEnds = map[string]func(s *script){
 }
 
 // closes tells of the scripts that end their connection themselves: they are made once on it.
-var closes = map[string]bool{"short-lines": true, "bodyless-last": true, "answered-before-the-end-of-the-head": true}
+var closes = map[string]bool{"short-lines": true, "bodyless-last": true, "upload-given-up": true, "chunked-upload-given-up": true, "answered-before-the-end-of-the-head": true}
 
 // untrustedEnds are responses whose framing contradicts itself, or says nothing: the connection's end ends them, wherever that is.
 var untrustedEnds = map[string]string{
 	"lengths-differ":    "Content-Length: 2\r\nX: 0123456789\r\nContent-Length: 4\r\n",
 	"length-of-64-bits": "Content-Length: 18446744073709551618\r\n",
 	"length-of-63-bits": "Content-Length: 9223372036854775808\r\n",
+	"length-goes-on":    "Content-Length: 1\r\n 2\r\nServer: test\r\n",
 	"length-and-words":  "Content-Length: 2 or 3\r\n",
 	"not-chunked":       "Transfer-Encoding: identity\r\n",
 	"no-more-chunked":   "Transfer-Encoding: chunked, gzip\r\nContent-Length: 1\r\n",
+}
+
+// trustedCuts are responses whose framing is written in an unusual way, and that do not come to their end.
+var trustedCuts = map[string]string{
+	"length-folded":       "Content-Length:\r\n 10\r\n\r\n01234",
+	"length-of-zeros":     "Content-Length: " + strings.Repeat("0", 30) + "10\r\n\r\n01234",
+	"length-behind-tabs":  "Content-Length:" + strings.Repeat("\t", 30) + "10 \t\r\n\r\n01234",
+	"coding-folded":       "Transfer-Encoding:\r\n chunked\r\nServer: test\r\n\r\n5\r\nabc",
+	"codings-folded":      "Transfer-Encoding: gzip,\r\n\tchunked\r\n\r\n5\r\nabc",
+	"coding-before-comma": "Transfer-Encoding: chunked ,\r\n\r\n5\r\nabc",
+	"coding-before-blank": "Transfer-Encoding: chunked" + strings.Repeat(" ", 20) + "\r\n\r\n5\r\nabc",
 }
 
 // hugeChunks have more bytes than any connection carries.
@@ -273,6 +353,11 @@ func TestE2EEndsFraming(t *testing.T) {
 	e.run(t, "cut/length-twice", serverCuts((*script).closing, func(s *script) {
 		s.respond("HTTP/1.1 200 OK\r\nContent-Length: 10\r\nX: y\r\nContent-Length: 10\r\n\r\n01234", 5)
 	}))
+	for name, rest := range trustedCuts {
+		play := serverCuts((*script).closing, func(s *script) { s.respond("HTTP/1.1 200 OK\r\n"+rest, 0) })
+		e.run(t, "cut/"+name, play)
+		e.run(t, "cut/"+name+"/pipelined", func(s *script) { s.pipelined(); play(s) })
+	}
 	e.run(t, "cut/long-interim", func(s *script) {
 		s.request("GET", nil)
 		s.respond("HTTP/1.1 103 Early Hints\r\nLink: "+strings.Repeat("</style.css>;", 234), 0)
@@ -319,6 +404,25 @@ var unpairedEnds = map[string]struct {
 		s.answers("GET", 200, 2, okHead+"ok")
 		s.hand(strings.Repeat("METHOD-5", 8)+"X /end HTTP/1.1\r\n\r\n", true)
 		s.respond(okHead+"ok", 0)
+		s.answers("GET", 200, 2, okHead+"ok")
+	}},
+	"words": {4, func(s *script) {
+		for _, words := range []string{"x", "SECRETBODYWORDS", strings.Repeat("x", 64), "SECRET BODY"} {
+			s.ask("POST", "POST /end HTTP/1.1\r\n"+idHeader+"Content-Length: 5\r\n\r\n", "01234")
+			s.respond(okHead+"ok", 2)
+			s.complete(200)
+			s.hand(words, true)
+			s.respond("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", 0)
+		}
+		s.answers("GET", 200, 2, okHead+"ok")
+	}},
+	"words-behind-a-body": {1, func(s *script) {
+		s.ask("POST", "POST /end HTTP/1.1\r\n"+idHeader+"Content-Length: 5\r\n\r\n")
+		s.hand("01234SECRETBODYWORDS", false)
+		s.requestSize = 5
+		s.respond(okHead+"ok", 2)
+		s.complete(200)
+		s.respond("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", 0)
 		s.answers("GET", 200, 2, okHead+"ok")
 	}},
 	"too-many-empty-lines": {1, func(s *script) {

@@ -6,8 +6,9 @@
 # For instance "e2e.sh 6.1": all of 6.1; "e2e.sh 5.10:kprobe 6.12:syscall": two machines, without the tests that try every
 # backend.
 # What runs is the part of the suite that depends on how the kernel shows bytes and connections, on one server of each
-# sort; the host runs all of it. Every kernel and backend has a machine of its own, and as many run at a time as the host
-# has processors (package vm). A machine has one processor, so tests that may run at the same time run in turn there.
+# sort; the host runs all of it. Before it every backend is loaded in every machine, not only the machine's own. Every
+# kernel and backend has a machine of its own, and as many run at a time as the host has processors (package vm). A
+# machine has one processor, so tests that may run at the same time run in turn there.
 # E2E_RUN takes the place of that choice (a pattern of go test), E2E_BACKENDS that of the kernel's own backends.
 # Prints what go test -v prints, of one machine after the other, and a summary. Exits with 1 where a test failed or a
 # machine could not be run.
@@ -36,18 +37,26 @@ export CGO_ENABLED=0
 go build -o "$dir/bin/perfagent" ./cmd/perfagent
 go build -o "$dir/bin/" ./test/servers/goserver ./test/servers/rawserver
 go test -c -o "$dir/bin/e2e.test" ./test/e2e
+go test -c -o "$dir/bin/probes.test" ./internal/probes
 go build -o "$dir/run" ./test/vm/run
 # Without a compiler the tests that need this server are left out.
 ! command -v gcc >/dev/null || gcc -O2 -static -x c -o "$dir/bin/uring" test/servers/assets/uring.c
+
+# loads KERNEL: what a kernel has to take, whichever backend its machine is for: backends, and programs that visit connections.
+loads() {
+	echo fentry kprobe syscall iter_sweep
+	[[ $1 == 5.10 ]] || echo run_sweep # bpf_for_each_map_elem, since 5.13
+}
 
 # One processor: with two, emulated kernels crashed where they patch their own code, as attaching hooks makes them do.
 machine() {
 	# shellcheck disable=SC2016 # the guest's shell, not this one, fills in these
 	exec "$dir/run" -kernel "$1" -smp 1 -mem 3072 -timeout 40m -dir "$PWD/test/e2e" -env PERFAGENT_BACKEND="$2" \
 		-env PERFAGENT_BINARY="$dir/bin/perfagent" -env PERFAGENT_TEST_BIN="$dir/bin" \
-		-env PERFAGENT_TEST_PARTIAL=1 -env PERFAGENT_TEST_SLOW=4 \
-		-- bash -c '"$@" || status=$?; echo "=== took $SECONDS"; exit "${status:-0}"' e2e \
-		"$dir/bin/e2e.test" -test.v -test.timeout 38m "${choice[@]}"
+		-env PERFAGENT_TEST_PARTIAL=1 -env PERFAGENT_TEST_SLOW=4 -env PERFAGENT_TEST_LOADS="$(loads "$1" | xargs)" \
+		-- bash -c '"$1" -test.v -test.run "^TestBackends$" || status=$?; shift
+			"$@" || status=$?; echo "=== took $SECONDS"; exit "${status:-0}"' e2e \
+		"$dir/bin/probes.test" "$dir/bin/e2e.test" -test.v -test.timeout 38m "${choice[@]}"
 }
 
 logs=()
