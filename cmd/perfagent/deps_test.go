@@ -29,7 +29,7 @@ var layers = map[string][]string{
 	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
 	"internal/query":         {"internal/analytics", "internal/history"},
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
-	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export"},
+	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
 	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query"},
 }

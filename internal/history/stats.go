@@ -54,3 +54,14 @@ func (h *History) Stats() Stats {
 	}
 	return s
 }
+
+// OnlyHours tells whether, before a time, no intervals but those of an hour are kept.
+func (s *Stats) OnlyHours() (before time.Time, ok bool) {
+	for _, t := range s.Tiers[:tierHour] {
+		if !t.Oldest.IsZero() && (before.IsZero() || t.Oldest.Before(before)) {
+			before = t.Oldest
+		}
+	}
+	hours := s.Tiers[tierHour].Oldest
+	return before, !before.IsZero() && hours.Before(before)
+}

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -93,11 +94,14 @@ func (e *Engine) collect(selectors []string, from, to time.Time, limit int, each
 	return limited(found, limit), nil
 }
 
+// truncated is Prometheus' warning.
+const truncated = "results truncated due to limit"
+
 // limited cuts what was found, and says so as Prometheus does.
 func limited[T any](f Found[T], limit int) Found[T] {
 	if limit > 0 && len(f.All) > limit {
 		f.All = f.All[:limit]
-		f.Warnings = append(f.Warnings, "results truncated due to limit")
+		f.Warnings = append(f.Warnings, truncated)
 	}
 	return f
 }
@@ -108,10 +112,10 @@ func (e *Engine) selectors(texts []string) ([][]*Matcher, error) {
 	for _, text := range texts {
 		matchers, err := e.parser.ParseMetricSelector(text)
 		if err != nil {
-			return nil, BadDataError{err}
+			return nil, BadDataError{fmt.Errorf("invalid parameter \"match[]\": %w", err)}
 		}
 		if !slices.ContainsFunc(matchers, func(m *Matcher) bool { return !m.Matches("") }) {
-			return nil, BadDataError{errEmptySelector}
+			return nil, BadDataError{fmt.Errorf("invalid parameter \"match[]\": %w", errEmptySelector)}
 		}
 		all = append(all, matchers)
 	}

@@ -19,14 +19,14 @@ import (
 	"github.com/perfagent/perfagent/internal/history"
 )
 
-// queryable lets the engine ask the history.
-func (e *Engine) queryable() storage.Queryable {
+// queryable lets the engine ask the history for expressions in which series keep their value for as long as lookback.
+func (e *Engine) queryable(lookback time.Duration) storage.Queryable {
 	return storage.QueryableFunc(func(from, to int64) (storage.Querier, error) {
 		h := e.history()
 		if h == nil {
 			return nil, ErrNoHistory
 		}
-		return &querier{engine: e, h: h, from: from, to: to}, nil
+		return &querier{engine: e, h: h, from: from, to: to, lookback: lookback}, nil
 	})
 }
 
@@ -35,6 +35,7 @@ type querier struct {
 	engine   *Engine
 	h        *history.History
 	from, to int64
+	lookback time.Duration
 	open     []*history.Result
 	grids    map[gridKey]*grid
 }
@@ -59,7 +60,7 @@ const (
 //
 // A range needs many samples, of which the first and the last decide. An instant needs the latest: longer intervals have the same
 // value at their end, so they do where every evaluation is at one.
-func resolution(hints *storage.SelectHints) time.Duration {
+func resolution(hints *storage.SelectHints, lookback time.Duration) time.Duration {
 	for _, interval := range []time.Duration{time.Hour, time.Minute} {
 		ms := interval.Milliseconds()
 		if hints.Range >= windowSamples*ms {
@@ -78,7 +79,7 @@ func (q *querier) Select(_ context.Context, sorted bool, hints *storage.SelectHi
 	if hints == nil {
 		hints = &storage.SelectHints{Start: q.from, End: q.to}
 	}
-	s := &selection{engine: q.engine, hints: hints, step: resolution(hints)}
+	s := &selection{engine: q.engine, hints: hints, step: resolution(hints, q.lookback)}
 	if err := q.read(s, newChooser(matchers)); err != nil {
 		return storage.ErrSeriesSet(err)
 	}
@@ -191,7 +192,7 @@ func (s *selection) warn(results []*history.Result) {
 	}
 	coarse := int64(0)
 	for i := range s.grid.times {
-		if interval := s.grid.intervals[i]; s.hints.Range > 0 && 2*interval > s.hints.Range {
+		if interval := s.grid.intervals[i]; s.hints.Range > 0 && interval > shortest && 2*interval > s.hints.Range {
 			coarse = max(coarse, interval)
 		}
 	}
