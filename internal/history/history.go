@@ -77,6 +77,16 @@ type view struct {
 	open     *open
 	names    *renames // never changed, but replaced
 	files    *files
+	latest   int64  // slot of the latest tick, of this start
+	revision uint64 // how often the past has become another
+}
+
+// Revision changes when what a query found of the past may not be what it would find now: a route became another, the clock went
+// back, something was removed.
+func (h *History) Revision() uint64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.view.revision
 }
 
 // store is what the owner alone uses.
@@ -211,6 +221,10 @@ func (h *History) add(d delivery) {
 	recorded := h.recorded.take(t.slot) // in the same moment in which queries find it in what is open
 	t.entries = append(t.entries, recorded...)
 	h.view.open.add(number, t)
+	if t.slot <= h.view.latest || len(t.renames) > 0 {
+		h.view.revision++
+	}
+	h.view.latest = max(h.view.latest, t.slot)
 	if len(t.renames) > 0 {
 		h.view.names = newRenames(s.known)
 	}
@@ -391,6 +405,11 @@ func (s *segment) ordered(yield func(name string, value []byte) error) error {
 
 // replace puts a segment in the place of others; nil: nothing.
 func (h *History) replace(gone []*segment, by *segment) {
+	if by == nil {
+		h.mu.Lock()
+		h.view.revision++
+		h.mu.Unlock()
+	}
 	segments := slices.DeleteFunc(slices.Clone(h.view.segments), func(g *segment) bool { return slices.Contains(gone, g) })
 	if by != nil {
 		segments = append(segments, by)

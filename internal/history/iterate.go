@@ -152,7 +152,9 @@ func (it *Iterator) take(slot int64) {
 		}
 	}
 	it.sample = Sample{Time: slot * slotSeconds * 1000, point: only.point}
-	if several {
+	if !several && only.source.segment == nil {
+		// Its points stay where they are.
+	} else if several {
 		if it.adder == nil {
 			it.adder = &adder{sums: it.series.Kind == Ticks}
 		}
@@ -177,6 +179,12 @@ func (it *Iterator) take(slot int64) {
 		it.sample.point = &p
 	}
 	it.sample.Interval, it.sample.Untimed, it.sample.Value = unit*slotSeconds*1000, it.sample.point.untimed, it.sample.point.value
+	if len(it.active) == 1 {
+		if it.advance(only); only.point == nil {
+			it.spare, it.active = append(it.spare, only), it.active[:0]
+		}
+		return
+	}
 	it.active = slices.DeleteFunc(it.active, func(c *cursor) bool {
 		if c.slot == slot {
 			it.advance(c)

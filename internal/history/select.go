@@ -146,7 +146,8 @@ type selection struct {
 	pieces  []piece // of the result's pinned segments
 	series  map[string]*Series
 	entries map[string]bool // whether an entry may have series that are chosen
-	copied  int             // bytes of columns
+	kinds   map[columnKind]bool
+	copied  int // bytes of columns
 }
 
 // copiedMax bounds the columns that a query copies while it looks for series, so that each file is opened once for the few series
@@ -184,7 +185,7 @@ func (h *History) SelectAll(queries ...Query) ([]*Result, error) {
 
 // begin chooses the segments of a query and takes over what is in none. The caller has locked h.mu.
 func (s *selection) begin(h *History, q *Query) *Result {
-	*s = selection{h: h, q: q, series: map[string]*Series{}, entries: map[string]bool{}, names: h.view.names,
+	*s = selection{h: h, q: q, series: map[string]*Series{}, entries: map[string]bool{}, kinds: map[columnKind]bool{}, names: h.view.names,
 		from: -floorDiv(-q.From.UnixMilli(), slotSeconds*1000), to: floorDiv(q.To.UnixMilli(), slotSeconds*1000)}
 	r := &Result{h: h}
 	for _, p := range pieces(h.view.segments, q.Step) {
@@ -262,6 +263,9 @@ func (s *selection) addSegment(g *segment, p piece) error {
 			return err
 		}
 		for i, column := range b.names {
+			if !s.wantsColumn(current, column) {
+				continue
+			}
 			series, err := s.find(current, column)
 			if err != nil {
 				return err
@@ -286,11 +290,14 @@ func (s *selection) addOpen(o *open) {
 			continue
 		}
 		for column, c := range columns {
+			if !s.wantsColumn(name, []byte(column)) {
+				continue
+			}
 			series, err := s.find(name, []byte(column))
 			if series == nil || err != nil { // what this process named itself is well-formed
 				continue
 			}
-			if points := c.decode(isDistribution(name)); len(points) > 0 {
+			if points := c.decode(isDistribution(name), s.from); len(points) > 0 {
 				series.sources = append(series.sources, columnSource{points: points, lo: math.MinInt64, hi: math.MaxInt64})
 			}
 		}
@@ -340,20 +347,47 @@ func (s *selection) entryMatches(entry string) bool {
 
 // nameMatches tells whether one of the metrics that entries under such a key have is chosen.
 func (s *selection) nameMatches(k *analytics.Key) bool {
-	for i := range analytics.Families {
-		f := &analytics.Families[i]
-		if f.Role != k.Role || f.Convention != k.Convention {
-			continue
-		}
-		chosen := true
-		for _, m := range s.q.Matchers {
-			chosen = chosen && (m.Name != "__name__" || m.Match(f.Name))
-		}
-		if chosen {
+	for column := range byte(columnResult + 1) {
+		if s.wants(k.Role, k.Convention, column) {
 			return true
 		}
 	}
 	return false
+}
+
+// columnKind is what tells which family's metric a column of exchanges belongs to.
+type columnKind struct {
+	role       wire.Role
+	convention wire.Convention
+	column     byte
+}
+
+// wants tells whether the metric that columns of a kind belong to is chosen, so that most columns need no further look.
+func (s *selection) wants(role wire.Role, convention wire.Convention, column byte) bool {
+	kind := columnKind{role, convention, column}
+	chosen, known := s.kinds[kind]
+	if !known {
+		name := []byte{column}
+		if column == columnResult {
+			name = appendResult(nil, new(analytics.Result))
+		}
+		entry := analytics.Key{Role: role, Convention: convention, Service: "any"}
+		id, err := identifyExchanges(entry, name)
+		chosen = err != nil // which find says
+		if len(id.labels) > 0 {
+			chosen = !slices.ContainsFunc(s.q.Matchers, func(m Matcher) bool { return m.Name == "__name__" && !m.Match(id.labels[0].Value) })
+		}
+		s.kinds[kind] = chosen
+	}
+	return chosen
+}
+
+// wantsColumn is wants for a column of an entry whose own labels match.
+func (s *selection) wantsColumn(entry string, column []byte) bool {
+	if len(entry) < 3 || entry[0] != kindExchanges || len(column) == 0 || column[0] > columnResult {
+		return true
+	}
+	return s.wants(wire.Role(entry[1]), wire.Convention(entry[2]), column[0])
 }
 
 // find returns the series of a column, nil where it is not chosen.

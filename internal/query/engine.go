@@ -63,6 +63,7 @@ type Engine struct {
 	queries *promql.Engine // of people and dashboards
 	rules   *promql.Engine // whose evaluation must not wait for those
 	known   labelSets
+	memory  memory
 }
 
 // New returns an engine.
@@ -95,7 +96,7 @@ func New(o Options) *Engine {
 
 // Vector evaluates an expression at one time for a rule. A scalar is one sample without labels.
 func (e *Engine) Vector(ctx context.Context, expr string, at time.Time) (Vector, error) {
-	q, err := e.rules.NewInstantQuery(ctx, e.queryable(lookback), nil, expr, at)
+	q, err := e.rules.NewInstantQuery(ctx, e.queryable(lookback, true), nil, expr, at)
 	if err != nil {
 		return nil, err
 	}

@@ -120,6 +120,26 @@ func (c *chooser) hasDistributions() bool {
 	return false
 }
 
+// onlyDistributions tells whether nothing else may be chosen.
+func (c *chooser) onlyDistributions() bool {
+	for _, m := range c.names {
+		if m.Type == labels.MatchEqual && isDistribution(m.Value) {
+			return true
+		}
+	}
+	return false
+}
+
+// isDistribution tells whether a name is one of a distribution's.
+func isDistribution(name string) bool {
+	for _, suffix := range suffixes {
+		if family, ok := strings.CutSuffix(name, suffix); ok && familyNames[family] {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *chooser) nameMatches(name string) bool {
 	for _, m := range c.names {
 		if !m.Matches(name) {

@@ -19,33 +19,41 @@ import (
 	"github.com/perfagent/perfagent/internal/history"
 )
 
-// queryable lets the engine ask the history for expressions in which series keep their value for as long as lookback.
-func (e *Engine) queryable(lookback time.Duration) storage.Queryable {
+// queryable lets the engine ask the history for expressions in which series keep their value for as long as lookback; remembers
+// says that it will be asked again.
+func (e *Engine) queryable(lookback time.Duration, remembers bool) storage.Queryable {
 	return storage.QueryableFunc(func(from, to int64) (storage.Querier, error) {
 		h := e.history()
 		if h == nil {
 			return nil, ErrNoHistory
 		}
-		return &querier{engine: e, h: h, from: from, to: to, lookback: lookback}, nil
+		return &querier{engine: e, h: h, from: from, to: to, lookback: lookback, remembers: remembers}, nil
 	})
 }
 
 // querier answers one query. What it has read of the history stays there until it is closed.
 type querier struct {
-	engine   *Engine
-	h        *history.History
-	from, to int64
-	lookback time.Duration
-	open     []*history.Result
-	grids    map[gridKey]*grid
+	engine     *Engine
+	h          *history.History
+	from, to   int64
+	lookback   time.Duration
+	remembers  bool // what was counted, for the next time
+	open       []*history.Result
+	selections []*selection
+	grids      map[gridKey]*grid
 }
 
 // Close implements storage.Querier.
 func (q *querier) Close() error {
+	for _, s := range q.selections {
+		if r, all := s.collect(); all && s.remembers {
+			q.engine.memory.keep(s.key, r)
+		}
+	}
 	for _, r := range q.open {
 		r.Close()
 	}
-	q.open = nil
+	q.open, q.selections = nil, nil
 	return nil
 }
 
@@ -79,7 +87,11 @@ func (q *querier) Select(_ context.Context, sorted bool, hints *storage.SelectHi
 	if hints == nil {
 		hints = &storage.SelectHints{Start: q.from, End: q.to}
 	}
-	s := &selection{engine: q.engine, hints: hints, step: resolution(hints, q.lookback)}
+	s := &selection{engine: q.engine, h: q.h, hints: hints, step: resolution(hints, q.lookback), remembers: q.remembers}
+	s.key = reminderKey{window: hints.Range, step: s.step}
+	if q.remembers {
+		s.key.matchers = selectorText(matchers)
+	}
 	if err := q.read(s, newChooser(matchers)); err != nil {
 		return storage.ErrSeriesSet(err)
 	}
@@ -91,30 +103,47 @@ func (q *querier) Select(_ context.Context, sorted bool, hints *storage.SelectHi
 
 // selection is what a selector has found.
 type selection struct {
-	engine   *Engine
-	hints    *storage.SelectHints
-	step     time.Duration
-	grid     *grid
-	all      []*series
-	warnings annotations.Annotations
-	latest   *table // of the group that was asked for buckets last
+	engine    *Engine
+	h         *history.History
+	hints     *storage.SelectHints
+	step      time.Duration
+	grid      *grid
+	groups    []*group
+	all       []*series
+	warnings  annotations.Annotations
+	latest    *table // of the group that was asked for buckets last
+	remembers bool
+	key       reminderKey
+	revision  uint64
 }
 
 // read asks the history.
 //
 // Counts of distributions begin anew at midnight UTC, so that a value is the same whatever is asked for: they are the sum of what
 // the history has of the day. For that the hours of the day are read from midnight on, and those of the day before, which tell
-// what there already was.
+// what there already was; unless it is remembered.
 func (q *querier) read(s *selection, c *chooser) error {
 	from, to := s.hints.Start, s.hints.End
-	matchers := c.matchers()
-	counted := from
-	if c.hasDistributions() {
+	counts := c.hasDistributions()
+	s.remembers = s.remembers && counts
+	if s.remembers && s.hints.Range == 0 && s.hints.Step == 0 && c.onlyDistributions() {
+		from = q.latest(from, to)
+		s.hints.Start = from
+	}
+	var before *reminder
+	if s.remembers {
+		s.revision = q.h.Revision()
+		before = q.engine.memory.find(s.key, q.h, s.revision, from)
+	}
+	counted, matchers := from, c.matchers()
+	switch {
+	case before != nil:
+		counted = before.at + 1
+	case counts:
 		counted = floor(from-1, hourMS) + 1
 	}
-	main := history.Query{From: time.UnixMilli(counted), To: time.UnixMilli(to), Step: s.step, Matchers: matchers}
-	queries := []history.Query{main}
-	if counted < from || c.hasDistributions() {
+	queries := []history.Query{{From: time.UnixMilli(counted), To: time.UnixMilli(to), Step: s.step, Matchers: matchers}}
+	if counts && before == nil {
 		queries = append(queries, history.Query{From: time.UnixMilli(dayOf(counted)*dayMS - dayMS + 1), To: time.UnixMilli(counted - 1),
 			Step: time.Hour, Matchers: matchers})
 	}
@@ -122,19 +151,48 @@ func (q *querier) read(s *selection, c *chooser) error {
 	if err != nil {
 		return err
 	}
-	q.open = append(q.open, results...)
+	q.open, q.selections = append(q.open, results...), append(q.selections, s)
 	if s.grid, err = q.grid(gridKey{counted, to, s.step}); err != nil {
 		return err
 	}
 	s.warn(results)
-	var before []*history.Series
-	if len(results) > 1 {
-		before = results[1].Series
+	if before != nil {
+		s.addRemembered(c, results[0].Series, before)
+		return nil
 	}
-	pairUp(results[0].Series, before, func(main, base *history.Series) {
-		s.add(c, main, base)
-	})
+	var base []*history.Series
+	if len(results) > 1 {
+		base = results[1].Series
+	}
+	pairUp(results[0].Series, base, func(main, base *history.Series) { s.add(c, &group{selection: s, main: main, base: base}) })
 	return nil
+}
+
+// latest is from when on samples may matter to an instant: where the agent counted shortly before it, whatever is older has been
+// replaced or has ended.
+func (q *querier) latest(from, to int64) int64 {
+	near := to - patience - 2*shortest
+	if near <= from {
+		return from
+	}
+	g, err := q.grid(gridKey{near, to, 0})
+	if err != nil || len(g.times) == 0 || slices.ContainsFunc(g.intervals, func(n int64) bool { return n != shortest }) {
+		return from
+	}
+	return near
+}
+
+// addRemembered adds what was found, and what has had counts before.
+func (s *selection) addRemembered(c *chooser, found []*history.Series, before *reminder) {
+	known := make([]*history.Series, len(before.series))
+	states := make(map[*history.Series]map[stateKey]*countState, len(before.series))
+	for i := range before.series {
+		r := &before.series[i]
+		known[i], states[r.series] = r.series, r.states
+	}
+	pairUp(found, known, func(main, base *history.Series) {
+		s.add(c, &group{selection: s, main: main, label: base, resume: states[base]})
+	})
 }
 
 // pairUp calls yield for each series of two sorted lists, with nil where one of them does not have it.
@@ -167,20 +225,24 @@ func compareSeries(main, base []*history.Series) int {
 }
 
 // add adds the projections of a series that are chosen.
-func (s *selection) add(c *chooser, main, base *history.Series) {
-	g := &group{selection: s, main: main, base: base}
-	any := main
-	if any == nil {
-		if any = base; any.Kind != history.Distribution {
-			return
-		}
+func (s *selection) add(c *chooser, g *group) {
+	any := g.any()
+	if g.main == nil && any.Kind != history.Distribution {
+		return
 	}
 	for _, p := range c.of(any) {
 		if p.kind == bucket {
 			g.buckets++
 		}
+		if p.kind != plain {
+			g.keeps++
+		}
 		s.all = append(s.all, &series{group: g, projection: p, labels: s.engine.known.of(any.Labels, &p)})
 	}
+	if g.buckets > 1 { // which one table is for
+		g.keeps += 1 - g.buckets
+	}
+	s.groups = append(s.groups, g)
 }
 
 // warn says where the answer lacks something.
@@ -259,8 +321,31 @@ type series struct {
 // group is a series of the history, of which several projections may be asked for.
 type group struct {
 	selection  *selection
-	main, base *history.Series // one of them may be nil
-	buckets    int             // that are asked for
+	main, base *history.Series          // what is asked for, and what was before it; either may be nil
+	label      *history.Series          // where both are: its labels
+	resume     map[stateKey]*countState // what is remembered
+	buckets    int                      // that are asked for
+	keeps      int                      // states that are to be remembered
+	kept       map[stateKey]*countState
+}
+
+// any is a series of the group, for its labels.
+func (g *group) any() *history.Series {
+	switch {
+	case g.main != nil:
+		return g.main
+	case g.base != nil:
+		return g.base
+	}
+	return g.label
+}
+
+// keep notes a state that is to be remembered.
+func (g *group) keep(key stateKey, state *countState) {
+	if g.kept == nil {
+		g.kept = map[stateKey]*countState{}
+	}
+	g.kept[key] = state
 }
 
 // Labels implements storage.Series.

@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 
 	"github.com/perfagent/perfagent/internal/analytics"
-	"github.com/perfagent/perfagent/internal/history"
 )
 
 // tableTimesMax bounds the times of a table: 3 MB with the buckets of a duration. Where there are more, each bucket is counted for
@@ -22,18 +21,19 @@ type table struct {
 	failed error
 }
 
+// allBuckets stands for all buckets of a distribution.
+var allBuckets = projection{kind: bucket, cell: -1}
+
 // table returns that of the group, and forgets the one before.
 func (g *group) table() *table {
 	if t := g.selection.latest; t != nil && t.of == g {
 		return t
 	}
-	any := g.main
-	if any == nil {
-		any = g.base
+	t := &table{of: g, cells: analytics.BoundCells(g.any().Unit)}
+	w := newCountWalk(g, &allBuckets)
+	if w.buckets == nil {
+		w.buckets = make([]uint64, len(t.cells)+1)
 	}
-	t := &table{of: g, cells: analytics.BoundCells(any.Unit)}
-	w := newCountWalk(g, &projection{kind: bucket})
-	w.buckets = make([]uint64, len(t.cells)+1)
 	for w.next() {
 		t.places = append(t.places, w.place)
 		t.counts = append(t.counts, w.buckets...)
@@ -41,11 +41,6 @@ func (g *group) table() *table {
 	t.failed = w.err()
 	g.selection.latest = t
 	return t
-}
-
-// addBuckets adds a sample to the buckets of a table.
-func (w *countWalk) addBuckets(s *history.Sample) {
-	s.AddBelow(analytics.BoundCells(w.unit), w.buckets)
 }
 
 // tableWalk goes through one bucket of a table.

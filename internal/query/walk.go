@@ -2,6 +2,7 @@ package query
 
 import (
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
@@ -71,42 +72,79 @@ func (s *steps) gap() int64 {
 	return s.last + patience
 }
 
+// countState is what a series of counts has come to.
+type countState struct {
+	day       int64
+	had       bool  // counts in this day
+	alive     bool  // it has a value
+	since     int64 // from when on it counts
+	last      int64 // time of the latest step; 0: none
+	n         uint64
+	histogram analytics.Histogram // of a native one
+	buckets   []uint64            // of a table
+}
+
+// clone returns a copy that does not change with the state.
+func (c *countState) clone() *countState {
+	copied := *c
+	if c.histogram.Count() > 0 {
+		copied.histogram = c.histogram.Clone()
+	}
+	copied.buckets = slices.Clone(c.buckets)
+	return &copied
+}
+
+// enter begins a day.
+func (c *countState) enter(day int64) {
+	if day == c.day {
+		return
+	}
+	c.alive = c.had && day == c.day+1
+	if c.alive {
+		c.since = day * dayMS
+	}
+	c.day, c.had, c.n = day, false, 0
+	c.histogram.Reset()
+	clear(c.buckets)
+}
+
 // countWalk adds up a distribution. A series has a value at each interval in which the agent counted, from its first count on,
 // until it has counted nothing for a whole day (UTC). Its counts begin anew with each day.
 type countWalk struct {
 	place
+	countState
+	group      *group
 	projection *projection
 	unit       analytics.Unit
 	base, main *history.Iterator
 	sample     *history.Sample // the next one of main; nil: there is none
 	steps      steps
 	began      bool
-
-	day            int64
-	had, hadBefore bool  // counts in this day, in the one before
-	alive          bool  // it has a value
-	from0          int64 // since when it counts
-	n              uint64
-	histogram      analytics.Histogram
-	buckets        []uint64 // of a table
+	keepAt     int64 // the first time that is asked for: what was before it is remembered
 }
 
 func newCountWalk(g *group, p *projection) *countWalk {
-	w := &countWalk{projection: p, steps: steps{grid: g.selection.grid}, day: math.MinInt64}
-	any := g.main
-	if any == nil {
-		any = g.base
+	w := &countWalk{group: g, projection: p, steps: steps{grid: g.selection.grid}, keepAt: never}
+	w.unit = g.any().Unit
+	w.day = math.MinInt64
+	if g.selection.remembers {
+		w.keepAt = g.selection.hints.Start
 	}
-	w.unit = any.Unit
-	w.histogram = analytics.NewHistogram(w.unit)
-	if g.base != nil {
-		w.base = g.base.Iterate()
+	if state := g.resume[w.stateKey()]; state != nil {
+		w.countState, w.steps.last = *state.clone(), state.last
+	} else {
+		w.histogram = analytics.NewHistogram(w.unit)
+		if g.base != nil {
+			w.base = g.base.Iterate()
+		}
 	}
 	if g.main != nil {
 		w.main = g.main.Iterate()
 	}
 	return w
 }
+
+func (w *countWalk) stateKey() stateKey { return stateKey{w.projection.kind, w.projection.cell} }
 
 // begin adds up what was before.
 func (w *countWalk) begin() {
@@ -137,25 +175,10 @@ func (w *countWalk) read() {
 	w.failed = w.main.Err()
 }
 
-// enter begins a day.
-func (w *countWalk) enter(day int64) {
-	if day == w.day {
-		return
-	}
-	w.hadBefore = w.had && day == w.day+1
-	w.day, w.had, w.n = day, false, 0
-	w.histogram.Reset()
-	clear(w.buckets)
-	w.alive = w.hadBefore
-	if w.alive {
-		w.from0 = day * dayMS
-	}
-}
-
 // add counts a sample.
 func (w *countWalk) add(s *history.Sample) {
 	if !w.alive {
-		w.alive, w.from0 = true, s.Time-s.Interval
+		w.alive, w.since = true, s.Time-s.Interval
 	}
 	w.had = true
 	switch w.projection.kind {
@@ -167,7 +190,7 @@ func (w *countWalk) add(s *history.Sample) {
 		w.n += s.Total()
 	case bucket:
 		if w.buckets != nil {
-			w.addBuckets(s)
+			s.AddBelow(analytics.BoundCells(w.unit), w.buckets)
 			return
 		}
 		w.n += s.CountBelow(w.projection.cell)
@@ -185,6 +208,7 @@ func (w *countWalk) next() bool {
 		if w.sample != nil {
 			next = min(next, w.sample.Time)
 		}
+		w.keep(next)
 		if gap := w.steps.gap(); gap < next && w.alive && !w.ended {
 			w.at, w.ended = gap, true
 			return true
@@ -203,11 +227,22 @@ func (w *countWalk) next() bool {
 		}
 		w.steps.last = next
 		if w.alive || was {
-			w.at, w.from, w.ended = next, w.from0, !w.alive
+			w.at, w.from, w.ended = next, w.since, !w.alive
 			return w.failed == nil
 		}
 	}
 	return false
+}
+
+// keep has the state remembered before the first step that is asked for.
+func (w *countWalk) keep(next int64) {
+	if next < w.keepAt || w.keepAt == never {
+		return
+	}
+	w.keepAt = never
+	state := w.countState.clone()
+	state.last = w.steps.last
+	w.group.keep(w.stateKey(), state)
 }
 
 func (w *countWalk) float() float64 {
