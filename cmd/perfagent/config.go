@@ -11,6 +11,7 @@ import (
 
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/history"
+	"github.com/perfagent/perfagent/internal/query"
 )
 
 // Config is every setting of the agent. settings lists how each is named, parsed and bounded.
@@ -26,6 +27,7 @@ type Config struct {
 	OTLP     OTLPConfig
 	Log      LogConfig
 	Storage  StorageConfig
+	Query    QueryConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -65,6 +67,13 @@ type MetricsConfig struct {
 // ServicesConfig is how processes become services.
 type ServicesConfig struct{ File string }
 
+// QueryConfig bounds questions to the local history.
+type QueryConfig struct {
+	Timeout        time.Duration
+	MaxSamples     int
+	MaxConcurrency int
+}
+
 // LimitsConfig bounds what the agent keeps.
 type LimitsConfig struct {
 	Endpoints   int
@@ -101,6 +110,7 @@ func defaultConfig() *Config {
 		OTLP:    OTLPConfig{Interval: export.OTLPIntervalDefault},
 		Levels:  defaultLevels(),
 		Storage: StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
+		Query:   QueryConfig{Timeout: query.TimeoutDefault, MaxSamples: query.MaxSamplesDefault, MaxConcurrency: query.ConcurrencyDefault},
 		Log:     LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }

@@ -27,10 +27,11 @@ var layers = map[string][]string{
 	"internal/trace":         {"internal/wire"},
 	"internal/analytics":     {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
 	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
+	"internal/query":         {"internal/analytics", "internal/history"},
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
-	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export"},
+	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
-	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history"},
+	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query"},
 }
 
 // homes names the one package for each heavy module.
@@ -39,6 +40,7 @@ var homes = map[string]string{
 	"github.com/shirou/gopsutil":             "internal/host",
 	"github.com/prometheus/client_golang":    "internal/export",
 	"github.com/prometheus/exporter-toolkit": "internal/web",
+	"github.com/prometheus/prometheus":       "internal/query",
 	"go.etcd.io/bbolt":                       "internal/history",
 	"github.com/spf13/cobra":                 "cmd/perfagent",
 	"github.com/spf13/pflag":                 "cmd/perfagent",
@@ -164,6 +166,8 @@ func TestImportRuleViolations(t *testing.T) {
 		{"internal/analytics", modulePath + "/internal/history", false},
 		{"internal/history", "go.etcd.io/bbolt", true},
 		{"internal/web", "go.etcd.io/bbolt", false},
+		{"internal/query", "github.com/prometheus/prometheus/promql", true},
+		{"internal/web", "github.com/prometheus/prometheus/promql", false},
 		{"internal/http", "golang.org/x/net/http2", false},
 		{"internal/http", "net/http", true},
 	} {

@@ -14,6 +14,7 @@ import (
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/history"
+	"github.com/perfagent/perfagent/internal/query"
 )
 
 // StorageConfig is where and how long the local history is kept.
@@ -72,6 +73,21 @@ func showAge(text string) string {
 	return text
 }
 
+// The bounds of what may be asked of the local history.
+const (
+	queryTimeoutMin = 100 * time.Millisecond
+	queryTimeoutMax = 50 * time.Second // the server gives an answer a minute in all
+	querySamplesMax = 100_000_000      // 1.6 GB
+	// queryConcurrencyMax is as many as there may be clients at reading.
+	queryConcurrencyMax = 16
+)
+
+// newQuery makes what answers PromQL over the local history, also while there is none.
+func (a *agent) newQuery(config *Config) *query.Engine {
+	return query.New(query.Options{History: a.history.Load, MaxSamples: config.Query.MaxSamples, Timeout: config.Query.Timeout,
+		Concurrency: config.Query.MaxConcurrency, Log: a.log})
+}
+
 // openHistory opens the local history and has it take every tick; nothing of it is there where it is switched off, or where
 // nobody can ask for it.
 func (a *agent) openHistory(config *Config) {
@@ -111,7 +127,7 @@ func (a *agent) historyState() *export.HistoryState {
 		return nil
 	}
 	s := h.Stats()
-	state := &export.HistoryState{Persistent: !s.Memory && s.Trouble == "", Ticks: s.Ticks, Dropped: s.Dropped, WriteErrors: s.WriteErrors, ClockSteps: s.ClockSteps}
+	state := &export.HistoryState{Persistent: !s.Memory && s.Trouble == "", Ticks: s.Ticks, Dropped: s.Dropped, WriteErrors: s.WriteErrors, ClockSteps: s.ClockSteps, RecordedRefused: s.RecordedRefused}
 	for _, part := range history.Parts {
 		state.Damaged = append(state.Damaged, export.HistoryDamage{Part: part, Count: s.Damaged[part]})
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/pipeline"
 	"github.com/perfagent/perfagent/internal/probes"
+	"github.com/perfagent/perfagent/internal/query"
 	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/web"
 )
@@ -49,6 +50,7 @@ type agent struct {
 
 	services    atomic.Pointer[host.Services]   // of the latest reading of the services file
 	history     atomic.Pointer[history.History] // nil where there is none
+	query       *query.Engine                   // over it
 	memoryLimit atomic.Int64
 	hostGaps    []probes.Gap // what of the host is not visible; set before the server serves
 	nameGaps    []probes.Gap // what is not for want of privileges
@@ -92,6 +94,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	if _, err := a.loadFiles(config); err != nil {
 		return nil, err
 	}
+	a.query = a.newQuery(config)
 	// Listeners first: a busy port is the likeliest failure, and the cheapest to find.
 	if err := a.listen(config, log, hooks); err != nil {
 		return nil, err
@@ -142,6 +145,8 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	options.Performance = web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest)}
 	options.Agent = a.ownHealth(hooks)
+	options.API = web.APIOptions{Engine: a.query, Concurrency: config.Query.MaxConcurrency,
+		Build: web.APIBuild{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion}}
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
 	}

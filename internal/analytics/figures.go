@@ -128,6 +128,26 @@ func eachServiceFigure(s *host.Service, yield YieldFigure) {
 	}
 }
 
+// EachMetric calls yield for every metric of figures.
+func EachMetric(yield func(*Metric)) {
+	eachMetric(hostFigures, yield)
+	for _, m := range [...]*Metric{cpuSeconds.Metric, tcpConnections.Metric, stalled.Metric, stalledRatio.Metric, sourceErrors.Metric, hostInfo.Metric, switches.Metric} {
+		yield(m)
+	}
+	eachMetric(tcpFigures, yield)
+	eachMetric(filesystemFigures, yield)
+	eachMetric(diskFigures, yield)
+	eachMetric(interfaceFigures, yield)
+	eachMetric(serviceFigures, yield)
+	eachMetric(cgroupFigures, yield)
+}
+
+func eachMetric[T any](all []figure[T], yield func(*Metric)) {
+	for i := range all {
+		yield(all[i].Metric)
+	}
+}
+
 // figure is a metric of things of one kind.
 type figure[T any] struct {
 	*Metric

@@ -104,3 +104,13 @@ func (h *Histogram) addExtremes(zeros uint64, cells []Cell) {
 	}
 	h.min, h.max = min(h.min, low), max(h.max, high)
 }
+
+// BoundCells are the cells at which the classic buckets of a unit end: what lies in a cell below the i-th is at or below the i-th
+// of ClassicBounds. The slice is shared: read only.
+func BoundCells(u Unit) []uint16 { return scales[u&1].classicEnd }
+
+// ClassicBounds are the bounds of the classic buckets of a unit, in seconds or bytes. The slice is shared: read only.
+func ClassicBounds(u Unit) []float64 { return scales[u&1].classic }
+
+// PerUnit is how many integers of a unit are one of the exported unit, seconds or bytes.
+func PerUnit(u Unit) float64 { return scales[u&1].perUnit }

@@ -8,13 +8,14 @@ import (
 
 // HistoryState is what the local history says of itself.
 type HistoryState struct {
-	Persistent  bool // what is counted lasts on the disk
-	Ticks       uint64
-	Dropped     uint64
-	WriteErrors uint64
-	ClockSteps  uint64
-	Damaged     []HistoryDamage // each part, whether it occurred or not
-	Tiers       []HistoryTier
+	Persistent      bool // what is counted lasts on the disk
+	Ticks           uint64
+	Dropped         uint64
+	WriteErrors     uint64
+	ClockSteps      uint64
+	RecordedRefused uint64
+	Damaged         []HistoryDamage // each part, whether it occurred or not
+	Tiers           []HistoryTier
 }
 
 // HistoryDamage is how often a part of the history was found damaged.
@@ -38,6 +39,7 @@ var (
 	descHistoryDropped = describe("perfagent_history_dropped_ticks_total", "Intervals that the local history could not take in time.")
 	descHistoryErrors  = describe("perfagent_history_write_errors_total", "Attempts to write the local history that failed.")
 	descHistorySteps   = describe("perfagent_history_clock_steps_total", "Jumps of the clock that the local history noticed.")
+	descHistoryRefused = describe("perfagent_history_recorded_refused_total", "Samples of recorded series that found no room for one more series in the local history.")
 	descHistoryDamaged = describe("perfagent_history_damaged_total", "Files and values of the local history that were damaged and set aside.", "part")
 	descHistoryBytes   = describe("perfagent_history_bytes", "Size of the local history, without what is in no segment yet.", "resolution")
 	descHistoryFiles   = describe("perfagent_history_segments", "Segments of the local history.", "resolution")
@@ -70,6 +72,7 @@ func (c historyCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(descHistoryDropped, s.Dropped)
 	counter(descHistoryErrors, s.WriteErrors)
 	counter(descHistorySteps, s.ClockSteps)
+	counter(descHistoryRefused, s.RecordedRefused)
 	for _, d := range s.Damaged {
 		counter(descHistoryDamaged, d.Count, d.Part)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -88,7 +89,7 @@ func (w *builder) column(entry string, name string, points []point) []byte {
 func (w *builder) openBlock(name string, columns map[string]*openColumn) *block {
 	b := new(block)
 	for _, column := range slices.Sorted(maps.Keys(columns)) {
-		b.append([]byte(column), w.column(name, column, columns[column].decode(isDistribution(name))))
+		b.append([]byte(column), w.column(name, column, columns[column].decode(isDistribution(name), math.MinInt64)))
 	}
 	return b
 }

@@ -19,8 +19,13 @@ const (
 	lockName      = "lock"
 	formatName    = "format"
 	formatText    = "perfagent history"
-	// FormatVersion is that of the directory; another one is left alone.
-	FormatVersion = 1
+	// FormatVersion is the newest that is written. Older ones down to formatFirst are read, and stay as they are until something is
+	// stored that they do not have; any other is left alone.
+	FormatVersion = formatRecorded
+	// formatFirst has everything but what rules record.
+	formatFirst = 1
+	// formatRecorded has entries of recorded series, which a program of format 1 would take for damage.
+	formatRecorded = 2
 )
 
 var (
@@ -59,47 +64,64 @@ func formatLine(version int) string {
 	return fmt.Sprintf("%s %08x\n", text, crc32.Checksum([]byte(text), castagnoli))
 }
 
-// checkFormat tells whether the directory is of this version; fresh: there is nothing yet.
-func checkFormat(directory string) (fresh bool, err error) {
+// checkFormat returns the directory's version, if this program knows it; fresh: there is nothing yet.
+func checkFormat(directory string) (version int, fresh bool, err error) {
 	b, err := os.ReadFile(filepath.Join(directory, formatName))
 	if errors.Is(err, os.ErrNotExist) {
 		entries, err := os.ReadDir(directory)
 		if err != nil {
-			return false, err
+			return 0, false, err
 		}
 		ours := false
 		for _, e := range entries {
 			_, isSegment := parseSegmentName(e.Name())
 			ours = ours || isSegment || e.Name() == headName
 			if !isSegment && e.Name() != lockName && e.Name() != headName && !strings.HasPrefix(e.Name(), temporaryName) && !strings.Contains(e.Name(), damagedSuffix) {
-				return false, errForeign
+				return 0, false, errForeign
 			}
 		}
-		return !ours, nil
+		if ours {
+			return FormatVersion, false, nil // of any version that this one knows
+		}
+		return formatFirst, true, nil
 	}
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
-	if string(b) == formatLine(FormatVersion) {
-		return false, nil
+	for version := formatFirst; version <= FormatVersion; version++ {
+		if string(b) == formatLine(version) {
+			return version, false, nil
+		}
 	}
 	words := strings.Fields(string(b))
 	if len(words) == 4 {
 		if version, err := strconv.Atoi(words[2]); err == nil && string(b) == formatLine(version) {
-			return false, fmt.Errorf("%w: its format is %d, this one's %d", errVersion, version, FormatVersion)
+			return 0, false, fmt.Errorf("%w: its format is %d, this one's %d", errVersion, version, FormatVersion)
 		}
 	}
-	return false, fmt.Errorf("%w: %s", errDamaged, formatName)
+	return 0, false, fmt.Errorf("%w: %s", errDamaged, formatName)
+}
+
+// upgrade makes the directory one of the version that is needed, before something is stored that older ones do not have.
+func (s *store) upgrade() error {
+	if s.version >= s.needs {
+		return nil
+	}
+	if err := writeFormat(s.directory, s.needs); err != nil {
+		return err
+	}
+	s.version = s.needs
+	return nil
 }
 
 // writeFormat writes the format file, all at once.
-func writeFormat(directory string) error {
+func writeFormat(directory string, version int) error {
 	temporary := filepath.Join(directory, temporaryName+formatName)
 	f, err := openNoFollow(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(formatLine(FormatVersion))
+	_, err = f.WriteString(formatLine(version))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(temporary, filepath.Join(directory, formatName))
 	}

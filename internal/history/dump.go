@@ -55,6 +55,9 @@ func (s *Series) eachSample(write func(sample *Sample, delta, total *analytics.H
 	it := s.Iterate()
 	for it.Next() {
 		sample := it.At()
+		if s.Kind == Recorded && isStale(sample.Value) {
+			continue
+		}
 		if s.Kind == Distribution {
 			delta.Reset()
 			if err := sample.AddTo(&delta); err != nil {
@@ -199,7 +202,9 @@ func dumpJSON(out *bufio.Writer, r *Result) error {
 		err := s.eachSample(func(sample *Sample, delta, _ *analytics.Histogram) error {
 			j := sampleJSON{Time: timeText(sample.Time), Interval: float64(sample.Interval) / 1000, Metric: s.Labels[0].Value, Labels: labels, Kind: s.Kind.String()}
 			if s.Kind != Distribution {
-				j.Value = &sample.Value
+				if !math.IsNaN(sample.Value) && !math.IsInf(sample.Value, 0) { // which JSON does not have
+					j.Value = &sample.Value
+				}
 				return e.Encode(&j)
 			}
 			count, sum := delta.Count(), delta.Sum()

@@ -54,10 +54,11 @@ type History struct {
 	// Of Consume's one caller: renames of ticks that found no room.
 	carried []analytics.Rename
 
-	dropped atomic.Uint64
-	broken  chan *segmentError // segments that a query could not read
-	known   identities
-	store   store // of Run's goroutine
+	dropped  atomic.Uint64
+	broken   chan *segmentError // segments that a query could not read
+	known    identities
+	recorded recorded
+	store    store // of Run's goroutine
 
 	mu    sync.RWMutex // guards what queries read
 	view  view
@@ -76,11 +77,23 @@ type view struct {
 	open     *open
 	names    *renames // never changed, but replaced
 	files    *files
+	latest   int64  // slot of the latest tick, of this start
+	revision uint64 // how often the past has become another
+}
+
+// Revision changes when what a query found of the past may not be what it would find now: a route became another, the clock went
+// back, something was removed.
+func (h *History) Revision() uint64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.view.revision
 }
 
 // store is what the owner alone uses.
 type store struct {
 	lock      *os.File // nil: in memory
+	version   int      // of the directory's format
+	needs     int      // that version, for what is to be written
 	head      *head    // nil: in memory, or the head could not be written and is to be opened again
 	directory string
 	codec     tickCodec
@@ -205,7 +218,13 @@ func (h *History) add(d delivery) {
 	number := s.next
 	s.next++
 	h.mu.Lock()
+	recorded := h.recorded.take(t.slot) // in the same moment in which queries find it in what is open
+	t.entries = append(t.entries, recorded...)
 	h.view.open.add(number, t)
+	if t.slot <= h.view.latest || len(t.renames) > 0 {
+		h.view.revision++
+	}
+	h.view.latest = max(h.view.latest, t.slot)
 	if len(t.renames) > 0 {
 		h.view.names = newRenames(s.known)
 	}
@@ -219,6 +238,9 @@ func (h *History) add(d delivery) {
 	if err != nil {
 		h.trouble("encode a tick", err)
 		return
+	}
+	if len(recorded) > 0 {
+		s.needs = formatRecorded
 	}
 	s.unsaved = append(s.unsaved, numbered[[]byte]{number, value})
 	h.save()
@@ -248,11 +270,15 @@ func (h *History) save() {
 		s.retry--
 		return
 	}
-	if err := h.persist(); err != nil {
+	err := s.upgrade()
+	if err == nil {
+		err = h.persist()
+	}
+	if err != nil {
 		h.trouble("store a tick", err)
 		return
 	}
-	err := h.reopen()
+	err = h.reopen()
 	change := &headChange{ticks: s.unsaved, renames: s.newNames, sealed: s.sealed, followed: s.followed(h.view.segments)}
 	if err == nil {
 		err = s.head.apply(change)
@@ -379,6 +405,11 @@ func (s *segment) ordered(yield func(name string, value []byte) error) error {
 
 // replace puts a segment in the place of others; nil: nothing.
 func (h *History) replace(gone []*segment, by *segment) {
+	if by == nil {
+		h.mu.Lock()
+		h.view.revision++
+		h.mu.Unlock()
+	}
 	segments := slices.DeleteFunc(slices.Clone(h.view.segments), func(g *segment) bool { return slices.Contains(gone, g) })
 	if by != nil {
 		segments = append(segments, by)

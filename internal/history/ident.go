@@ -17,6 +17,7 @@ const (
 	kindExchanges = 'e' // an endpoint or a target
 	kindFigures   = 'f' // the host's figures, or those of a service
 	kindTicks     = 't' // when the agent counted
+	kindRecorded  = 'r' // what rules recorded under one name
 )
 
 // The columns of exchanges; the last one begins the name of a result's durations.
@@ -153,10 +154,15 @@ const (
 	Gauge
 	// Ticks is how many of the agent's intervals of 10 s a sample consists of.
 	Ticks
+	// Recorded is what rules made of other series (Record). Such a series has samples only where a rule was evaluated, a marker of
+	// staleness where the rule says so, and any value.
+	Recorded
 )
 
 // String returns the kind as OpenMetrics has it.
-func (k Kind) String() string { return [...]string{"histogram", "counter", "gauge", "gauge"}[k] }
+func (k Kind) String() string {
+	return [...]string{"histogram", "counter", "gauge", "gauge", "gauge"}[k]
+}
 
 // TicksMetric is the name of the one series of Kind Ticks: where it has no sample, the agent did not count.
 const TicksMetric = "perfagent_history_ticks"
@@ -180,6 +186,8 @@ func identify(entry, column []byte) (id identity, err error) {
 	case kindTicks:
 		id = identity{kind: Ticks, labels: []analytics.Label{{Name: "__name__", Value: TicksMetric}}}
 		f.b = nil
+	case kindRecorded:
+		id, err = identifyRecorded(&f, column)
 	default:
 		f.bad = true
 	}

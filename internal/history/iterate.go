@@ -24,6 +24,40 @@ func (s *Sample) AddTo(h *analytics.Histogram) error {
 	return h.AddCells(s.point.zeros, s.point.sum, s.point.cells)
 }
 
+// Count is how many values a distribution counted.
+func (s *Sample) Count() uint64 { return s.CountBelow(analytics.CellsMax) }
+
+// CountBelow is how many values of a distribution lie in a cell below one, or are 0.
+func (s *Sample) CountBelow(cell int) uint64 {
+	n := s.point.zeros
+	for _, c := range s.point.cells {
+		if c.Index >= cell {
+			break
+		}
+		n += c.Count
+	}
+	return n
+}
+
+// AddBelow adds to the i-th of counts how many values of a distribution lie in a cell below the i-th of cells, which ascend, and to
+// the last one how many there are.
+func (s *Sample) AddBelow(cells []uint16, counts []uint64) {
+	n, i := s.point.zeros, 0
+	for j, end := range cells {
+		for ; i < len(s.point.cells) && s.point.cells[i].Index < int(end); i++ {
+			n += s.point.cells[i].Count
+		}
+		counts[j] += n
+	}
+	for ; i < len(s.point.cells); i++ {
+		n += s.point.cells[i].Count
+	}
+	counts[len(cells)] += n
+}
+
+// Total is the sum of the values of a distribution, in nanoseconds or bytes.
+func (s *Sample) Total() uint64 { return s.point.sum }
+
 // Iterator goes through the samples of a series in the order of time; there is one for each time.
 type Iterator struct {
 	series *Series
@@ -118,7 +152,9 @@ func (it *Iterator) take(slot int64) {
 		}
 	}
 	it.sample = Sample{Time: slot * slotSeconds * 1000, point: only.point}
-	if several {
+	if !several && only.source.segment == nil {
+		// Its points stay where they are.
+	} else if several {
 		if it.adder == nil {
 			it.adder = &adder{sums: it.series.Kind == Ticks}
 		}
@@ -143,6 +179,12 @@ func (it *Iterator) take(slot int64) {
 		it.sample.point = &p
 	}
 	it.sample.Interval, it.sample.Untimed, it.sample.Value = unit*slotSeconds*1000, it.sample.point.untimed, it.sample.point.value
+	if len(it.active) == 1 {
+		if it.advance(only); only.point == nil {
+			it.spare, it.active = append(it.spare, only), it.active[:0]
+		}
+		return
+	}
 	it.active = slices.DeleteFunc(it.active, func(c *cursor) bool {
 		if c.slot == slot {
 			it.advance(c)

@@ -1,9 +1,12 @@
 package history
 
 import (
+	"cmp"
 	"encoding/binary"
 	"maps"
 	"slices"
+
+	"github.com/perfagent/perfagent/internal/analytics"
 )
 
 const (
@@ -23,7 +26,51 @@ type open struct {
 	first, last uint64 // numbers of its ticks
 }
 
-type openColumn struct{ points []byte } // each: varint slot, point
+// openColumn has its points one after the other, each as varint slot and point.
+type openColumn struct {
+	points []byte
+	n      int
+	last   int64      // slot of the latest
+	marks  []openMark // of every markEvery-th point; none where slots do not ascend
+	mixed  bool       // they do not
+}
+
+// openMark is where a point begins.
+type openMark struct {
+	slot int64
+	at   int
+}
+
+// cellsAtOnce is how many cells get room together: those of a few dozen points.
+const cellsAtOnce = 512
+
+// markEvery is how many points are read in vain at most, where the latest are asked for.
+const markEvery = 16
+
+// append adds a point.
+func (c *openColumn) append(distribution bool, p *point, slot int64) {
+	if c.mixed = c.mixed || c.n > 0 && slot <= c.last; c.mixed {
+		c.marks = nil
+	} else if c.n%markEvery == 0 {
+		c.marks = append(c.marks, openMark{slot, len(c.points)})
+	}
+	c.n, c.last = c.n+1, slot
+	c.points = appendPoint(binary.AppendVarint(c.points, slot), distribution, p)
+}
+
+// merge adds all points of another column.
+func (c *openColumn) merge(o *openColumn) {
+	c.points, c.n, c.mixed, c.marks = append(c.points, o.points...), c.n+o.n, true, nil
+}
+
+// since returns the points from a slot on, and some before them.
+func (c *openColumn) since(slot int64) []byte {
+	i, _ := slices.BinarySearchFunc(c.marks, slot, func(m openMark, slot int64) int { return cmp.Compare(m.slot, slot) })
+	if i == 0 {
+		return c.points
+	}
+	return c.points[c.marks[i-1].at:]
+}
 
 func newOpen() *open { return &open{entries: map[string]map[string]*openColumn{}} }
 
@@ -57,8 +104,7 @@ func (o *open) add(number uint64, t *tick) {
 				o.bytes += columnBytes
 			}
 			before := len(c.points)
-			c.points = binary.AppendVarint(c.points, t.slot)
-			c.points = appendPoint(c.points, isDistribution(e.name), &e.columns[j].point)
+			c.append(isDistribution(e.name), &e.columns[j].point, t.slot)
 			o.bytes += len(c.points) - before
 		}
 	}
@@ -80,7 +126,7 @@ func (o *open) rename(r rename) {
 		if to[name] == nil {
 			to[name] = c
 		} else {
-			to[name].points = append(to[name].points, c.points...)
+			to[name].merge(c)
 		}
 	}
 }
@@ -88,14 +134,30 @@ func (o *open) rename(r rename) {
 // names returns the names of all entries in their order.
 func (o *open) names() []string { return slices.Sorted(maps.Keys(o.entries)) }
 
-// decode reads a column in the order of slots, with one point for each.
-func (c *openColumn) decode(distribution bool) []point {
+// decode reads a column from a slot on in the order of slots, with one point for each.
+func (c *openColumn) decode(distribution bool, from int64) []point {
 	var points []point
-	f := fields{b: c.points}
+	var room point             // of points that are not asked for
+	var cells []analytics.Cell // of several points
+	f := fields{b: c.since(from)}
 	for len(f.b) > 0 && !f.bad {
 		p := point{slot: f.signed()}
+		if p.slot < from {
+			readPoint(&f, distribution, &room)
+			continue
+		}
+		p.cells = cells[len(cells):]
 		readPoint(&f, distribution, &p)
+		if n := len(p.cells); n <= cap(cells)-len(cells) {
+			cells = cells[:len(cells)+n]
+		} else {
+			cells = make([]analytics.Cell, 0, cellsAtOnce)
+		}
+		p.cells = slices.Clip(p.cells)
 		points = append(points, p)
+	}
+	if !c.mixed {
+		return points
 	}
 	sortPoints(points)
 	return single(points)

@@ -26,7 +26,7 @@ func OpenReadOnly(path string) (*History, error) {
 	if _, err := os.Stat(directory); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s", ErrNoHistory, directory)
 	}
-	if fresh, err := checkFormat(directory); err != nil && !errors.Is(err, errDamaged) {
+	if _, fresh, err := checkFormat(directory); err != nil && !errors.Is(err, errDamaged) {
 		return nil, fmt.Errorf("%s: %w", directory, err)
 	} else if fresh {
 		return nil, fmt.Errorf("%w in %s", ErrNoHistory, directory)

@@ -28,10 +28,10 @@ func (h *History) openDirectory(directory string) (err error) {
 		}
 	}()
 	s.directory = directory
-	fresh, err := checkFormat(directory)
+	version, fresh, err := checkFormat(directory)
 	if errors.Is(err, errDamaged) {
 		err = h.setAside(formatName, "format", err)
-		fresh = true
+		version, fresh = FormatVersion, true // what is there may be of any version that this one knows
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", directory, err)
@@ -40,7 +40,7 @@ func (h *History) openDirectory(directory string) (err error) {
 		return err
 	}
 	if _, missing := os.Lstat(filepath.Join(directory, formatName)); fresh || missing != nil {
-		if err := writeFormat(directory); err != nil {
+		if err := writeFormat(directory, version); err != nil {
 			return err
 		}
 	}
@@ -59,7 +59,7 @@ func (h *History) openDirectory(directory string) (err error) {
 	if err := h.openHead(found.segments); err != nil {
 		return err
 	}
-	s.lock = lock
+	s.lock, s.version = lock, version
 	return nil
 }
 

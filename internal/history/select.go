@@ -53,6 +53,9 @@ type Series struct {
 	from    int64 // slots that are asked for
 	to      int64
 	sources []columnSource
+
+	pending    Sample // of a recorded series
+	hasPending bool
 }
 
 // columnSource is where samples of a series are: a column of a segment, or points that are open.
@@ -140,9 +143,11 @@ type selection struct {
 	from    int64
 	to      int64
 	names   *renames
+	pieces  []piece // of the result's pinned segments
 	series  map[string]*Series
 	entries map[string]bool // whether an entry may have series that are chosen
-	copied  int             // bytes of columns
+	kinds   map[columnKind]bool
+	copied  int // bytes of columns
 }
 
 // copiedMax bounds the columns that a query copies while it looks for series, so that each file is opened once for the few series
@@ -151,30 +156,61 @@ const copiedMax = 1 << 20
 
 // Select finds series. Samples are read when they are asked for.
 func (h *History) Select(q Query) (*Result, error) {
-	s := selection{h: h, q: &q, series: map[string]*Series{}, entries: map[string]bool{},
+	all, err := h.SelectAll(q)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// SelectAll answers several queries of one moment: no tick comes between them. Each result must be closed.
+func (h *History) SelectAll(queries ...Query) ([]*Result, error) {
+	all := make([]*Result, len(queries))
+	selections := make([]selection, len(queries))
+	h.mu.RLock()
+	for i := range queries {
+		all[i] = selections[i].begin(h, &queries[i])
+	}
+	h.mu.RUnlock()
+	for i, r := range all {
+		if err := selections[i].finish(r); err != nil {
+			for _, r := range all {
+				r.Close()
+			}
+			return nil, fmt.Errorf("read the history: %w", err)
+		}
+	}
+	return all, nil
+}
+
+// begin chooses the segments of a query and takes over what is in none. The caller has locked h.mu.
+func (s *selection) begin(h *History, q *Query) *Result {
+	*s = selection{h: h, q: q, series: map[string]*Series{}, entries: map[string]bool{}, kinds: map[columnKind]bool{}, names: h.view.names,
 		from: -floorDiv(-q.From.UnixMilli(), slotSeconds*1000), to: floorDiv(q.To.UnixMilli(), slotSeconds*1000)}
 	r := &Result{h: h}
-	h.mu.RLock()
-	segments := h.view.segments
-	s.names = h.view.names
-	var chosen []piece
-	for _, p := range pieces(segments, q.Step) {
-		for _, g := range segments {
+	for _, p := range pieces(h.view.segments, q.Step) {
+		for _, g := range h.view.segments {
 			if g.tier == p.tier && g.to > p.lo && g.from <= p.hi && g.from <= s.to && g.to >= s.from {
-				r.pinned, chosen = append(r.pinned, g), append(chosen, p)
+				r.pinned, s.pieces = append(r.pinned, g), append(s.pieces, p)
 			}
 		}
 	}
 	h.view.files.pin(r.pinned)
-	s.addOpen(h.view.open)
-	h.mu.RUnlock()
+	if o := h.view.open; o.ticks > 0 && o.from <= s.to && o.to >= s.from {
+		s.addOpen(o)
+	}
+	s.addPending(q)
+	return r
+}
+
+// finish adds what is in segments. Files that are damaged are left out, and named.
+func (s *selection) finish(r *Result) error {
 	for i, g := range r.pinned {
-		if err := s.addSegment(g, chosen[i]); err != nil {
+		if err := s.addSegment(g, s.pieces[i]); err != nil {
 			if !unreadable(err) {
-				r.Close()
-				return nil, fmt.Errorf("read the history: %w", err)
+				return err
 			}
-			h.report(g, err)
+			s.h.report(g, err)
 			r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", g.name, err))
 		}
 	}
@@ -183,7 +219,7 @@ func (h *History) Select(q Query) (*Result, error) {
 		r.Series = append(r.Series, series)
 	}
 	slices.SortFunc(r.Series, func(a, b *Series) int { return compareLabels(a.Labels, b.Labels) })
-	return r, nil
+	return nil
 }
 
 // unreadable tells whether an error is about one file, which is left out, and not about this process.
@@ -227,6 +263,9 @@ func (s *selection) addSegment(g *segment, p piece) error {
 			return err
 		}
 		for i, column := range b.names {
+			if !s.wantsColumn(current, column) {
+				continue
+			}
 			series, err := s.find(current, column)
 			if err != nil {
 				return err
@@ -251,11 +290,14 @@ func (s *selection) addOpen(o *open) {
 			continue
 		}
 		for column, c := range columns {
+			if !s.wantsColumn(name, []byte(column)) {
+				continue
+			}
 			series, err := s.find(name, []byte(column))
 			if series == nil || err != nil { // what this process named itself is well-formed
 				continue
 			}
-			if points := c.decode(isDistribution(name)); len(points) > 0 {
+			if points := c.decode(isDistribution(name), s.from); len(points) > 0 {
 				series.sources = append(series.sources, columnSource{points: points, lo: math.MinInt64, hi: math.MaxInt64})
 			}
 		}
@@ -278,6 +320,9 @@ func (s *selection) entryMatches(entry string) bool {
 	switch f.byte() {
 	case kindExchanges:
 		k := parseKey(&f)
+		if !s.nameMatches(&k) {
+			return false
+		}
 		labels[0], labels[1] = analytics.Label{Name: "service_name", Value: k.Service}, analytics.Label{Name: "service_namespace", Value: k.Namespace}
 		if k.Convention == wire.ConventionHTTP {
 			labels[2], labels[3] = analytics.Label{Name: "http_request_method", Value: k.Verb}, analytics.Label{Name: "http_route", Value: k.Name}
@@ -285,6 +330,10 @@ func (s *selection) entryMatches(entry string) bool {
 	case kindFigures:
 		labels[0] = analytics.Label{Name: "service_namespace", Value: f.text()}
 		labels[1] = analytics.Label{Name: "service_name", Value: f.text()}
+	case kindTicks:
+		labels[0] = analytics.Label{Name: "__name__", Value: TicksMetric}
+	case kindRecorded:
+		labels[0] = analytics.Label{Name: "__name__", Value: f.text()}
 	}
 	for _, m := range s.q.Matchers {
 		for _, l := range labels {
@@ -294,6 +343,51 @@ func (s *selection) entryMatches(entry string) bool {
 		}
 	}
 	return true
+}
+
+// nameMatches tells whether one of the metrics that entries under such a key have is chosen.
+func (s *selection) nameMatches(k *analytics.Key) bool {
+	for column := range byte(columnResult + 1) {
+		if s.wants(k.Role, k.Convention, column) {
+			return true
+		}
+	}
+	return false
+}
+
+// columnKind is what tells which family's metric a column of exchanges belongs to.
+type columnKind struct {
+	role       wire.Role
+	convention wire.Convention
+	column     byte
+}
+
+// wants tells whether the metric that columns of a kind belong to is chosen, so that most columns need no further look.
+func (s *selection) wants(role wire.Role, convention wire.Convention, column byte) bool {
+	kind := columnKind{role, convention, column}
+	chosen, known := s.kinds[kind]
+	if !known {
+		name := []byte{column}
+		if column == columnResult {
+			name = appendResult(nil, new(analytics.Result))
+		}
+		entry := analytics.Key{Role: role, Convention: convention, Service: "any"}
+		id, err := identifyExchanges(entry, name)
+		chosen = err != nil // which find says
+		if len(id.labels) > 0 {
+			chosen = !slices.ContainsFunc(s.q.Matchers, func(m Matcher) bool { return m.Name == "__name__" && !m.Match(id.labels[0].Value) })
+		}
+		s.kinds[kind] = chosen
+	}
+	return chosen
+}
+
+// wantsColumn is wants for a column of an entry whose own labels match.
+func (s *selection) wantsColumn(entry string, column []byte) bool {
+	if len(entry) < 3 || entry[0] != kindExchanges || len(column) == 0 || column[0] > columnResult {
+		return true
+	}
+	return s.wants(wire.Role(entry[1]), wire.Convention(entry[2]), column[0])
 }
 
 // find returns the series of a column, nil where it is not chosen.

@@ -36,16 +36,21 @@ const (
 // for the same while it waits to be made shares it; no document is older than the request that it answers. Where documents
 // take too much memory, or many are at reading, those that do not read lose theirs.
 type answers struct {
+	makersMax int                       // documents that are made at once
+	refuse    func(http.ResponseWriter) // says that there are too many
+
 	mu      sync.Mutex
 	changed chan struct{} // closed, and made anew, when the next document may be begun
 	wanted  []*document   // not begun, the longest waiting first
-	making  int           // at most makersMax
+	making  int           // at most that many
 	made    map[*document]struct{}
 	held    int // bytes of what was made
 }
 
 func newAnswers() *answers {
-	return &answers{changed: make(chan struct{}), made: make(map[*document]struct{})}
+	return &answers{makersMax: makersMax, refuse: func(w http.ResponseWriter) {
+		problem(w, http.StatusServiceUnavailable, "too many answers of this path are under way")
+	}, changed: make(chan struct{}), made: make(map[*document]struct{})}
 }
 
 // document is what answers all requests that asked for it before it was begun.
@@ -69,7 +74,7 @@ func (s *answers) serve(w http.ResponseWriter, r *http.Request, key string, answ
 	defer s.leave(p)
 	if !s.await(r.Context(), d, answer) {
 		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, "too many answers of this path are under way")
+		s.refuse(w)
 		return
 	}
 	s.read(p)
@@ -147,7 +152,7 @@ func (s *answers) await(ctx context.Context, d *document, answer func(http.Respo
 func (s *answers) begin(d *document) (mine bool, again <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.begun || s.wanted[0] != d || s.making >= makersMax || s.held >= answerBytesMax {
+	if d.begun || s.wanted[0] != d || s.making >= s.makersMax || s.held >= answerBytesMax {
 		return false, s.changed
 	}
 	d.begun = true

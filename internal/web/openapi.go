@@ -34,7 +34,7 @@ func openAPI(routes []Route, version string) object {
 	return object{
 		"openapi": "3.1.0",
 		"info": object{"title": "perfagent", "version": version, "license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
-			"description": "What the agent saw of this host's HTTP exchanges. GET never changes anything. Errors are problem documents (RFC 9457)."},
+			"description": "What the agent saw of this host's HTTP exchanges. GET never changes anything. Errors are problem documents (RFC 9457), below /api/v1 those of Prometheus."},
 		"paths":      paths,
 		"components": object{"schemas": s.all},
 	}
@@ -68,8 +68,11 @@ func (s *schemas) operation(r *Route) object {
 		statuses = append(statuses, http.StatusServiceUnavailable)
 	}
 	for _, status := range statuses {
-		responses[strconv.Itoa(status)] = object{"description": http.StatusText(status),
-			"content": object{"application/problem+json": object{"schema": object{"$ref": "#/components/schemas/Problem"}}}}
+		content := object{"application/problem+json": object{"schema": object{"$ref": "#/components/schemas/Problem"}}}
+		if r.Failure != nil && status != http.StatusMethodNotAllowed {
+			content = object{"application/json": object{"schema": s.schema(reflect.TypeOf(r.Failure))}}
+		}
+		responses[strconv.Itoa(status)] = object{"description": http.StatusText(status), "content": content}
 	}
 	operation := object{"summary": r.Summary, "responses": responses}
 	var parameters []object
@@ -97,6 +100,9 @@ func (p *Parameter) describe() object {
 	}
 	if p.Repeatable {
 		schema = object{"type": "array", "items": schema}
+	}
+	if p.InPath {
+		return object{"name": p.Name, "in": "path", "required": true, "description": p.Description, "schema": schema}
 	}
 	return object{"name": p.Name, "in": "query", "description": p.Description, "schema": schema}
 }

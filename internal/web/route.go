@@ -25,8 +25,13 @@ type Route struct {
 	// Response is a value of the type that a JSON answer has; nil: any.
 	Response any
 	// Errors are the statuses of problem documents that it may answer with, beside 400 (with parameters) and 405.
-	Errors  []int
-	Handler http.Handler
+	Errors []int
+	// Failure is a value of the type that errors have where they are no problem documents; nil: they are.
+	Failure any
+	// Question says that a POST asks, as a GET does, with parameters in its body, and changes nothing. So it is taken from pages of
+	// other sites as well, which a proxy's headers may be of; they cannot read the answer.
+	Question bool
+	Handler  http.Handler
 	// Endless says that the answer goes on until the client leaves or the server ends, as an event stream does. What the
 	// handler writes is sent at once, and the server's timeout for writing does not hold for it. It may be answered with 503.
 	Endless bool
@@ -40,6 +45,7 @@ type Parameter struct {
 	Least, Most int
 	Default     string
 	Repeatable  bool
+	InPath      bool // it stands in the path, not in the query
 }
 
 func (r *Route) methods() []string {

@@ -35,7 +35,7 @@ const (
 	// are without it.
 	writeTimeout   = time.Minute
 	headerBytesMax = 16 << 10
-	// bodyTimeout is for a request's body, which no route reads: net/http waits for it before the connection's next request.
+	// bodyTimeout is for a request's body, which but questions have: net/http waits for it before the connection's next request.
 	bodyTimeout = time.Second
 	// streamsMax bounds the requests at once of an HTTP/2 connection (with TLS only).
 	streamsMax = 8
@@ -57,6 +57,8 @@ type ServerOptions struct {
 	Performance PerformanceOptions
 	// Agent is what /monitoring/health shows; without a source it is not served.
 	Agent AgentOptions
+	// API is what Prometheus' query API shows; without an engine it is not served.
+	API APIOptions
 	// Routes are served beside those of this package.
 	Routes []Route
 	// Reload applies the configuration anew, and says in one line what was taken over; nil: /-/reload is disabled.
@@ -97,7 +99,8 @@ func (p Protection) lack() string {
 type Server struct {
 	options   ServerOptions
 	handler   http.Handler
-	pages     []Route // that the landing page leads to
+	pages     []Route  // that the landing page leads to
+	questions []string // paths whose POST changes nothing
 	ready     atomic.Bool
 	listeners []net.Listener
 }
@@ -117,6 +120,9 @@ func NewServer(o ServerOptions) *Server {
 	mux := http.NewServeMux()
 	for _, r := range s.routes() {
 		r.register(mux)
+		if r.Question {
+			s.questions = append(s.questions, r.Path)
+		}
 		if r.Path != "/" && len(r.Methods) == 0 {
 			s.pages = append(s.pages, r)
 		}
@@ -150,6 +156,9 @@ func (s *Server) routes() []Route {
 	}
 	if o.Requests != nil {
 		all = append(all, o.Requests.Route())
+	}
+	if o.API.Engine != nil {
+		all = append(all, apiRoutes(o.API)...)
 	}
 	all = append(all, o.Routes...)
 	var document object // of all routes, itself among them
@@ -246,15 +255,16 @@ func (s *Server) Close() error {
 func (s *Server) Serve(ctx context.Context) error {
 	var servers []served
 	for _, l := range s.listeners {
-		server := newHTTPServer(guardHost(l.Addr(), s.handler), s.options.Log)
+		server := newHTTPServer(guardHost(l.Addr(), s.handler), s.options.Log, s.questions...)
 		servers = append(servers, served{s.options.Gate.guard(l, server, false), server})
 	}
 	return serveAll(ctx, servers, s.options.WebConfigFile, s.options.Log)
 }
 
-func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+// newHTTPServer returns a server; questions are paths whose POST changes nothing.
+func newHTTPServer(h http.Handler, log *slog.Logger, questions ...string) *http.Server {
 	return &http.Server{
-		Handler: secureHeaders(boundBody(ownPagesOnly(h))), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		Handler: secureHeaders(boundBody(ownPagesOnly(h, questions))), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: streamsMax, MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 16 << 10},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that hang up
@@ -351,9 +361,12 @@ func boundBody(next http.Handler) http.Handler {
 }
 
 // ownPagesOnly refuses what a page of another site lets a browser send (cross-site request forgery), by Sec-Fetch-Site or
-// Origin: everything but GET, HEAD and OPTIONS. Programs send neither header.
-func ownPagesOnly(next http.Handler) http.Handler {
+// Origin: everything but GET, HEAD and OPTIONS, and questions. Programs send neither header.
+func ownPagesOnly(next http.Handler, questions []string) http.Handler {
 	protection := http.NewCrossOriginProtection()
+	for _, path := range questions {
+		protection.AddInsecureBypassPattern(path)
+	}
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusForbidden, r.Method+" is not taken from a page of another site")
 	}))
