@@ -229,12 +229,14 @@ func TestRouterShrinks(t *testing.T) {
 		t.Skip("as many routes as there may be")
 	}
 	r := NewRouter()
-	words := strings.Fields("user order invoice setting role report export token session webhook plan quota account")
+	resources := strings.Fields("user order invoice setting role report export token session webhook plan quota account")
+	parts := strings.Fields("draft entry label owner policy rate schema status template usage version volume worker")
+	deeds := strings.Fields("approve archive check close copy enable grant merge move publish resend retry sync")
 	for i := range servicesMax {
-		for a := range words {
-			for b := range words {
-				for c := range words {
-					r.Route(fmt.Sprint("s", i), "GET", []byte("/"+words[a]+"/"+words[b]+"/"+words[c]), 200, 1)
+		for _, a := range resources {
+			for _, b := range parts {
+				for _, c := range deeds {
+					r.Route(fmt.Sprint("s", i), "POST", []byte("/"+a+"/"+b+"/"+c), 200, 3)
 				}
 			}
 		}
