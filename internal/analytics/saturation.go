@@ -187,7 +187,7 @@ func byWaiting(points []load, bounds processorBounds) (Saturation, failure) {
 	}
 	type point struct{ capacity, low, high, workers float64 }
 	var evident []point
-	var unseen, hardly, bursts int
+	var unseen, hardly, short, bursts int
 	for i := range all {
 		n := &all[i]
 		rps, wait, hold := float64(n.rps), float64(n.wait), float64(n.hold)
@@ -196,8 +196,11 @@ func byWaiting(points []load, bounds processorBounds) (Saturation, failure) {
 		case !(hold > 0) || math.IsNaN(wait):
 			unseen++
 			continue
-		case wait < waitingSeconds || wait < waitingShare*(wait+hold):
+		case wait < waitingShare*(wait+hold):
 			hardly++
+			continue
+		case wait < waitingSeconds:
+			short++
 			continue
 		case held < 1 && wait/hold > waitingVaried*relativeWait(1, held):
 			bursts++ // not even one worker explains that
@@ -213,7 +216,9 @@ func byWaiting(points []load, bounds processorBounds) (Saturation, failure) {
 	switch {
 	case 2*bursts > len(all):
 		return Saturation{}, "requests wait for longer than their number explains: they come in bursts, connections hold its workers, or these wake up late"
-	case few && 2*hardly >= len(all):
+	case few && 2*(hardly+short) >= len(all) && short > hardly: // beside a high share of the time in the queue
+		return Saturation{}, "requests wait for less than a millisecond to be read, as they do for a processor to wake up"
+	case few && 2*(hardly+short) >= len(all):
 		return Saturation{}, "requests hardly wait to be read"
 	case few && 2*unseen >= len(all):
 		return Saturation{}, "how long requests wait to be read is not seen"
