@@ -34,6 +34,7 @@ type evidence struct {
 	changing         int // words that are changed and deleted
 }
 
+// add takes in one word. What scores above -0.5 rather is a value, and 0.5 or more has none of the vocabulary's words (lexicalForm).
 func (e *evidence) add(s string, lexical float64, count uint32, m methods) {
 	e.all += float64(count)
 	if count == 1 {

@@ -192,6 +192,7 @@ type hidden struct {
 	told     bool         // Current has said what has become of all of them
 }
 
+// hiddenPath is one of them; found tells that its series has another name from now on, so that Epoch had to change.
 type hiddenPath struct {
 	path  string
 	found bool // it came again, with a template of its own
@@ -701,6 +702,7 @@ func (l *Learner) prune(nodes int) {
 	l.epoch++
 }
 
+// drop forgets what came no more often than rare. What a parameter's word once was goes with it: Current then keeps its template as it is.
 func (n *node) drop(rare uint32) {
 	n.was = nil
 	for s, k := range n.kids {
@@ -781,6 +783,7 @@ func (l *Learner) use(word string) *wordUse {
 	return u
 }
 
+// surveyNode counts a word as a route's only where it may be one: among many that look like values it would speak for itself.
 func (l *Learner) surveyNode(n *node) {
 	for s, k := range n.kids {
 		u := l.use(s)
@@ -800,6 +803,10 @@ func (l *Learner) surveyNode(n *node) {
 	}
 }
 
+// decide judges a place, then what lies below it: what is merged above may be the same place below. First what turned out wrong is undone and
+// what is open opened, since both change the words that are judged. A parameter is given up only below -5, or -2 with few values: between these
+// and 0 it stays as it is, so that a route does not change its name with each pass. Of what is below the root's parameter nothing is learned
+// where that is a scanner's identifiers (strayShare).
 func (l *Learner) decide(n *node, depth int) {
 	l.undo(n, depth)
 	if why := n.opens(); why != notOpen {

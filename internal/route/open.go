@@ -50,6 +50,7 @@ type fanning struct {
 	most                    uint32 // requests of the most frequent one
 }
 
+// fanning looks at the words alone: what a parameter beside them has says nothing of them.
 func (n *node) fanning() (f fanning) {
 	for _, k := range n.kids {
 		if k.alone {
@@ -85,6 +86,8 @@ func richness(once, twice uint32) float64 {
 	return float64(once) * float64(once) / 2 / float64(twice+1)
 }
 
+// leaks tells whether a fourth of the requests were for templates that never came again, and whether as many more as given must be expected.
+// Without the share, an old service that met many of its routes once, long ago, would be open for ever.
 func (f *fanning) leaks(once uint32, least float64) bool {
 	return f.once >= once && f.once*4 >= f.all && richness(f.once, f.twice) >= least
 }
