@@ -71,7 +71,7 @@ func newCheckCommand(environ []string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := checkProcesses(config.Capture.PIDs); err != nil {
+		if err := checkChosen(config.Capture); err != nil {
 			return err
 		}
 		report, err := check(cmd.Context(), "/", config)

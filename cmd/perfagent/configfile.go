@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/perfagent/perfagent/internal/spelling"
 	"github.com/perfagent/perfagent/internal/web"
 )
 
@@ -257,35 +258,9 @@ func (r *fileReader) suggestion(path string) string { return suggestion(path, ma
 
 // suggestion names the word that a wrong one was probably meant to be, or tells where they are listed.
 func suggestion(wrong string, words iter.Seq[string]) string {
-	best, distance := "", 4 // more than three slips are another word
-	for known := range words {
-		if d := editDistance(wrong, known); d < distance || d == distance && known < best {
-			best, distance = known, d
-		}
-	}
+	best := spelling.Nearest(wrong, words, 3) // more slips are another word
 	if best == "" {
 		return "; perfagent run --help lists them"
 	}
 	return "; did you mean " + best + "?"
-}
-
-// editDistance is the number of inserted, deleted and replaced bytes between two words.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

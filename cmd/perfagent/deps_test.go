@@ -20,10 +20,11 @@ const modulePath = "github.com/perfagent/perfagent"
 var layers = map[string][]string{
 	"internal/wire":          {},
 	"internal/wire/wiretest": {"internal/wire"}, // for tests only: nobody has it on his right
+	"internal/spelling":      {},
 	"internal/probes":        {"internal/wire"},
 	"internal/http":          {"internal/wire"},
-	"internal/route":         {"internal/wire"},
-	"internal/host":          {"internal/wire"},
+	"internal/route":         {"internal/wire", "internal/spelling"},
+	"internal/host":          {"internal/wire", "internal/spelling"},
 	"internal/trace":         {"internal/wire"},
 	"internal/analytics":     {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
 	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
@@ -31,7 +32,7 @@ var layers = map[string][]string{
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
 	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
-	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query"},
+	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query"},
 }
 
 // homes names the one package for each heavy module.

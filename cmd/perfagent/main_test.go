@@ -74,6 +74,8 @@ func TestExitCodes(t *testing.T) {
 		{"bad variable", []string{"PERFAGENT_LOG_LEVEL=loud"}, []string{"run"}, exitUsage, "PERFAGENT_LOG_LEVEL"},
 		{"misspelled variable", []string{"PERFAGENT_LOG_LEVLE=info"}, []string{"check"}, exitUsage, "environment variable PERFAGENT_LOG_LEVLE is no setting; did you mean PERFAGENT_LOG_LEVEL?"},
 		{"no such process", nil, []string{"run", "--capture.pid=2147483647"}, exitUsage, "--capture.pid: there is no process 2147483647"},
+		{"no such control group", nil, []string{"run", "--capture.cgroup=/nope"}, exitUsage, "--capture.cgroup: there is no control group /nope"},
+		{"no such control group to check", []string{"PERFAGENT_CAPTURE_CGROUP=/sys/fs/cgroup/nope"}, []string{"check"}, exitUsage, "there is no control group /sys/fs/cgroup/nope"},
 		{"no such process to trace", nil, []string{"trace", "--capture.pid=2147483647"}, exitUsage, "there is no process 2147483647"},
 		{"misspelled variable of version", []string{"PERFAGENT_LOG_LEVLE=info"}, []string{"version"}, exitUsage, "environment variable PERFAGENT_LOG_LEVLE is no setting; did you mean PERFAGENT_LOG_LEVEL?"},
 		{"no such process to check", []string{"PERFAGENT_CAPTURE_PID=2147483647"}, []string{"check"}, exitUsage, "there is no process 2147483647"},

@@ -52,11 +52,12 @@ func run(ctx context.Context, source *configSource, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	if err := checkProcesses(config.Capture.PIDs); err != nil {
+	if err := checkChosen(config.Capture); err != nil {
 		return err
 	}
 	level := new(slog.LevelVar)
 	log := newLogger(stderr, config.Log, level)
+	warnOfUnmatched(log, config.Capture.Executables)
 	limitProcess(config)
 	terminal := openTerminal()
 	defer terminal.close()

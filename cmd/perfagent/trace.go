@@ -74,7 +74,7 @@ func showTrace(ctx context.Context, source *configSource, options traceOptions, 
 	if err != nil {
 		return err
 	}
-	if err := checkProcesses(config.Capture.PIDs); err != nil {
+	if err := checkChosen(config.Capture); err != nil {
 		return err
 	}
 	ends := []os.Signal{syscall.SIGTERM, os.Interrupt}

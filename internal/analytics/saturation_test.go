@@ -201,7 +201,9 @@ func TestCapacityReasons(t *testing.T) {
 		"little":                  {ticks: []int{20, 20, 20, 20, 20, 20, 20}, hold: ms, want: "fewer than 200 exchanges in the last 15 minutes"},
 		"bursts": {ticks: []int{120, 180, 120, 180, 120, 180, 120, 180}, burst: 60, hold: 2 * ms,
 			want: "they come in bursts", never: "hardly wait"},
-		"steady":     {ticks: []int{150, 150, 150, 150, 150, 150}, hold: ms, want: "requests hardly wait to be read; the load hardly varied"},
+		"steady": {ticks: []int{150, 150, 150, 150, 150, 150}, hold: ms, want: "requests hardly wait to be read; the load hardly varied"},
+		"short, equal waits": {ticks: []int{150, 150, 150, 150, 150, 150}, burst: 2, hold: 500 * time.Microsecond,
+			want: "requests wait for less than a millisecond to be read", never: "hardly wait"},
 		"two loads":  {ticks: []int{100, 300, 100, 300, 100, 300, 300, 300, 300}, hold: ms, want: "too few different loads were seen", never: "hardly varied"},
 		"not queued": {ticks: []int{150, 150, 150, 150, 150, 150}, hold: ms, unseen: true, want: "how long requests wait to be read is not seen", never: "hardly wait"},
 	} {

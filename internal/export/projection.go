@@ -59,6 +59,8 @@ func (p *projection) labels(l *analytics.Labels) []*dto.LabelPair {
 	return p.labelRoom[:len(all)]
 }
 
+// fillClassic fills in the buckets of a classic histogram: of each bound, in the metric's unit, how many values were at most that. What is
+// above the last bound is in the sample count alone, as +Inf.
 func (p *projection) fillClassic(h *analytics.Histogram) {
 	bounds := h.Bounds()
 	p.counts = h.Cumulative(p.counts[:0])
@@ -74,6 +76,8 @@ func (p *projection) fillClassic(h *analytics.Histogram) {
 	}
 }
 
+// fillNative fills in the buckets of a native histogram as the protobuf format has them: spans of buckets that follow each other, and each
+// count as the difference to the one before. A gap of up to gapMax empty buckets is written out, as a new span costs more bytes.
 func (p *projection) fillNative(h *analytics.Histogram) {
 	p.schema, p.zeroThreshold = analytics.Schema, prometheus.DefNativeHistogramZeroThreshold
 	p.histogram.Schema, p.histogram.ZeroThreshold, p.histogram.ZeroCount = &p.schema, &p.zeroThreshold, &p.zeros

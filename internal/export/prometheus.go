@@ -153,6 +153,8 @@ func (c agentCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
+// Collect sends the agent's own figures, from one snapshot, so that the books add up within a scrape. Labels may hold bytes of other
+// programs (names of services): what is no UTF-8 would make the whole scrape fail, so it is replaced.
 func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, validLabels(labels)...)
@@ -270,6 +272,8 @@ var histogramDescs = func() (all []*prometheus.Desc) {
 	return all
 }()
 
+// Collect sends every histogram of a snapshot and the levels. This is the way of those who gather by the registry; /metrics itself streams
+// (writeMetrics), as these metrics are objects of their own until the last one is sent.
 func (c histogramCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.source.Snapshot()
 	for i, f := range analytics.Families {
@@ -292,8 +296,10 @@ type histogramMetric struct {
 	classic bool
 }
 
+// Desc is the same one for all series of a family, which is how the registry knows that they belong together.
 func (m *histogramMetric) Desc() *prometheus.Desc { return m.desc }
 
+// Write never fails. What it fills in belongs to the caller: a projection is not used again here.
 func (m *histogramMetric) Write(out *dto.Metric) error {
 	var p projection
 	filled := p.fill(&m.labels, m.h, m.created, m.classic)

@@ -109,6 +109,8 @@ func label(name, value string) analytics.Label { return analytics.Label{Name: na
 // witnessMetrics sends constant metrics. Labels without a value are left out, as everywhere.
 type witnessMetrics struct{ ch chan<- prometheus.Metric }
 
+// service sends the TCP figures and the run-queue latency of a service. What this kernel cannot show is left out: a zero would say that
+// it was seen and did not happen.
 func (m witnessMetrics) service(e *ServiceStats, unseen *Unseen) {
 	who := []analytics.Label{label("service_name", e.Service), label("service_namespace", e.Namespace)}
 	with := func(more analytics.Label) []analytics.Label { return append(who[:len(who):len(who)], more) }
@@ -141,6 +143,8 @@ const (
 	tcpResetsHelp = "TCP connections reset."
 )
 
+// unattributed sends the events of connections whose process is not known: those that were open at the agent's start and have not been
+// used since, and those of the kernel itself.
 func (m witnessMetrics) unattributed(e *TCPEvents, unseen *Unseen) {
 	for _, row := range []struct {
 		event  string

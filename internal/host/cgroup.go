@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"iter"
+	"os"
 	"path"
 	"regexp"
 	"strings"
@@ -237,4 +238,27 @@ func isBelow(where, wanted string) bool {
 		return true
 	}
 	return strings.HasPrefix(where, wanted+"/")
+}
+
+// CgroupExists tells whether there is a control group of a name as Within takes it: a directory of one of the usual mounts, or a
+// process in the group. Where neither shows, as without such mounts, it cannot be told and is true. Root is the directory that
+// holds proc and sys, "" for "/".
+func CgroupExists(root, name string) (bool, error) {
+	name = cleanCgroup(name)
+	mounted := false
+	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"} {
+		if _, err := os.Stat(path.Join("/", root, mount)); err != nil {
+			continue
+		}
+		mounted = true
+		if info, err := os.Stat(path.Join("/", root, mount, name)); err == nil && info.IsDir() {
+			return true, nil
+		}
+	}
+	if !mounted {
+		return true, nil
+	}
+	inside := Filter{Cgroups: []string{name}}
+	pids, err := inside.Choose(root)
+	return len(pids) > 0, err
 }

@@ -362,6 +362,7 @@ func (r *cgroupReading) cpu() {
 	last.ThrottledSeconds = last.ThrottledSeconds.next(stat.throttledTime*unit, r.seconds)
 }
 
+// cpuStat is what is read of cpu.stat: microseconds in cgroup v2, of which v1 has throttled_time in nanoseconds.
 type cpuStat struct{ usage, periods, throttled, throttledTime float64 }
 
 func parseCPUStat(data []byte) (s cpuStat, ok bool) {

@@ -41,6 +41,8 @@ func (c *CPU) BusyPercent() float64 {
 	return 100 - c.Modes[CPUIdle].Percent - c.Modes[CPUIOWait].Percent - c.Modes[CPUSteal].Percent
 }
 
+// cpuReader turns the ticks of /proc/stat, which count since boot, into seconds and shares. A mode's percent is of what all modes
+// together have counted, and not of the time between two readings: that is measured by another clock, and shares would not add up.
 type cpuReader struct{ last CPU }
 
 func (r *cpuReader) read(files *fileReader, seconds float64) (*CPU, error) {

@@ -40,6 +40,8 @@ func average(sum, count Counter) float64 {
 	return sum.Rate / count.Rate
 }
 
+// diskReader remembers the devices of /proc/diskstats. One that was away for a reading begins anew (since is 0), as another device
+// may have its name now: rates would be made of the counters of two.
 type diskReader struct {
 	known     map[string]*diskState
 	round     uint64
@@ -53,6 +55,8 @@ type diskState struct {
 	round uint64
 }
 
+// read returns the whole devices that were ever used; partitions would count the same bytes again. It fails where the file cannot be read
+// or has a line of another form; more than disksMax devices are cut, and noted in overLimit.
 func (r *diskReader) read(files *fileReader, seconds float64) ([]Disk, error) {
 	data, err := files.read("/proc", "diskstats")
 	if err != nil {

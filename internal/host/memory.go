@@ -67,6 +67,7 @@ type Paging struct {
 	OOMKills     Counter // processes killed for want of memory, also of a control group's; since 4.13
 }
 
+// pagingReader reads /proc/vmstat, where swapped pages are counted in pages, and reports bytes.
 type pagingReader struct {
 	last     Paging
 	pageSize float64
@@ -94,11 +95,14 @@ func (r *pagingReader) read(files *fileReader, seconds float64) (*Paging, error)
 	return paging, nil
 }
 
+// vmstat is what is read of the file: numbers since boot; pages, and kills where the kernel counts them (4.13).
 type vmstat struct {
 	majorFaults, swapIn, swapOut, oomKills uint64
 	countsOOM                              bool
 }
 
+// parseVmstat stops at the last name that it looks for: the file has 150 lines and more. It is not ok where one of the three that every
+// kernel has is missing, or is no number; oom_kill may be absent.
 func parseVmstat(data []byte) (v vmstat, ok bool) {
 	found := 0
 	for len(data) > 0 && (found < 3 || !v.countsOOM) {

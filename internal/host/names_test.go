@@ -460,7 +460,8 @@ func TestServicesPort(t *testing.T) {
 // Shows which services files are refused, with the line.
 func TestParseServices(t *testing.T) {
 	for text, want := range map[string]string{
-		"a": "1: want NAME", "a port": "1: want NAME", "# x\na port=0": "2: ", "a port=65536": "1: ", "a port=x": "1: \"x\" is not a port", "a prot=1": "1: unknown condition",
+		"a": "1: want NAME", "a port": "1: want NAME", "# x\na port=0": "2: ", "a port=65536": "1: ", "a port=x": "1: \"x\" is not a port", "a prot=1": "1: unknown condition \"prot\"; did you mean port?",
+		"a Command=x": "1: unknown condition \"Command\"; did you mean command?", "name=a port=1": "1: \"name=a\": a name comes first", "a unit=x": "1: unknown condition \"unit\": want port",
 		"a port=": "1: want", "a executable=[": "1: ", "a cgroup=/[a": "1: ", "a port=1 port=2": "1: \"port=1 port=2\": one condition",
 		"a\x1b port=1": "1: name", strings.Repeat("a", 129) + " port=1": "1: name", "a command=" + strings.Repeat("x", 5000): "1: longer than 4096",
 		strings.Repeat("a port=1\n", 1001): "1001: more than 1000 rules", "\xff port=1": "1: name",

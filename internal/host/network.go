@@ -16,17 +16,22 @@ type Interface struct {
 	ReceivesDropped, TransmitsDropped Counter
 }
 
+// networkReader remembers the interfaces of /proc/net/dev of process 1's network namespace, up to interfacesMax: a host with containers
+// has one for each of these.
 type networkReader struct {
 	known     map[string]*interfaceState
 	round     uint64
 	overLimit bool
 }
 
+// interfaceState is an interface as of the reading in which it was last there.
 type interfaceState struct {
 	last  Interface
 	round uint64
 }
 
+// read returns all interfaces that are there. Without a single one, not even the loopback, the file is taken for malformed: an empty
+// answer would look like a host without traffic.
 func (r *networkReader) read(files *fileReader, seconds float64) ([]Interface, error) {
 	data, err := files.read(files.net, "dev")
 	if err != nil {
@@ -71,6 +76,8 @@ func (r *networkReader) read(files *fileReader, seconds float64) ([]Interface, e
 	return all, nil
 }
 
+// state returns what is known of an interface, nil where there are too many. What kind it is, is asked once: that takes two files more
+// of sysfs for each interface.
 func (r *networkReader) state(files *fileReader, name []byte) *interfaceState {
 	if state := r.known[string(name)]; state != nil {
 		return state
@@ -96,6 +103,7 @@ const (
 	netDevColumns                                                  = 12
 )
 
+// next counts on from the reading before, seconds ago; 0 seconds: there is none, and no rates.
 func (i Interface) next(values *[netDevColumns]uint64, seconds float64) Interface {
 	for _, c := range [...]struct {
 		counter *Counter

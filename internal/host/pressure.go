@@ -18,11 +18,14 @@ type Stall struct {
 	Seconds      Counter
 }
 
+// pressureReader reads one file of /proc/pressure (Linux 4.20, with CONFIG_PSI): cpu, memory or io.
 type pressureReader struct {
 	file string
 	last ResourcePressure
 }
 
+// read returns the averages as the kernel has them, in percent, and the time that tasks stood still as a counter in seconds. It fails where
+// the kernel keeps no such file, or refuses to read it (psi=0: EOPNOTSUPP).
 func (r *pressureReader) read(files *fileReader, seconds float64) (*ResourcePressure, error) {
 	data, err := files.read("/proc/pressure", r.file)
 	if err != nil {
@@ -66,6 +69,8 @@ func parsePressure(data []byte) (p ResourcePressure, ok bool) {
 	return p, ok
 }
 
+// parseStall parses what follows some or full. Averages have two decimals, the total is in microseconds. Fields that are not known, such as
+// avg300, are passed over; one that is missing makes the line malformed.
 func parseStall(line []byte) (s Stall, ok bool) {
 	found := 0
 	for {

@@ -281,13 +281,19 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// Shows that an environment beyond the read bound costs no more than its name: what stands before the cut is used.
+// Shows that a variable is found behind 1.2 MB of others and before one of a megabyte, and that one that is too long for a name costs
+// no more than the name.
 func TestHugeEnvironment(t *testing.T) {
 	h := newFakeHost(t)
 	h.add(fakeProcess{pid: 9, executable: "/bin/a", env: []string{"A=" + strings.Repeat("x", 120<<10), "OTEL_SERVICE_NAME=" + strings.Repeat("y", 60<<10)}})
 	h.add(fakeProcess{pid: 8, executable: "/bin/a", env: []string{"OTEL_SERVICE_NAME=z", "A=" + strings.Repeat("x", 1<<20)}})
+	many := make([]string, 12_000)
+	for i := range many {
+		many[i] = fmt.Sprintf("VARIABLE_%d=%s", i, strings.Repeat("x", 80+i%40))
+	}
+	h.add(fakeProcess{pid: 7, executable: "/bin/a", env: append(many, "OTEL_SERVICE_NAME=late")})
 	processes := host.NewProcesses(host.ProcessOptions{Root: h.root})
-	for pid, want := range map[uint32]string{9: "a", 8: "z"} {
+	for pid, want := range map[uint32]string{9: "a", 8: "z", 7: "late"} {
 		if got := processes.Identify(pid, comm("x"), second).Service; got != want {
 			t.Errorf("process %d: service %q, want %q", pid, got, want)
 		}

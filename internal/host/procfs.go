@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -17,7 +18,9 @@ import (
 // Bounds of one read. A process chooses the length of its own arguments and environment, so none of them is read
 // without one.
 const (
-	environBytesMax = 128 << 10 // what execve allows for one string; larger environments are rare
+	// execve allows arguments and environment 6 MiB together (fs/exec.c: three quarters of _STK_LIM). It is looked through in
+	// pieces: a variable that is longer than one, which execve allows up to 128 KiB, names nothing.
+	environBytesMax, environPiece = 6 << 20, 16 << 10
 	// A Java class path of some hundred jars comes before the main class, hence more than a usual command line.
 	cmdlineBytesMax = 64 << 10
 	cgroupBytesMax  = 16 << 10
@@ -153,22 +156,33 @@ func splitArguments(data []byte) []string {
 // environment returns the values of the named variables in the environment that a process was started with. What the
 // process changed later is not seen. A program that writes a long title over its arguments may overwrite it.
 func (p procFS) environment(pid uint32, names ...string) map[string]string {
-	data, err := p.read(pid, "environ", environBytesMax)
+	f, err := os.OpenFile(p.file(pid, "environ"), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil // needs ptrace access; without it the other sources decide
 	}
-	if len(data) == environBytesMax {
-		data = data[:bytes.LastIndexByte(data, 0)+1] // the last variable may be cut
-	}
+	defer f.Close()
 	found := make(map[string]string, len(names))
-	for entry := range bytes.SplitSeq(data, []byte{0}) {
-		for _, name := range names {
-			if len(entry) > len(name) && entry[len(name)] == '=' && string(entry[:len(name)]) == name {
-				found[name] = string(entry[len(name)+1:])
-			}
+	variables := bufio.NewReaderSize(io.LimitReader(f, environBytesMax), environPiece)
+	for inside := false; ; { // a variable that has begun in the piece before
+		entry, err := variables.ReadSlice(0)
+		full := errors.Is(err, bufio.ErrBufferFull)
+		if !full && !inside {
+			keepVariable(found, bytes.TrimSuffix(entry, []byte{0}), names)
+		}
+		if err != nil && !full {
+			return found
+		}
+		inside = full
+	}
+}
+
+// keepVariable notes the value of a variable that has one of the names.
+func keepVariable(found map[string]string, entry []byte, names []string) {
+	for _, name := range names {
+		if len(entry) > len(name) && entry[len(name)] == '=' && string(entry[:len(name)]) == name {
+			found[name] = string(entry[len(name)+1:])
 		}
 	}
-	return found
 }
 
 // pids returns every process that is alive now, in ascending order of their names as text.

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/perfagent/perfagent/internal/spelling"
 )
 
 const (
@@ -93,6 +95,9 @@ func (s *Services) add(line string) error {
 	if err := checkSpaces(key); err != nil {
 		return err
 	}
+	if strings.Contains(name, "=") {
+		return fmt.Errorf("%q: a name comes first, alone, as in `shop port=8080`", name)
+	}
 	if cleanName(name) != name {
 		return fmt.Errorf("name %q is not made of at most %d bytes of printable characters", name, serviceBytesMax)
 	}
@@ -155,6 +160,9 @@ func (r *serviceRule) set(key, value string) (err error) {
 	case "command":
 		r.command = value
 	default:
+		if meant := spelling.Nearest(strings.ToLower(key), slices.Values(conditions), 2); meant != "" {
+			return fmt.Errorf("unknown condition %q; did you mean %s?", key, meant)
+		}
 		return fmt.Errorf("unknown condition %q: want port, executable, cgroup or command", key)
 	}
 	if err != nil {

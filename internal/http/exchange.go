@@ -204,6 +204,7 @@ func endOf(method string, status uint16, f *Framing) ending {
 }
 
 // answer to whether a response is complete.
+// It is one of three, as a capture may end before what would tell: what is not known counts neither as complete nor as cut.
 type answer uint8
 
 const (

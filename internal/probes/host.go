@@ -106,6 +106,7 @@ type Host struct {
 	full      hostHostState
 }
 
+// processCounts is what was last read of a process; its entry in the map goes after idleReadings without a change.
 type processCounts struct {
 	raw  hostTcpHealth
 	idle int // readings without a change
@@ -128,6 +129,7 @@ func OpenHost(o HostOptions) (*Host, error) {
 	return h, nil
 }
 
+// open does what must not fail. A duty that no program fulfils is none of it: it is listed in Hooks, and the rest is observed.
 func (h *Host) open() error {
 	var err error
 	if h.kernel, err = openKernel(); err != nil {
@@ -483,6 +485,8 @@ func (h *Host) searchListeners() error {
 	return nil
 }
 
+// readRunQueue sums up what each processor has counted: a processor's own slot needs no atomic operation in the scheduler's path. Maps are
+// never reset, since an increment between reading and writing would be lost; differences are made here.
 func (h *Host) readRunQueue(r *HostReading) error {
 	var each []hostLatency
 	if err := h.maps[hostMapRunQueue].Lookup(uint32(0), &each); err != nil {
@@ -519,6 +523,8 @@ func (h *Host) readGroups(r *HostReading) error {
 	return nil
 }
 
+// readDisks reads the latency of each device and operation, in a hash map that fills up once and is not cleared: devices are few. An error
+// may mean that the map changed under the iteration too often; the next reading has what this one misses.
 func (h *Host) readDisks(r *HostReading) error {
 	var key hostDisk
 	var raw hostLatency
@@ -575,6 +581,8 @@ func (h *Host) readProcesses(r *HostReading) error {
 	return nil
 }
 
+// healthSince makes differences of 32-bit counters, which may have wrapped around once between two readings: unsigned subtraction is right
+// then, too.
 func (h *Host) healthSince(raw, before *hostTcpHealth) TCPHealth {
 	t := TCPHealth{
 		Comm:           unix.ByteSliceToString(commBytes(&raw.Comm)),

@@ -47,6 +47,8 @@ type kernel struct {
 	cache   *btf.Cache
 }
 
+// openKernel fails on a kernel that is too old (the error says which it is and which is needed), and with ErrNoBTF where it does not
+// describe its own types, without which no field of its structures can be found.
 func openKernel() (*kernel, error) {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {

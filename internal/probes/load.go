@@ -55,6 +55,8 @@ type Options struct {
 	Log         *slog.Logger  // nil: silent
 }
 
+// setDefaults puts the default in the place of each zero, and refuses what the kernel would: a ring that is no power of two, more ports than
+// the programs compare. Head bytes are rounded up to eight.
 func (o *Options) setDefaults() error {
 	set := func(v *int, d int) {
 		if *v == 0 {
@@ -141,6 +143,8 @@ func open(opts Options) (*Probe, error) {
 	return p, p.open()
 }
 
+// open makes maps, then what fills them before the first event (processes to filter by), then attaches: the state hook first, so that no
+// connection is met by a traffic hook before its beginning or end can be seen.
 func (p *Probe) open() error {
 	var err error
 	if p.object.spec, err = p.configure(); err != nil {
@@ -345,6 +349,7 @@ func (p *Probe) attach(c choice) error {
 	return nil
 }
 
+// attachHook attaches one program to where it belongs: a kprobe to a symbol, at its entry or return; the sweeps, which are run by us; all others where their section says (fentry, fexit, tracepoints with BTF).
 func (p *Probe) attachHook(prog *ebpf.Program, h hook) (io.Closer, error) {
 	switch {
 	case h.symbol != "" && h.ret:

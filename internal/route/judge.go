@@ -34,6 +34,7 @@ type evidence struct {
 	changing         int // words that are changed and deleted
 }
 
+// add takes in one word. What scores above -0.5 rather is a value, and 0.5 or more has none of the vocabulary's words (lexicalForm).
 func (e *evidence) add(s string, lexical float64, count uint32, m methods) {
 	e.all += float64(count)
 	if count == 1 {
@@ -86,6 +87,9 @@ func (n *node) loneFile() bool {
 // a parameter already stays one by a weight of one, so that it does not flicker, and what rests on a dozen requests has to make up for
 // another.
 func (l *Learner) judge(n *node, depth int) float64 {
+	if n.wordy && n.wild.opening != notOpen {
+		return 9
+	}
 	within := n.within()
 	e := evidence{passOnce: depth == 0 && n.all >= 50 && n.rareOnce()}
 	for _, s := range n.sorted() {
@@ -134,9 +138,7 @@ func (l *Learner) judge(n *node, depth int) float64 {
 	}
 	if !n.wordy {
 		n.shape = 0
-		if n.nested = n.nests(); n.nested {
-			n.shape = nestedWeight
-		} else if mean > -1 {
+		if mean > -1 {
 			n.shape = l.shape(n)
 		}
 	}
@@ -165,43 +167,6 @@ func (l *Learner) shape(n *node) float64 {
 		return 0
 	}
 	return (share - 0.5) * 2 * math.Min(3*math.Log2(float64(parents)/2), 10)
-}
-
-// nestedWeight outweighs a place's words of the vocabulary.
-const nestedWeight = 12
-
-// nests tells whether the words at a place are, most of them and mostly, below each other again, as folders are, though they are
-// words of the vocabulary: that tells nothing then. It is so at no place of the public APIs.
-func (n *node) nests() bool {
-	const few = 6
-	parents, unknown, pairs, again := 0, 0, 0, 0
-	for _, k := range n.kids {
-		if k.alone || len(k.kids) == 0 {
-			continue
-		}
-		if parents++; k.lexical > routeLike {
-			unknown++
-		}
-		for next, below := range k.kids {
-			if len(below.kids) == 0 && below.wild == nil {
-				continue // a file
-			}
-			if pairs++; n.kids[next] != nil {
-				again++
-			}
-		}
-	}
-	return parents >= few && unknown*2 < parents && pairs >= few*few && again*10 >= pairs*6
-}
-
-// nestsIn tells whether a word has words of its own place below it that go on.
-func (n *node) nestsIn(place *node) bool {
-	for next, below := range n.kids {
-		if (len(below.kids) > 0 || below.wild != nil) && (place.kids[next] != nil || place.wild != nil && place.wild.kids[next] != nil) {
-			return true
-		}
-	}
-	return n.wordy
 }
 
 // shapeOf returns how many words at a place that may be values have words below them, and the share of the latter that are
@@ -538,6 +503,9 @@ func compound(w []byte) bool {
 // look like it, other methods, its share of the requests, and what follows it. Where the same words follow it as follow the
 // values, it is one of them: the more such words, the surer.
 func (l *Learner) standsAlone(n *node, s string, k *node) bool {
+	if n.wild != nil && n.wild.opening != notOpen {
+		return n.wild.keeps(k, n.wild.newWord, n.wild.all)
+	}
 	form := l.lexical(s, k)
 	if form > 0.5 && (plural([]byte(n.segment)) || ofPeople(n.segment)) {
 		return false // a name, though it may be the only one
@@ -546,9 +514,6 @@ func (l *Learner) standsAlone(n *node, s string, k *node) bool {
 		return false
 	}
 	w := n.wild
-	if n.nested && form > -4 && k.nestsIn(n) {
-		return false
-	}
 	if w == nil || w.all == 0 {
 		return form <= -1.5
 	}

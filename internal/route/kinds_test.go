@@ -312,8 +312,8 @@ func TestKinds(t *testing.T) {
 		worstRTA, worstObjects     float64
 		worstCard, worstCardOfMany float64
 	}{
-		{noise: 0, rta: 0.98, fta: 0.85, merged: 0.011, card: 3.4, worstRTA: 0.93, worstObjects: 0.75, worstCard: 4, worstCardOfMany: 27},
-		{noise: 0.05, rta: 0.97, fta: 0.83, merged: 0.025, card: 5, worstRTA: 0.93, worstObjects: 0.65, worstCard: 7, worstCardOfMany: 27},
+		{noise: 0, rta: 0.98, fta: 0.85, merged: 0.011, card: 3.1, worstRTA: 0.93, worstObjects: 0.78, worstCard: 4, worstCardOfMany: 18},
+		{noise: 0.05, rta: 0.98, fta: 0.85, merged: 0.017, card: 4.1, worstRTA: 0.93, worstObjects: 0.8, worstCard: 7, worstCardOfMany: 8},
 	} {
 		mean := score{}
 		for i := range kinds {

@@ -58,6 +58,8 @@ const (
 // that APIs are made of or occur as words or as values in other places of the same service, how many different ones there
 // are in how many requests, and how alike what lies below them is. A pass also takes back what turned out wrong (undo).
 //
+// Where paths go on in ever new ways, all of this tells less than how many there are (open.go).
+//
 // A request that was refused (404 and the like) makes no route. An answer proves little: many servers answer anything with 200. So
 // a word of no known kind is trusted at once only where few such words have come (meet); otherwise it has to come again, and
 // where there are many it waits for a pass. A word that comes to a place with many values is a guest, shown as one of these, until
@@ -84,25 +86,29 @@ type node struct {
 	name    string // of a parameter: {id}
 	kids    map[string]*node
 	wild    *node
-	was     *node   // the word that the place's only value has become
-	lexical float64 // of the segment
-	shape   float64 // what spoke for a parameter when its words became one (Learner.shape)
-	hits    uint32  // requests that end here
-	all     uint32  // requests that end here or below, as of the last pass
-	methods methods // of the requests that end here
-	wordy   bool    // words that are not known here are values of the parameter
-	nested  bool    // its words are below each other (nests)
-	guest   bool    // a word beside many values of a parameter, of which it is not decided whether it is one of them
-	alone   bool    // decided to be a word of its own
-	seen    uint8   // requests that end here or below, up to guestLeast
-	coded   bool    // looks like a code
-	sure    bool    // shown, though it does not look like a word of a route
-	unknown uint16  // words below that do not look like those of a route, of which none is alone
-	values  []value // of a parameter: some of them
-	fresh   uint32  // values that were not among the remembered ones
-	words   uint32  // requests whose value was a word
-	newWord uint32  // how many different words its values are
-	known   uint32  // how many of these look like words of a route
+	was     *node    // the word that the place's only value has become
+	lexical float64  // of the segment
+	shape   float64  // what spoke for a parameter when its words became one (Learner.shape)
+	hits    uint32   // requests that end here
+	all     uint32   // requests that end here or below, as of the last pass
+	once    uint32   // templates that end here or below and came once, as of the last pass
+	twice   uint32   // and twice
+	opening opening  // of a parameter
+	own     *wordSet // all its words, where these stand behind it again
+	again   *wordSet // which words stand behind it again: its own or those of one in front
+	methods methods  // of the requests that end here
+	wordy   bool     // words that are not known here are values of the parameter
+	guest   bool     // a word beside many values of a parameter, of which it is not decided whether it is one of them
+	alone   bool     // decided to be a word of its own
+	seen    uint8    // requests that end here or below, up to guestLeast
+	coded   bool     // looks like a code
+	sure    bool     // shown, though it does not look like a word of a route
+	unknown uint16   // words below that do not look like those of a route, of which none is alone
+	values  []value  // of a parameter: some of them
+	fresh   uint32   // values that were not among the remembered ones
+	words   uint32   // requests whose value was a word
+	newWord uint32   // how many different words its values are
+	known   uint32   // how many of these look like words of a route
 	met     [wordBits / 64]uint64
 	ids     uint32 // identifiers that were not among the remembered ones
 	letters uint32 // of letters: where there are these, other letters are values, too
@@ -186,6 +192,7 @@ type hidden struct {
 	told     bool         // Current has said what has become of all of them
 }
 
+// hiddenPath is one of them; found tells that its series has another name from now on, so that Epoch had to change.
 type hiddenPath struct {
 	path  string
 	found bool // it came again, with a template of its own
@@ -422,9 +429,13 @@ func (l *Learner) meet(n, place *node) (unsure bool) {
 	if n.name != "" {
 		return false
 	}
-	if n.seen < guestLeast {
-		n.seen++
-	} else if n.guest {
+	switch open := place.wild != nil && place.wild.opening != notOpen; {
+	case n.seen < guestLeast:
+		if n.seen++; n.guest && open && n.seen == guestLeast {
+			n.sum()
+			n.guest = !l.standsAlone(place, n.segment, n)
+		}
+	case n.guest && !open:
 		n.guest = !l.standsAlone(place, n.segment, n)
 	}
 	if n.alone || n.sure || n.guest || n.lexical <= routeLike {
@@ -483,7 +494,11 @@ func (l *Learner) step(n *node, segment []byte, s *segments, method string, coun
 	if u := l.words[k.segment]; u != nil && u.value > 1 && u.literal == 0 && k.lexical > -3 {
 		k.lexical = max(k.lexical, 0) // a name elsewhere
 	}
-	k.guest = n.wordy && n.wild.newWord >= manyValues && k.lexical > -3 && (k.lexical > -1 || n.wild.fits(s.rest(), method))
+	if w := n.wild; n.wordy {
+		often := w.knownShare() > knownOften
+		k.guest = w.opening != notOpen || w.newWord >= manyValues && (k.lexical > -3 || often && len(s.rest()) > 0) &&
+			(k.lexical > -1 || often || w.fits(s.rest(), method))
+	}
 	n.addKid(k)
 	if k.lexical > routeLike {
 		n.unknown++
@@ -511,6 +526,9 @@ func (n *node) addKid(k *node) {
 // isValue tells whether a new word at a place with a parameter is a value of that.
 func (l *Learner) isValue(n *node, segment, rest []byte, method string) bool {
 	w := n.wild
+	if w.opening != notOpen && lexicalForm(segment) <= routeLike {
+		return false // a guest, until it shows whether it is kept
+	}
 	if len(rest) == 0 && w.goesOn() || len(rest) > 0 && w.ends() {
 		return false // see unlike
 	}
@@ -587,6 +605,7 @@ func (n *node) remember(segment []byte, count uint32, word bool) {
 	}
 	n.fresh++
 	if word {
+		n.own.add(segment)
 		n.countWord(segment)
 	} else if n.ids++; scrambled(segment) {
 		n.letters++
@@ -634,12 +653,16 @@ func (n *node) uncountWord(v value) {
 }
 
 func (n *node) bitOf(segment []byte) (*uint64, uint64) {
+	hash := hashOf(segment) % wordBits
+	return &n.met[hash/64], 1 << (hash % 64)
+}
+
+func hashOf(segment []byte) uint32 {
 	hash := uint32(2166136261) // FNV-1a
 	for _, c := range segment {
 		hash = (hash ^ uint32(c)) * 16777619
 	}
-	hash = (hash ^ hash>>15) % wordBits
-	return &n.met[hash/64], 1 << (hash % 64)
+	return hash ^ hash>>15
 }
 
 func (n *node) estimate() {
@@ -679,6 +702,7 @@ func (l *Learner) prune(nodes int) {
 	l.epoch++
 }
 
+// drop forgets what came no more often than rare. What a parameter's word once was goes with it: Current then keeps its template as it is.
 func (n *node) drop(rare uint32) {
 	n.was = nil
 	for s, k := range n.kids {
@@ -711,15 +735,26 @@ func (n *node) fade() {
 	}
 }
 
-func (n *node) sum() uint32 {
-	n.all = n.hits
+// sum counts again what ends at a node and below it.
+func (n *node) sum() {
+	n.all, n.once, n.twice = n.hits, 0, 0
+	switch n.hits {
+	case 1:
+		n.once = 1
+	case 2:
+		n.twice = 1
+	}
 	for _, k := range n.kids {
-		n.all += k.sum()
+		n.add(k)
 	}
 	if n.wild != nil {
-		n.all += n.wild.sum()
+		n.add(n.wild)
 	}
-	return n.all
+}
+
+func (n *node) add(k *node) {
+	k.sum()
+	n.all, n.once, n.twice = n.all+k.all, n.once+k.once, n.twice+k.twice
 }
 
 func (n *node) size() int {
@@ -748,6 +783,7 @@ func (l *Learner) use(word string) *wordUse {
 	return u
 }
 
+// surveyNode counts a word as a route's only where it may be one: among many that look like values it would speak for itself.
 func (l *Learner) surveyNode(n *node) {
 	for s, k := range n.kids {
 		u := l.use(s)
@@ -767,8 +803,15 @@ func (l *Learner) surveyNode(n *node) {
 	}
 }
 
+// decide judges a place, then what lies below it: what is merged above may be the same place below. First what turned out wrong is undone and
+// what is open opened, since both change the words that are judged. A parameter is given up only below -5, or -2 with few values: between these
+// and 0 it stays as it is, so that a route does not change its name with each pass. Of what is below the root's parameter nothing is learned
+// where that is a scanner's identifiers (strayShare).
 func (l *Learner) decide(n *node, depth int) {
 	l.undo(n, depth)
+	if why := n.opens(); why != notOpen {
+		l.openUp(n, why)
+	}
 	score := l.judge(n, depth)
 	if n.wordy && (score < -5 || score < -2 && n.wild.newWord <= manyValues) {
 		l.release(n, func(v value) bool { return v.word })
@@ -827,7 +870,7 @@ func (n *node) sorted() []string {
 // is one for names: what a single user is called is not to become part of a route.
 func (l *Learner) undo(n *node, depth int) {
 	w := n.wild
-	if w == nil {
+	if w == nil || w.opening != notOpen {
 		return
 	}
 	names, several := ofPeople(n.segment), plural([]byte(n.segment))
@@ -918,6 +961,9 @@ func (l *Learner) merge(n *node) {
 			continue // until more is known
 		}
 		delete(n.kids, s)
+		if n.wild.opening != notOpen {
+			k.dissolve()
+		}
 		n.wild.remember([]byte(s), k.all, true)
 		n.wild.absorb(k)
 		l.epoch++
@@ -963,6 +1009,11 @@ func (n *node) alike(o *node) bool {
 func (n *node) absorb(o *node) {
 	n.hits += o.hits
 	n.methods |= o.methods
+	n.sure, n.seen = n.sure || o.sure, min(n.seen+o.seen, guestLeast)
+	n.opening = max(n.opening, o.opening)
+	if n.again == nil {
+		n.own, n.again = o.own, o.again
+	}
 	for _, s := range o.sorted() {
 		k := o.kids[s]
 		if mine := n.kids[s]; mine != nil {

@@ -175,6 +175,25 @@ func TestRoutesErrors(t *testing.T) {
 		"GET /{}":                 `line 1: "{}": a parameter is a whole segment, as in {id}`,
 		"GET /*/a":                `line 1: "*" is not the last segment`,
 		"#\nGET /{a}\n\nGET /{b}": `line 4: GET "/{b}" matches the same as "/{a}" in line 2`,
+		"GTE /x":                  `line 1: unknown method "GTE"; did you mean GET?`,
+		"get /x":                  `line 1: unknown method "get"; did you mean GET?`,
+		"ANY /x":                  `line 1: unknown method "ANY"; did you mean *?`,
+		"XYZZY /x":                `line 1: unknown method "XYZZY"; * stands for any`,
+		"GET /users/:id":          `line 1: ":id": a parameter is written {name}; did you mean {id}?`,
+		"GET /users/:id?":         `line 1: ":id?": a parameter is written {name}; did you mean {id}?`,
+		"GET /u/<int:id>/x":       `line 1: "<int:id>": a parameter is written {name}; did you mean {id}?`,
+		"GET /u/<id>":             `line 1: "<id>": a parameter is written {name}; did you mean {id}?`,
+		"GET /u/[id]":             `line 1: "[id]": a parameter is written {name}; did you mean {id}?`,
+		"GET /u/[...slug]":        `line 1: "[...slug]": a parameter is written {name}; did you mean {slug...}?`,
+		"GET /u/*path":            `line 1: "*path": a parameter is written {name}; did you mean {path...}?`,
+		"GET /u/{*path}":          `line 1: "{*path}": a parameter is written {name}; did you mean {path...}?`,
+		"GET /u/**":               `line 1: "**": a parameter is written {name}; did you mean *?`,
+		"GET /u/{id:[0-9]+}":      `line 1: "{id:[0-9]+}": a parameter is written {name}; did you mean {id}?`,
+		"GET /u/{id?}":            `line 1: "{id?}": a parameter is written {name}; did you mean {id}?`,
+		"GET /u/(?P<id>[0-9]+)":   `line 1: "(?P<id>[0-9]+)": a parameter is written {name}; did you mean {id}?`,
+		"GET /u/(.*)":             `line 1: "(.*)": a parameter is written {name}; did you mean {name}?`,
+		`GET /^u/\d+$`:            `line 1: "^u": a parameter is written {name}; did you mean {name}?`,
+		"GET /u/${id}":            `line 1: "${id}": a parameter is written {name}; did you mean {id}?`,
 		"GET /a\x1b[2J":           `line 1: control character '\x1b'`,
 		"GET /a\nGET /" + strings.Repeat("x", 5000): "line 2: longer than 4096 bytes",
 		"GET /" + strings.Repeat("a/", 16):          "line 1: path has more than 16 segments",
@@ -229,12 +248,14 @@ func TestRouterShrinks(t *testing.T) {
 		t.Skip("as many routes as there may be")
 	}
 	r := NewRouter()
-	words := strings.Fields("user order invoice setting role report export token session webhook plan quota account")
+	resources := strings.Fields("user order invoice setting role report export token session webhook plan quota account")
+	parts := strings.Fields("draft entry label owner policy rate schema status template usage version volume worker")
+	deeds := strings.Fields("approve archive check close copy enable grant merge move publish resend retry sync")
 	for i := range servicesMax {
-		for a := range words {
-			for b := range words {
-				for c := range words {
-					r.Route(fmt.Sprint("s", i), "GET", []byte("/"+words[a]+"/"+words[b]+"/"+words[c]), 200, 1)
+		for _, a := range resources {
+			for _, b := range parts {
+				for _, c := range deeds {
+					r.Route(fmt.Sprint("s", i), "POST", []byte("/"+a+"/"+b+"/"+c), 200, 3)
 				}
 			}
 		}

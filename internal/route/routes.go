@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
+	"github.com/perfagent/perfagent/internal/spelling"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -103,13 +105,21 @@ func (r *Routes) insert(service, method, template string, line int) error {
 	if wire.TokenLen([]byte(method)) != len(method) {
 		return fmt.Errorf("method %q is not a token", method)
 	}
+	if !slices.Contains(methodNames, method) && method != "*" {
+		return fmt.Errorf("unknown method %q; %s", method, methodMeant(method))
+	}
 	if template[0] != '/' {
 		return fmt.Errorf("path %q does not begin with /", template)
+	}
+	segments := strings.Split(template[1:], "/")
+	for _, segment := range segments {
+		if meant := parameterMeant(segment); meant != "" {
+			return fmt.Errorf("%q: a parameter is written {name}; did you mean %s?", segment, meant)
+		}
 	}
 	if strings.ContainsAny(template, "?#") {
 		return fmt.Errorf("path %q has a query or fragment", template)
 	}
-	segments := strings.Split(template[1:], "/")
 	if len(segments) > depthMax {
 		return fmt.Errorf("path has more than %d segments", depthMax)
 	}
@@ -129,6 +139,61 @@ func (r *Routes) insert(service, method, template string, line int) error {
 		node = node.child(string(plainSegment(nil, []byte(segment))), kind)
 	}
 	return put(&node.here, method, template, line)
+}
+
+// methodNames are the methods of RFC 9110, PATCH, those of WebDAV and what caches, search and event servers have: the registry of
+// IANA but for what nobody serves, and PURGE and BAN. Of others "*" takes care.
+var methodNames = strings.Fields("GET HEAD POST PUT PATCH DELETE OPTIONS CONNECT TRACE QUERY SEARCH REPORT PURGE BAN NOTIFY SUBSCRIBE UNSUBSCRIBE " +
+	"ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH " +
+	"PROPFIND PROPPATCH REBIND UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL M-SEARCH")
+
+// methodMeant says what an unknown method was probably meant to be.
+func methodMeant(method string) string {
+	upper := strings.ToUpper(method)
+	if upper == "ANY" || upper == "ALL" {
+		return "did you mean *?"
+	}
+	if meant := spelling.Nearest(upper, slices.Values(methodNames), min(len(method)/3, 2)); meant != "" {
+		return "did you mean " + meant + "?"
+	}
+	return "* stands for any"
+}
+
+// parameterMeant returns how a segment that is a parameter in the templates of other programs is written here, or "": :id, <id>,
+// <int:id>, [id], [...rest], *rest, **, {*rest}, {id:[0-9]+}, {id?}, (?P<id>…), ${id}.
+func parameterMeant(s string) string {
+	name := s
+	for _, begin := range []string{"(?P<", "(?<", "${", "%{", "{{", "{*", "[...", "[[...", "*", ":", "<", "[", "{"} {
+		if rest, ok := strings.CutPrefix(s, begin); ok {
+			name = rest
+			break
+		}
+	}
+	if name == s || s == "*" {
+		if strings.ContainsAny(s, `\^|`) || strings.Contains(s, "(.") || strings.Contains(s, "([") {
+			return "{name}" // a regular expression
+		}
+		return ""
+	}
+	if s[0] == '<' { // a converter stands in front: <int:id>
+		name = name[strings.LastIndexByte(name, ':')+1:]
+	}
+	end := 0
+	for end < len(name) && (wire.IsLetter(name[end]) || wire.IsDigit(name[end]) || name[end] == '_' || name[end] == '-') {
+		end++
+	}
+	rest := s[0] == '*' || strings.HasPrefix(s, "{*") || strings.Contains(s, "...")
+	switch {
+	case s == "**":
+		return "*"
+	case s[0] == '{' && (name[end:] == "}" || name[end:] == "...}" || end == 0) && name == s[1:]: // as it is written here, or plainly wrong
+		return ""
+	case end == 0:
+		return "{name}"
+	case rest:
+		return "{" + name[:end] + "...}"
+	}
+	return "{" + name[:end] + "}"
 }
 
 // put adds a template to a node's table.

@@ -102,6 +102,8 @@ type wordList struct {
 
 func (l *wordList) word(i int) []byte { return l.buf[l.ends[i][0]:l.ends[i][1]] }
 
+// split finds at most wordsMax words in the first segmentMax bytes: of what is longer, none tells. A word ends at what is no letter, before a
+// capital behind a small letter, and before the last of several capitals that a small letter follows.
 func (l *wordList) split(s []byte) {
 	start := 0
 	for i, c := range s[:min(len(s), segmentMax)] {

@@ -54,13 +54,13 @@ func requirePromtool(t *testing.T) {
 	}
 }
 
-// promtoolVersion returns 2.42 as 2042. One that was built without a version is taken for a new one.
-func promtoolVersion(t *testing.T) int {
+// versionOf returns the version of a program of Prometheus', 2.42 as 2042. One that was built without a version is taken for a new one.
+func versionOf(t *testing.T, program string) int {
 	t.Helper()
-	output, err := exec.Command("promtool", "--version").CombinedOutput()
+	output, err := exec.Command(program, "--version").CombinedOutput()
 	found := regexp.MustCompile(`version (\d+)\.(\d+)`).FindSubmatch(output)
 	if err != nil {
-		t.Fatalf("%v: %s", err, output)
+		t.Fatalf("%s: %v: %s", program, err, output)
 	}
 	if found == nil {
 		return math.MaxInt
@@ -83,7 +83,7 @@ func TestPrometheusFiles(t *testing.T) {
 	for _, name := range tests {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			// Older ones have no notation for native histograms. The end-to-end tests load the rules into a server.
-			if strings.Contains(name, "native") && promtoolVersion(t) < 2048 {
+			if strings.Contains(name, "native") && versionOf(t, "promtool") < 2048 {
 				t.Skip("promtool is older than 2.48")
 			}
 			promtool(t, "test", "rules", name)

@@ -231,6 +231,27 @@ type server struct {
 	process *servers.Process
 }
 
+// prometheusBinary is the one that the environment names, else the installed one.
+func prometheusBinary() string {
+	if name := os.Getenv("PERFAGENT_TEST_PROMETHEUS"); name != "" {
+		return name
+	}
+	return "prometheus"
+}
+
+// nativeHistograms has a configuration scrape native histograms as the README says: by a key of the job since 3.8, by a flag before.
+func nativeHistograms(t *testing.T, config string) (changed string, args []string) {
+	t.Helper()
+	if versionOf(t, prometheusBinary()) < 3008 {
+		return config, []string{"--enable-feature=native-histograms"}
+	}
+	const job = "  - job_name: perfagent\n"
+	if strings.Count(config, job) != 1 {
+		t.Fatalf("the README's configuration is\n%s", config)
+	}
+	return strings.Replace(config, job, job+"    scrape_native_histograms: true\n", 1), nil
+}
+
 // startServer starts one with a configuration. It is skipped where none is installed, unless all tools are expected.
 func startServer(t *testing.T, config string, args ...string) *server {
 	t.Helper()
@@ -240,7 +261,7 @@ func startServer(t *testing.T, config string, args ...string) *server {
 		t.Fatal(err)
 	}
 	s := &server{address: freeAddress(t)}
-	cmd := exec.Command("prometheus", append([]string{"--config.file=" + file, "--storage.tsdb.path=" + filepath.Join(dir, "data"),
+	cmd := exec.Command(prometheusBinary(), append([]string{"--config.file=" + file, "--storage.tsdb.path=" + filepath.Join(dir, "data"),
 		"--web.listen-address=" + s.address}, args...)...)
 	var err error
 	if s.process, err = servers.StartProcess(cmd, filepath.Join(dir, "log")); errors.Is(err, servers.ErrNotInstalled) && os.Getenv("PERFAGENT_TEST_PARTIAL") != "" {
@@ -346,11 +367,15 @@ func TestQueries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for form, args := range map[string][]string{"classic": nil, "native": {"--enable-feature=native-histograms"}} {
+	for _, form := range []string{"classic", "native"} {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
 			target := startSite(t, export.ClassicDurations)
-			s := startServer(t, readmeConfig(t, strings.TrimPrefix(target.URL, "http://"), rules), args...)
+			config, args := readmeConfig(t, strings.TrimPrefix(target.URL, "http://"), rules), []string(nil)
+			if form == "native" {
+				config, args = nativeHistograms(t, config)
+			}
+			s := startServer(t, config, args...)
 			var asked, others []question
 			for _, q := range slices.Concat(readmeQuestions(t), ruleQuestions(t), dashboardQuestions(t)) {
 				if q.askedOf(form) {
