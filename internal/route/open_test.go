@@ -179,8 +179,12 @@ func skewed(r *rand.Rand, words []string) string { return words[zipf(r, len(word
 // Tails of words of the vocabulary that are ever new are values, and what stands beside them stays: 6,000 requests of each kind, all
 // answered, the second half judged.
 func TestOpenKinds(t *testing.T) {
+	seeds := uint64(2)
+	if testing.Short() { // as with the race detector
+		seeds = 1
+	}
 	for _, k := range openKinds {
-		for seed := uint64(1); seed <= 2; seed++ {
+		for seed := uint64(1); seed <= seeds; seed++ {
 			r := rand.New(rand.NewPCG(seed, 5))
 			next := k.make(r)
 			l := NewLearner()
