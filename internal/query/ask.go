@@ -58,9 +58,9 @@ func (e *Engine) Ask(ctx context.Context, q Question) (*Answer, error) {
 	options := promql.NewPrometheusQueryOpts(q.Stats == "all", q.Lookback, nil)
 	var query promql.Query
 	if q.Step > 0 {
-		query, err = e.queries.NewRangeQuery(ctx, e.queryable(q.Lookback, false), options, q.Expr, q.Start, q.End, q.Step)
+		query, err = e.queries.NewRangeQuery(ctx, e.queryable(q.Lookback, 0), options, q.Expr, q.Start, q.End, q.Step)
 	} else {
-		query, err = e.queries.NewInstantQuery(ctx, e.queryable(q.Lookback, false), options, q.Expr, q.Start)
+		query, err = e.queries.NewInstantQuery(ctx, e.queryable(q.Lookback, 0), options, q.Expr, q.Start)
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

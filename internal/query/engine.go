@@ -96,7 +96,7 @@ func New(o Options) *Engine {
 
 // Vector evaluates an expression at one time for a rule. A scalar is one sample without labels.
 func (e *Engine) Vector(ctx context.Context, expr string, at time.Time) (Vector, error) {
-	q, err := e.rules.NewInstantQuery(ctx, e.queryable(lookback, true), nil, expr, at)
+	q, err := e.rules.NewInstantQuery(ctx, e.queryable(lookback, at.UnixMilli()), nil, expr, at)
 	if err != nil {
 		return nil, err
 	}

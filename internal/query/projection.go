@@ -1,6 +1,7 @@
 package query
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -128,6 +129,23 @@ func (c *chooser) onlyDistributions() bool {
 		}
 	}
 	return false
+}
+
+// onlyNumbers tells whether all that is chosen are counts, sums or one bucket of a distribution.
+func (c *chooser) onlyNumbers() bool {
+	name := ""
+	for _, m := range c.names {
+		if m.Type == labels.MatchEqual {
+			name = m.Value
+		}
+	}
+	switch {
+	case !isDistribution(name) || familyNames[name]:
+		return false
+	case strings.HasSuffix(name, "_bucket"):
+		return slices.ContainsFunc(c.les, func(m *labels.Matcher) bool { return m.Type == labels.MatchEqual })
+	}
+	return true
 }
 
 // isDistribution tells whether a name is one of a distribution's.

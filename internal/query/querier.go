@@ -19,15 +19,15 @@ import (
 	"github.com/perfagent/perfagent/internal/history"
 )
 
-// queryable lets the engine ask the history for expressions in which series keep their value for as long as lookback; remembers
-// says that it will be asked again.
-func (e *Engine) queryable(lookback time.Duration, remembers bool) storage.Queryable {
+// queryable lets the engine ask the history for expressions in which series keep their value for as long as lookback. A rule's,
+// which will be evaluated again, have the time of this evaluation; others 0.
+func (e *Engine) queryable(lookback time.Duration, ruleAt int64) storage.Queryable {
 	return storage.QueryableFunc(func(from, to int64) (storage.Querier, error) {
 		h := e.history()
 		if h == nil {
 			return nil, ErrNoHistory
 		}
-		return &querier{engine: e, h: h, from: from, to: to, lookback: lookback, remembers: remembers}, nil
+		return &querier{engine: e, h: h, from: from, to: to, lookback: lookback, ruleAt: ruleAt}, nil
 	})
 }
 
@@ -37,7 +37,7 @@ type querier struct {
 	h          *history.History
 	from, to   int64
 	lookback   time.Duration
-	remembers  bool // what was counted, for the next time
+	ruleAt     int64 // of a rule: when it is evaluated
 	open       []*history.Result
 	selections []*selection
 	grids      map[gridKey]*grid
@@ -87,9 +87,9 @@ func (q *querier) Select(_ context.Context, sorted bool, hints *storage.SelectHi
 	if hints == nil {
 		hints = &storage.SelectHints{Start: q.from, End: q.to}
 	}
-	s := &selection{engine: q.engine, h: q.h, hints: hints, step: resolution(hints, q.lookback), remembers: q.remembers}
-	s.key = reminderKey{window: hints.Range, step: s.step}
-	if q.remembers {
+	s := &selection{engine: q.engine, h: q.h, hints: hints, step: resolution(hints, q.lookback), remembers: q.ruleAt != 0}
+	s.key = reminderKey{window: hints.Range, step: s.step, offset: q.ruleAt - hints.End}
+	if s.remembers {
 		s.key.matchers = selectorText(matchers)
 	}
 	if err := q.read(s, newChooser(matchers)); err != nil {
@@ -113,8 +113,10 @@ type selection struct {
 	warnings  annotations.Annotations
 	latest    *table // of the group that was asked for buckets last
 	remembers bool
+	trails    bool // with all samples of its window
 	key       reminderKey
 	revision  uint64
+	counted   int64 // from when on it was read
 }
 
 // read asks the history.
@@ -132,40 +134,108 @@ func (q *querier) read(s *selection, c *chooser) error {
 	}
 	var before *reminder
 	if s.remembers {
-		s.revision = q.h.Revision()
-		before = q.engine.memory.find(s.key, q.h, s.revision, from)
+		s.trails = c.onlyNumbers()
+		s.key.trails, s.revision = s.trails, q.h.Revision()
+		before = q.engine.memory.find(s.key, q.h, s.revision, from, to)
 	}
-	counted, matchers := from, c.matchers()
+	counted := from
 	switch {
 	case before != nil:
 		counted = before.at + 1
 	case counts:
 		counted = floor(from-1, hourMS) + 1
 	}
-	queries := []history.Query{{From: time.UnixMilli(counted), To: time.UnixMilli(to), Step: s.step, Matchers: matchers}}
+	parts := s.parts(counted, from, to)
+	if s.counted = counted; before != nil && s.trails {
+		parts = []part{{counted, to, 0}}
+	}
 	if counts && before == nil {
-		queries = append(queries, history.Query{From: time.UnixMilli(dayOf(counted)*dayMS - dayMS + 1), To: time.UnixMilli(counted - 1),
-			Step: time.Hour, Matchers: matchers})
+		parts = append([]part{{dayOf(counted)*dayMS - dayMS + 1, counted - 1, time.Hour}}, parts...)
+	}
+	queries, matchers := make([]history.Query, len(parts)), c.matchers()
+	for i, p := range parts {
+		queries[i] = history.Query{From: time.UnixMilli(p.from), To: time.UnixMilli(p.to), Step: p.step, Matchers: matchers}
 	}
 	results, err := q.h.SelectAll(queries...)
 	if err != nil {
 		return err
 	}
 	q.open, q.selections = append(q.open, results...), append(q.selections, s)
-	if s.grid, err = q.grid(gridKey{counted, to, s.step}); err != nil {
+	if counts && before == nil {
+		parts = parts[1:] // of what was before, no step is asked for
+	}
+	if s.grid, err = q.gridOf(parts); err != nil {
 		return err
 	}
 	s.warn(results)
+	var remembers []remembered
 	if before != nil {
-		s.addRemembered(c, results[0].Series, before)
-		return nil
+		remembers = before.series
 	}
-	var base []*history.Series
-	if len(results) > 1 {
-		base = results[1].Series
-	}
-	pairUp(results[0].Series, base, func(main, base *history.Series) { s.add(c, &group{selection: s, main: main, base: base}) })
+	s.gather(c, results, remembers)
 	return nil
+}
+
+// part is a time that is read in one resolution, both ends included, ms.
+type part struct {
+	from, to int64
+	step     time.Duration
+}
+
+// parts divides what is to be read. An instant's range decides by its first and its last sample: around its ends, and from an
+// end of the one before on, which need not be one of the longer intervals, the shortest are read.
+func (s *selection) parts(counted, from, to int64) []part {
+	unit := s.step.Milliseconds()
+	if unit <= shortest || s.hints.Range == 0 || s.hints.Step != 0 {
+		return []part{{counted, to, s.step}}
+	}
+	low, high := floor(from-1, unit), floor(from-1, unit)+unit // around the beginning
+	last := floor(to, unit)
+	if high >= last {
+		return []part{{counted, to, 0}}
+	}
+	if floor(counted-1, unit) != counted-1 || low < counted {
+		return []part{{counted, high, 0}, {high + 1, last, s.step}, {last + 1, to, 0}}
+	}
+	return []part{{counted, low, s.step}, {low + 1, high, 0}, {high + 1, last, s.step}, {last + 1, to, 0}}
+}
+
+// gather adds each series that was found in any part, or is remembered.
+func (s *selection) gather(c *chooser, results []*history.Result, before []remembered) {
+	groups := map[string]*group{}
+	var name []byte
+	find := func(series *history.Series) *group {
+		name = name[:0]
+		for _, l := range series.Labels {
+			name = append(append(append(append(name, l.Name...), 0xff), l.Value...), 0xff)
+		}
+		g := groups[string(name)]
+		if g == nil {
+			g = &group{selection: s, label: series}
+			groups[string(name)] = g
+			s.groups = append(s.groups, g)
+		}
+		return g
+	}
+	for i := range before {
+		find(before[i].series).resume = before[i].states
+	}
+	for _, r := range results {
+		for _, series := range r.Series {
+			g := find(series)
+			g.parts = append(g.parts, series)
+		}
+	}
+	slices.SortFunc(s.groups, func(a, b *group) int { return compareLabels(a.label.Labels, b.label.Labels) })
+	for _, g := range s.groups {
+		s.add(c, g)
+	}
+}
+
+func compareLabels(a, b []analytics.Label) int {
+	return slices.CompareFunc(a, b, func(a, b analytics.Label) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Value, b.Value))
+	})
 }
 
 // latest is from when on samples may matter to an instant: where the agent counted shortly before it, whatever is older has been
@@ -182,67 +252,20 @@ func (q *querier) latest(from, to int64) int64 {
 	return near
 }
 
-// addRemembered adds what was found, and what has had counts before.
-func (s *selection) addRemembered(c *chooser, found []*history.Series, before *reminder) {
-	known := make([]*history.Series, len(before.series))
-	states := make(map[*history.Series]map[stateKey]*countState, len(before.series))
-	for i := range before.series {
-		r := &before.series[i]
-		known[i], states[r.series] = r.series, r.states
-	}
-	pairUp(found, known, func(main, base *history.Series) {
-		s.add(c, &group{selection: s, main: main, label: base, resume: states[base]})
-	})
-}
-
-// pairUp calls yield for each series of two sorted lists, with nil where one of them does not have it.
-func pairUp(main, base []*history.Series, yield func(main, base *history.Series)) {
-	for len(main) > 0 || len(base) > 0 {
-		switch order := compareSeries(main, base); {
-		case order < 0:
-			yield(main[0], nil)
-			main = main[1:]
-		case order > 0:
-			yield(nil, base[0])
-			base = base[1:]
-		default:
-			yield(main[0], base[0])
-			main, base = main[1:], base[1:]
-		}
-	}
-}
-
-func compareSeries(main, base []*history.Series) int {
-	switch {
-	case len(base) == 0:
-		return -1
-	case len(main) == 0:
-		return 1
-	}
-	return slices.CompareFunc(main[0].Labels, base[0].Labels, func(a, b analytics.Label) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Value, b.Value))
-	})
-}
-
 // add adds the projections of a series that are chosen.
 func (s *selection) add(c *chooser, g *group) {
-	any := g.any()
-	if g.main == nil && any.Kind != history.Distribution {
-		return
-	}
-	for _, p := range c.of(any) {
+	for _, p := range c.of(g.label) {
 		if p.kind == bucket {
 			g.buckets++
 		}
 		if p.kind != plain {
 			g.keeps++
 		}
-		s.all = append(s.all, &series{group: g, projection: p, labels: s.engine.known.of(any.Labels, &p)})
+		s.all = append(s.all, &series{group: g, projection: p, labels: s.engine.known.of(g.label.Labels, &p)})
 	}
 	if g.buckets > 1 { // which one table is for
 		g.keeps += 1 - g.buckets
 	}
-	s.groups = append(s.groups, g)
 }
 
 // warn says where the answer lacks something.
@@ -269,12 +292,28 @@ func duration(ms int64) time.Duration { return time.Duration(ms) * time.Millisec
 // grid is when the agent counted: the ends of intervals, ms since 1970.
 type grid struct {
 	times, intervals []int64
-	to               int64 // what was asked for
+	from, to         int64 // what was asked for
 }
 
 type gridKey struct {
 	from, to int64
 	step     time.Duration
+}
+
+// gridOf is the grid of several parts, in the order of time.
+func (q *querier) gridOf(parts []part) (*grid, error) {
+	if len(parts) == 1 {
+		return q.grid(gridKey(parts[0]))
+	}
+	all := &grid{from: parts[0].from, to: parts[len(parts)-1].to}
+	for _, p := range parts {
+		g, err := q.grid(gridKey(p))
+		if err != nil {
+			return nil, err
+		}
+		all.times, all.intervals = append(all.times, g.times...), append(all.intervals, g.intervals...)
+	}
+	return all, nil
 }
 
 // grid reads when the agent counted, once for all selectors that ask for the same time.
@@ -288,7 +327,7 @@ func (q *querier) grid(key gridKey) (*grid, error) {
 		return nil, err
 	}
 	defer r.Close()
-	g := &grid{to: key.to}
+	g := &grid{from: key.from, to: key.to}
 	for _, s := range r.Series {
 		it := s.Iterate()
 		for it.Next() {
@@ -320,24 +359,14 @@ type series struct {
 
 // group is a series of the history, of which several projections may be asked for.
 type group struct {
-	selection  *selection
-	main, base *history.Series          // what is asked for, and what was before it; either may be nil
-	label      *history.Series          // where both are: its labels
-	resume     map[stateKey]*countState // what is remembered
-	buckets    int                      // that are asked for
-	keeps      int                      // states that are to be remembered
-	kept       map[stateKey]*countState
-}
-
-// any is a series of the group, for its labels.
-func (g *group) any() *history.Series {
-	switch {
-	case g.main != nil:
-		return g.main
-	case g.base != nil:
-		return g.base
-	}
-	return g.label
+	selection *selection
+	label     *history.Series          // any, for its labels
+	parts     []*history.Series        // what there is of it, in the order of time
+	resume    map[stateKey]*countState // what is remembered of before
+	buckets   int                      // that are asked for
+	keeps     int                      // states that are to be remembered
+	kept      map[stateKey]*countState
+	walks     []*countWalk // that are remembered with their samples
 }
 
 // keep notes a state that is to be remembered.
@@ -356,7 +385,7 @@ func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 	g := s.group
 	switch {
 	case s.projection.kind == plain:
-		return newIterator(&figureWalk{main: g.main.Iterate(), series: g.main, grid: g.selection.grid}, g.selection)
+		return newIterator(&figureWalk{main: chain{parts: g.parts}, series: g.parts[len(g.parts)-1], grid: g.selection.grid}, g.selection)
 	case s.projection.kind == bucket && g.buckets > 1 && len(g.selection.grid.times) <= tableTimesMax:
 		return newIterator(&tableWalk{table: g.table(), column: s.projection.cell}, g.selection)
 	}

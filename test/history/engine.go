@@ -18,8 +18,12 @@ const ruleSeriesMax = 30 * time.Microsecond
 func (b *bench) engineQueries(h *history.History, end time.Time) error {
 	engine := query.New(query.Options{History: func() *history.History { return h }})
 	one := `{http_route="/api/v1/things/20/{id}"}`
-	p99 := func(series string) string { return "histogram_quantile(0.99, sum by (http_route) (rate(" + series + ")))" }
-	classic := func(series string) string { return "histogram_quantile(0.99, sum by (http_route, le) (rate(" + series + ")))" }
+	p99 := func(series string) string {
+		return "histogram_quantile(0.99, sum by (http_route) (rate(" + series + ")))"
+	}
+	classic := func(series string) string {
+		return "histogram_quantile(0.99, sum by (http_route, le) (rate(" + series + ")))"
+	}
 	for _, q := range []struct {
 		what, expr string
 		back, step time.Duration
@@ -86,4 +90,3 @@ func (b *bench) rules(engine *query.Engine, end time.Time) error {
 	}
 	return nil
 }
-
