@@ -51,12 +51,15 @@ type Forecast struct {
 // mixture's errors at each distance, so it is as wide as it would have had to be. A series without any value has no forecast.
 func MakeForecast(y []float64, options ForecastOptions) Forecast {
 	horizon := min(max(options.Horizon, 0), HorizonMax)
-	season := max(options.Season, 0)
-	values := fillGaps(finite(y), season)
+	y = finite(y[max(0, len(y)-forecastValuesMax):])
+	season := options.Season
+	if season < 2 || season > len(y)/2 { // a season that was seen once has not repeated itself
+		season = 0
+	}
+	values := fillGaps(y, season)
 	if len(values) == 0 || horizon == 0 {
 		return Forecast{}
 	}
-	values = values[max(0, len(values)-forecastValuesMax):]
 	t := newTrial(values, horizon, season)
 	f := Forecast{Models: t.models()}
 	mixed := t.mix(values, horizon)
@@ -131,7 +134,7 @@ func newTrial(y []float64, horizon, season int) *trial {
 			t.weights[m] = models[m].prior * math.Pow((least+tiny)/(mistakes[m]+tiny), weightPower)
 		}
 	}
-	if len(origins) == 0 {
+	if len(origins) == 0 || math.IsInf(least, 1) {
 		t.weights[0] = 1 // the last value
 	}
 	for k, origin := range origins {
@@ -190,7 +193,10 @@ func (t *trial) mix(y []float64, horizon int) []float64 {
 			forecasts[m] = models[m].forecast(y, horizon, t.season)
 		}
 	}
-	return weigh(forecasts, t.weights, horizon)
+	if mixed := weigh(forecasts, t.weights, horizon); !math.IsNaN(mixed[horizon-1]) {
+		return mixed
+	}
+	return lastValue(y, horizon, t.season) // those that did well forecast nothing from here
 }
 
 // models returns the weights by name, those of less than a hundredth left out.

@@ -1,6 +1,9 @@
 package series
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // model forecasts horizon values of a series without missing values from what is before; nil: it has too little to do so.
 type model struct {
@@ -274,21 +277,18 @@ func lagRegression(y []float64, horizon, season int) []float64 {
 	if beta == nil {
 		return nil
 	}
+	low, high := slices.Min(z), slices.Max(z)
+	room := high - low // further away a regression has left what it knows
 	for range horizon {
 		v := beta[k]
 		for a, lag := range lags {
 			v += beta[a] * z[len(z)-lag]
 		}
-		z = append(z, v)
+		z = append(z, min(max(v, low-room), high+room))
 	}
 	f := z[len(y):]
-	low, high := y[0], y[0]
-	for _, v := range y {
-		low, high = min(low, v), max(high, v)
-	}
-	room := high - low
 	for h, v := range f {
-		f[h] = min(max(center+scale*v, low-room), high+room)
+		f[h] = center + scale*v
 	}
 	return f
 }

@@ -153,11 +153,14 @@ func present(y []float64) []float64 {
 	return there
 }
 
-// finite returns a copy in which what is no number or infinite is missing.
+// magnitudeMax is the largest value that is taken for one: its square, summed, is still a number.
+const magnitudeMax = 1e100
+
+// finite returns a copy in which what is no number, infinite or absurd is missing.
 func finite(y []float64) []float64 {
 	clean := make([]float64, len(y))
 	for i, v := range y {
-		if clean[i] = v; math.IsInf(v, 0) {
+		if clean[i] = v; math.Abs(v) > magnitudeMax {
 			clean[i] = math.NaN()
 		}
 	}
