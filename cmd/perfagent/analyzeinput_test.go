@@ -217,3 +217,23 @@ func TestAnalyzeForecast(t *testing.T) {
 		}
 	}
 }
+
+// The share of hits as lines where sizes are given, as a table else; other policies, sizes and lifetimes are refused.
+func TestAnalyzeCache(t *testing.T) {
+	in := strings.Repeat("/a x\n/b\n\n/a\n/c\n", 25)
+	text, err := analyzed(t, in, "cache", "lru,ttl:2,ttl:1000", "1,3")
+	if want := "lru 1 0.00000\nlru 3 0.97000\nttl:2 0 0.00000\nttl:1000 0 0.97000\n"; err != nil || text != want {
+		t.Errorf("%v: %q, want %q", err, text, want)
+	}
+	if text, err = analyzed(t, in, "cache"); err != nil || !strings.HasPrefix(text, "hits of 100 requests for 3 keys, in percent (exact)") {
+		t.Errorf("%v: %s", err, text)
+	}
+	for _, arguments := range [][]string{{"clock"}, {"ttl:0"}, {"lru", "0"}, {"lru", "x"}, {"--keys=-1"}} {
+		if _, err := analyzed(t, in, append([]string{"cache"}, arguments...)...); err == nil {
+			t.Errorf("%v: no error", arguments)
+		}
+	}
+	if _, err := analyzed(t, "\n", "cache"); err == nil {
+		t.Error("no error without a request")
+	}
+}

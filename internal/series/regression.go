@@ -29,7 +29,7 @@ const (
 	driftPrior = 0.5
 	// pureOdds is how much likelier errors without noise are than with, beforehand. With even odds nothing can rule out a slow
 	// drift below white noise, and a fifth of the power on that is lost; noise that is there shows in 100 values.
-	pureOdds = 12
+	pureOdds = 24
 )
 
 const (

@@ -37,9 +37,14 @@ func strengthOf(r2 float64) Strength {
 // significance is the probability of an error of the first kind that the engines' words accept.
 const significance = 0.05
 
-// trendPointsMax is the most points that a trend is computed from; neighbours of a longer series are joined. A slope lives on
-// the longest waves of a series and loses nothing by it, while the pairs of points that the slope takes stay below 33,000.
-const trendPointsMax = 256
+const (
+	// trendPointsMax is the most points that a slope is computed from; neighbours of a longer series are joined. A slope lives on
+	// the longest waves of a series and loses nothing by it, while the pairs of points stay below 33,000.
+	trendPointsMax = 256
+	// trendTestMax is the same for the p-value: a day of minutes. Joined values drift otherwise than a drift does, and have
+	// half as many trends by chance as they should.
+	trendTestMax = 1500
+)
 
 // Trend is the finding of a trend over a whole series.
 type Trend struct {
@@ -74,11 +79,12 @@ func FindTrend(y []float64) Trend {
 		return t
 	}
 	t.R2 = explained(values, t.Slope)
-	one, time := line(len(points))
+	t.interval(points, float64(width), center)
+	width = (len(values) + trendTestMax - 1) / trendTestMax
 	scores := blocks(normalScores(values), width, mean)
+	one, time := line(len(scores))
 	test := regress(scores, one, time)
 	t.P = test.p
-	t.interval(points, time, one, float64(width), center)
 	t.Autocorrelation = math.Pow(max(test.phi, 0), 1/float64(width)) * (1 - test.noise)
 	if t.P < significance && t.Slope != 0 {
 		t.Strength = strengthOf(t.R2)
@@ -94,7 +100,8 @@ func FindTrend(y []float64) Trend {
 const outlierMADs = 4.45
 
 // interval sets the slope's interval from the regression of the values, in which outliers are drawn towards the line.
-func (t *Trend) interval(points, time, one []float64, width, center float64) {
+func (t *Trend) interval(points []float64, width, center float64) {
+	one, time := line(len(points))
 	left := make([]float64, len(points))
 	for i, v := range points {
 		left[i] = v - t.Level - t.Slope*(center+width*float64(i))

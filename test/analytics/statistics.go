@@ -30,6 +30,21 @@ var statisticsRuns = []run{
 			{"coverage error", []string{"ACD"}, atMost(0.03), atMost(0.02)},
 		},
 	},
+	cacheRun("cache", "cache"), cacheRun("cache, sample of 32768 keys", "cache --keys=32768"),
+}
+
+// cacheRun simulates what caches would answer; the errors are of hit ratios, against exact simulations.
+func cacheRun(what, engine string) run {
+	return run{
+		what: what, scorer: "cache_score.py score --policies lru,lfu,fifo,arc,sieve,s3fifo,wtinylfu,ttl", engine: engine,
+		figures: []figure{
+			{"mean error, LRU", []string{"mae", "lru"}, nil, atMost(0.005)},
+			{"mean error, ARC", []string{"mae", "arc"}, nil, atMost(0.010)},
+			{"mean error, S3-FIFO", []string{"mae", "s3fifo"}, nil, atMost(0.010)},
+			{"mean error, lifetimes", []string{"mae", "ttl"}, nil, atMost(0.003)},
+			{"best policy right", []string{"best"}, nil, atLeast(0.95)},
+		},
+	}
 }
 
 // causeRun ranks causes with the start of the trouble off by some seconds.
