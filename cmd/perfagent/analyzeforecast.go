@@ -140,10 +140,10 @@ func untilText(name string, values *table, options forecastOptions, c series.Cro
 		latest = "at the latest " + values.when(c.Latest)
 	}
 	if c.Likely == 0 {
-		return fmt.Sprintf("%s may reach %s, at the earliest %s; it is more likely not to within %s",
+		return fmt.Sprintf("%s is not expected to reach %s within %[4]s\nat the earliest it may %[3]s",
 			name, limit, values.when(c.Earliest), values.steps(float64(options.horizon)))
 	}
-	return fmt.Sprintf("%s reaches %s %s; at the earliest %s, %s", name, limit, values.when(c.Likely), values.when(c.Earliest), latest)
+	return fmt.Sprintf("%s reaches %s %s\nat the earliest %s, %s", name, limit, values.when(c.Likely), values.when(c.Earliest), latest)
 }
 
 // when writes a step after the end of the table as a time and a duration, where the times are known.

@@ -226,7 +226,22 @@ func (t *table) steps(n float64) string {
 	if t.step <= 0 || n*float64(t.step) > float64(math.MaxInt64)/2 {
 		return strconv.FormatFloat(n, 'g', 4, 64) + " steps"
 	}
-	return time.Duration(n * float64(t.step)).Round(time.Second).String()
+	span := time.Duration(n * float64(t.step)).Round(time.Second)
+	days, rest := span/day, span%day
+	text := rest.String() // 1h0m0s
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	switch {
+	case days == 0:
+		return text
+	case rest == 0:
+		return fmt.Sprintf("%dd", days)
+	}
+	return fmt.Sprintf("%dd%s", days, text)
 }
 
 // eachObject hands every line of JSON to use; values is what a line is read into.

@@ -105,7 +105,7 @@ func hours(n int) string {
 // A trend is a sentence with its unit from the times, JSON, or a line for each object.
 func TestAnalyzeTrend(t *testing.T) {
 	text, err := analyzed(t, hours(100), "trend", "--column", "used")
-	if err != nil || !strings.HasPrefix(text, "used over 100h0m0s (100 values): rising by 4") || !strings.Contains(text, "per day") || !strings.Contains(text, "strong: ") {
+	if err != nil || !strings.HasPrefix(text, "used over 4d4h (100 values): rising by 4") || !strings.Contains(text, "per day") || !strings.Contains(text, "strong: ") {
 		t.Errorf("%v: %s", err, text)
 	}
 	text, err = analyzed(t, hours(100), "trend", "--column", "used", "-o", "json")
@@ -124,6 +124,21 @@ func TestAnalyzeTrend(t *testing.T) {
 	text, err = analyzed(t, "{\"y\":[1,2,3,4,5,6,null,8]}\n{\"y\":[]}", "trend")
 	if lines := strings.Split(text, "\n"); err != nil || len(lines) != 3 || !strings.HasPrefix(lines[0], "1 ") || lines[1] != "0 1" {
 		t.Errorf("%v: %s", err, text)
+	}
+}
+
+// Steps as durations that a person would write, where the step is known.
+func TestSteps(t *testing.T) {
+	for want, c := range map[string]struct {
+		step  time.Duration
+		steps float64
+	}{
+		"12 steps": {0, 12}, "45s": {time.Second, 45}, "2m": {time.Second, 120}, "2m5s": {time.Second, 125}, "3h": {time.Minute, 180},
+		"1h20m": {time.Minute, 80}, "2d": {time.Hour, 48}, "1d1h": {time.Hour, 25}, "10h0m20s": {time.Second, 36020}, "0s": {time.Second, 0},
+	} {
+		if got := (&table{step: c.step}).steps(c.steps); got != want {
+			t.Errorf("%g of %s: %s, want %s", c.steps, c.step, got, want)
+		}
 	}
 }
 
@@ -198,7 +213,7 @@ func TestAnalyzeForecast(t *testing.T) {
 	if err != nil || !strings.HasPrefix(text, "used reaches 400 in ") || !strings.Contains(text, "2026-01-07") || !strings.Contains(text, "at the earliest") {
 		t.Errorf("%v: %s", err, text)
 	}
-	if text, err = analyzed(t, hours(100), "forecast", "2", "--column", "used", "--until", "9000"); err != nil || !strings.Contains(text, "does not reach 9000 within 2h0m0s") {
+	if text, err = analyzed(t, hours(100), "forecast", "2", "--column", "used", "--until", "9000"); err != nil || !strings.Contains(text, "does not reach 9000 within 2h") {
 		t.Errorf("%v: %s", err, text)
 	}
 	text, err = analyzed(t, hours(100), "forecast", "5", "--column", "used", "-o", "json", "--until", "305")

@@ -5,6 +5,10 @@ import (
 	"slices"
 )
 
+// correlationPointsMax is the most rows that are compared, half a week of minutes; neighbours of longer series are joined, and a
+// lag is then a multiple of what was joined.
+const correlationPointsMax = 5040
+
 // CorrelationOptions says what two series are compared with.
 type CorrelationOptions struct {
 	// Load is held constant: what both series owe to it is no relation between them. nil: nothing is.
@@ -30,25 +34,27 @@ type Correlation struct {
 	Lag          int          `json:"lag"`         // steps by which the second series is behind the first; negative: ahead of it
 	P            float64      `json:"p_value"`     // probability of such a relation by chance, given autocorrelation and the lags tried
 	Q            float64      `json:"q_value"`     // as P, corrected for all pairs that were compared; equal to P for one pair
-	Values       int          `json:"values"`      // rows in which both series have a value
+	Values       int          `json:"values"`      // rows in which both series have a value, joined where there are too many
 }
 
 // Correlate looks for a relation between two series of equal length, NaN for a missing value. The coefficient is that of
-// their normal scores (van der Waerden), which no outlier and no monotone change of the scale matters to. The p-value is that of a regression
-// of y on x with autocorrelated errors (see regression): two series that drift each on its own are not related.
+// their normal scores (van der Waerden), to which neither an outlier nor a monotone change of the scale matters. The p-value is that of
+// a regression of y on x with autocorrelated errors (see regression): two series that drift each on its own are not related.
 //
 // With lags, that without one has half of the probability of an error, and all the others share the other half (Holm's weighted
 // procedure), so that looking for lags costs little where there is none.
 func Correlate(x, y []float64, options CorrelationOptions) Correlation {
 	n := min(len(x), len(y))
-	u, v := normalScores(finite(x[:n])), normalScores(finite(y[:n]))
+	width := max(1, (n+correlationPointsMax-1)/correlationPointsMax)
+	scores := func(y []float64) []float64 { return blocks(normalScores(finite(y[:n])), width, mean) }
+	u, v := scores(x), scores(y)
 	var load []float64
 	if len(options.Load) >= n {
-		load = normalScores(finite(options.Load[:n]))
+		load = scores(options.Load)
 	}
 	test := relate(u, v, load)
 	c := Correlation{Relationship: Unrelated, Strength: Negligible, P: test.p, Values: test.n}
-	if lags := min(options.LagMax, n/4); lags > 0 {
+	if lags := min(options.LagMax/width, len(u)/4); lags > 0 {
 		c.P = min(1, 2*test.p)
 		lag := bestLag(u, v, lags, test)
 		shifted := relate(shift(u, lag), v, load)
@@ -58,6 +64,7 @@ func Correlate(x, y []float64, options CorrelationOptions) Correlation {
 	}
 	c.Q = c.P
 	c.Coefficient = partial(shift(u, c.Lag), v, load)
+	c.Lag *= width
 	c.name()
 	return c
 }

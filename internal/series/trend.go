@@ -78,7 +78,6 @@ func FindTrend(y []float64) Trend {
 	if t.Values < 6 {
 		return t
 	}
-	t.R2 = explained(values, t.Slope)
 	t.interval(points, float64(width), center)
 	width = (len(values) + trendTestMax - 1) / trendTestMax
 	scores := blocks(normalScores(values), width, mean)
@@ -86,13 +85,48 @@ func FindTrend(y []float64) Trend {
 	test := regress(scores, one, time)
 	t.P = test.p
 	t.Autocorrelation = math.Pow(max(test.phi, 0), 1/float64(width)) * (1 - test.noise)
-	if t.P < significance && t.Slope != 0 {
+	if t.P < significance {
+		t.name(points, test.beta, center)
+	}
+	if t.R2 = explained(values, t.Slope); t.Direction != Steady {
 		t.Strength = strengthOf(t.R2)
-		if t.Direction = Rising; t.Slope < 0 {
-			t.Direction = Falling
-		}
 	}
 	return t
+}
+
+// name puts a trend into words that is there by the sign of the test. Where most values are equal, as error rates are, the median of
+// the slopes is 0 and says nothing; the mean of them stands in.
+func (t *Trend) name(points []float64, sign, center float64) {
+	if t.Slope == 0 {
+		width := 2*center + 1
+		t.Slope = meanSlope(points) / width
+		half := (t.SlopeHigh - t.SlopeLow) / 2
+		t.SlopeLow, t.SlopeHigh = t.Slope-half, t.Slope+half
+		t.Level = mean(present(points)) - t.Slope*(center+width*float64(len(points)-1)/2)
+	}
+	switch {
+	case sign > 0 && t.Slope > 0:
+		t.Direction = Rising
+	case sign < 0 && t.Slope < 0:
+		t.Direction = Falling
+	default:
+		// It went up most of the time, and far down in the rest: no line says that.
+	}
+}
+
+// meanSlope is the slope of ordinary least squares.
+func meanSlope(points []float64) float64 {
+	_, time := line(len(points))
+	for i, v := range points {
+		if math.IsNaN(v) {
+			time[i] = v
+		}
+	}
+	spread := variance(time)
+	if spread == 0 {
+		return 0
+	}
+	return pearson(time, points) * math.Sqrt(variance(points)/spread)
 }
 
 // outlierMADs is how many median deviations from the line a value counts with at most in the slope's interval: 3 standard

@@ -20,20 +20,24 @@ func TestFindTrend(t *testing.T) {
 	outlier[4], outlier[20] = 5000, -5000
 	gaps := ramp(-2, 100)
 	gaps[0], gaps[7], gaps[8], gaps[23] = nan, nan, math.Inf(1), nan
+	rare := make([]float64, 60)
+	rare[12], rare[25], rare[34], rare[40], rare[43], rare[47], rare[50], rare[51], rare[54] = 1, 1, 2, 1, 3, 2, 4, 2, 5
+	rare[52], rare[55], rare[56], rare[58], rare[59] = 3, 4, 5, 4, 6
 	for name, c := range map[string]struct {
 		y         []float64
 		direction Direction
 		slope     float64
 		values    int
 	}{
-		"up by 2 a step":           {ramp(2, 100), Rising, 2, 24},
-		"down, with missing ones":  {gaps, Falling, -2, 20},
-		"two absurd values":        {outlier, Rising, 2, 24},
-		"noise":                    {noise, Steady, 0, 24},
-		"constant":                 {[]float64{5, 5, 5, 5, 5, 5, 5, 5, 5, 5}, Steady, 0, 10},
-		"a step back at every end": {[]float64{1, 2, 3, 4, 5, 4, 3, 2, 1, 2, 3, 4, 5, 4, 3, 2, 1}, Steady, 0, 17},
-		"too short to say":         {[]float64{1, 2, 3, 4, 5}, Steady, 1, 5},
-		"nothing":                  {[]float64{nan, nan}, Steady, 0, 0},
+		"up by 2 a step":            {ramp(2, 100), Rising, 2, 24},
+		"down, with missing ones":   {gaps, Falling, -2, 20},
+		"two absurd values":         {outlier, Rising, 2, 24},
+		"noise":                     {noise, Steady, 0, 24},
+		"constant":                  {[]float64{5, 5, 5, 5, 5, 5, 5, 5, 5, 5}, Steady, 0, 10},
+		"a step back at every end":  {[]float64{1, 2, 3, 4, 5, 4, 3, 2, 1, 2, 3, 4, 5, 4, 3, 2, 1}, Steady, 0, 17},
+		"too short to say":          {[]float64{1, 2, 3, 4, 5}, Steady, 1, 5},
+		"rare errors, more of late": {rare, Rising, 0.05, 60},
+		"nothing":                   {[]float64{nan, nan}, Steady, 0, 0},
 	} {
 		got := FindTrend(c.y)
 		if got.Direction != c.direction || math.Abs(got.Slope-c.slope) > 0.12 || got.Values != c.values {
