@@ -224,7 +224,7 @@ func clip(s string, most int) string {
 // steps writes a number of steps as a duration, where the step is known.
 func (t *table) steps(n float64) string {
 	if t.step <= 0 || n*float64(t.step) > float64(math.MaxInt64)/2 {
-		return strconv.FormatFloat(n, 'g', 4, 64) + " steps"
+		return strconv.FormatFloat(math.Round(n), 'f', 0, 64) + " steps"
 	}
 	span := time.Duration(n * float64(t.step)).Round(time.Second)
 	days, rest := span/day, span%day

@@ -11,7 +11,7 @@ const correlationPointsMax = 5040
 
 // CorrelationOptions says what two series are compared with.
 type CorrelationOptions struct {
-	// Load is held constant: what both series owe to it is no relation between them. nil: nothing is.
+	// Load is held constant: what both series owe to it is no relation between them. nil, or of fewer values: nothing is.
 	Load []float64
 	// LagMax is how many steps one series may be behind the other, in either direction. 0: they move together or not at all.
 	LagMax int

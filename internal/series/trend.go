@@ -84,7 +84,6 @@ func FindTrend(y []float64) Trend {
 	one, time := line(len(scores))
 	test := regress(scores, one, time)
 	t.P = test.p
-	t.Autocorrelation = math.Pow(max(test.phi, 0), 1/float64(width)) * (1 - test.noise)
 	if t.P < significance {
 		t.name(points, test.beta, center)
 	}
@@ -133,7 +132,7 @@ func meanSlope(points []float64) float64 {
 // deviations of a normal distribution.
 const outlierMADs = 4.45
 
-// interval sets the slope's interval from the regression of the values, in which outliers are drawn towards the line.
+// interval sets the slope's interval and the autocorrelation from the regression of the values, in which outliers are drawn towards the line.
 func (t *Trend) interval(points []float64, width, center float64) {
 	one, time := line(len(points))
 	left := make([]float64, len(points))
@@ -151,7 +150,9 @@ func (t *Trend) interval(points []float64, width, center float64) {
 		}
 	}
 	const normal95 = 1.96
-	half := normal95 * regress(left, one, time).se / width
+	errors := regress(left, one, time)
+	half := normal95 * errors.se / width
+	t.Autocorrelation = math.Pow(max(errors.phi, 0), 1/width) * (1 - errors.noise)
 	t.SlopeLow, t.SlopeHigh = t.Slope-half, t.Slope+half
 }
 
