@@ -119,6 +119,13 @@ bench: ## Go micro-benchmarks
 bench-history: ## the local history: bytes, memory, processor time and queries of 200 endpoints over 7 days
 	$(GO) run ./test/history
 
+# Where the scorers of bench-analytics and their data are.
+BENCH_DATA ?= ../shared/bench
+
+.PHONY: bench-analytics
+bench-analytics: build ## how good the conclusions are: anomalies, changes, trends, correlations, causes, forecasts (BENCH_DATA)
+	@PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/analytics $(BENCH_DATA)
+
 .PHONY: test-durability
 test-durability: ## the local history against kills, damage, failing and full disks, clocks that jump: 200 rounds
 	$(GO) test ./internal/history -run Durability -count=1 -timeout 15m -args -history.rounds=200
