@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,18 +63,16 @@ func (e *Engine) Ask(ctx context.Context, q Question) (*Answer, error) {
 	} else {
 		query, err = e.queries.NewInstantQuery(ctx, e.queryable(q.Lookback, 0), options, q.Expr, q.Start)
 	}
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return nil, promql.ErrQueryTimeout("query queue")
-	case errors.Is(err, context.Canceled):
-		return nil, promql.ErrQueryCanceled("query queue")
-	case err != nil:
+	if queued := whileWaiting(err); queued != nil {
+		return nil, queued
+	}
+	if err != nil {
 		return nil, BadDataError{fmt.Errorf("invalid parameter \"query\": %w", err)}
 	}
 	r := query.Exec(ctx)
 	if r.Err != nil {
 		query.Close()
-		return nil, r.Err
+		return nil, cmp.Or(whileWaiting(r.Err), r.Err)
 	}
 	a := &Answer{Value: r.Value, query: query}
 	a.Warnings, a.Infos = r.Warnings.AsStrings(q.Expr, annotationsMax, annotationsMax)
@@ -82,6 +81,17 @@ func (e *Engine) Ask(ctx context.Context, q Question) (*Answer, error) {
 		a.Stats = stats.NewQueryStats(query.Stats())
 	}
 	return a, nil
+}
+
+// whileWaiting is Prometheus' error where the time was over, or the client gone, before the evaluation; nil where it was not.
+func whileWaiting(err error) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return promql.ErrQueryTimeout("query queue")
+	case errors.Is(err, context.Canceled):
+		return promql.ErrQueryCanceled("query queue")
+	}
+	return nil
 }
 
 // lookbackOf is how long a series keeps its value: where hours alone are kept, until the next one.
@@ -140,9 +150,9 @@ func ErrorType(err error) string {
 		return "bad_data"
 	case errors.Is(err, ErrNoHistory):
 		return "unavailable"
-	case errors.As(err, &timeout), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &timeout):
 		return "timeout"
-	case errors.As(err, &canceled), errors.Is(err, context.Canceled):
+	case errors.As(err, &canceled):
 		return "canceled"
 	case errors.As(err, &storage):
 		return "internal"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
 	"syscall"
 	"testing"
 	"time"
@@ -110,4 +111,69 @@ func BenchmarkLong(b *testing.B) {
 			b.ReportMetric(float64((processorTime()-before).Microseconds())/float64(b.N)/1000, "cpu-ms/op")
 		})
 	}
+}
+
+// BenchmarkWhole is what all of 200 endpoints cost over a week: hours alone, as such a window reads them.
+func BenchmarkWhole(b *testing.B) {
+	h := history.Open(history.Options{Path: b.TempDir(), Log: quiet, MaxBytes: 4 << 30})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); h.Run(ctx) }()
+	b.Cleanup(func() { stop(); <-done })
+	r := rand.New(rand.NewPCG(1, 2))
+	at := noon
+	for range 169 {
+		at = at.Add(time.Hour)
+		s := &analytics.Seal{From: at.Add(-10 * time.Second), To: at}
+		for i := range 200 {
+			var ms []float64
+			for range 200 {
+				ms = append(ms, 20*math.Exp(r.NormFloat64()))
+			}
+			e := served(fmt.Sprint("/r", i), 200, ms...)
+			for _, code := range []uint16{404, 500} {
+				e.Series = append(e.Series, served("", code, ms[:5]...).Series...)
+			}
+			s.Entries = append(s.Entries, e)
+		}
+		want := h.Stats().Ticks + 1
+		h.Consume(s, nil)
+		for h.Stats().Ticks < want {
+			time.Sleep(20 * time.Microsecond) // this is no test
+		}
+	}
+	e := New(Options{History: func() *history.History { return h }, Log: quiet})
+	debug.SetGCPercent(25) // as the agent
+	debug.SetMemoryLimit(128 << 20)
+	for _, c := range []struct {
+		name, expr string
+		back, step time.Duration
+	}{
+		{"native", "histogram_quantile(0.99, sum by (http_route) (rate(http_server_request_duration_seconds[7d])))", 0, 0},
+		{"classic", "histogram_quantile(0.99, sum by (http_route, le) (rate(http_server_request_duration_seconds_bucket[7d])))", 0, 0},
+		{"range", "sum by (http_route) (rate(http_server_request_duration_seconds_count[60h]))", 96 * time.Hour, time.Hour},
+		{"rangenative", "histogram_quantile(0.99, sum by (http_route) (rate(http_server_request_duration_seconds[60h])))", 24 * time.Hour, time.Hour},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			before := processorTime()
+			for b.Loop() {
+				a, err := e.Ask(context.Background(), Question{Expr: c.expr, Start: at.Add(-c.back), End: at, Step: c.step})
+				if err != nil {
+					b.Fatal(err)
+				}
+				a.Close()
+			}
+			b.ReportMetric(float64((processorTime()-before).Microseconds())/float64(b.N)/1000, "cpu-ms/op")
+			b.ReportMetric(float64(residentPeak())/(1<<20), "peak-MiB")
+		})
+	}
+}
+
+// residentPeak is the most that the process has had, since the start.
+func residentPeak() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return u.Maxrss << 10
 }

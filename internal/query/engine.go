@@ -30,8 +30,8 @@ type (
 )
 
 const (
-	// MaxSamplesDefault bounds what one query holds, in numbers of 16 bytes: 32 MB. A native histogram with 60 buckets counts as 36.
-	MaxSamplesDefault = 2_000_000
+	// MaxSamplesDefault bounds what one query holds, in numbers of 16 bytes: 48 MB. A native histogram with 60 buckets counts as 36.
+	MaxSamplesDefault = 3_000_000
 	// TimeoutDefault is less than the server's time for an answer.
 	TimeoutDefault = 30 * time.Second
 	// ConcurrencyDefault bounds the queries that are evaluated at once; others wait. Those of rules are beside them.

@@ -40,7 +40,6 @@ type querier struct {
 	ruleAt     int64 // of a rule: when it is evaluated
 	open       []*history.Result
 	selections []*selection
-	grids      map[gridKey]*grid
 }
 
 // Close implements storage.Querier.
@@ -149,24 +148,27 @@ func (q *querier) read(s *selection, c *chooser) error {
 	if s.counted = counted; before != nil && s.trails {
 		parts = []part{{counted, to, 0}}
 	}
-	if counts && before == nil {
-		parts = append([]part{{dayOf(counted)*dayMS - dayMS + 1, counted - 1, time.Hour}}, parts...)
+	var queries []history.Query // of one moment: no tick comes between a series and the grid
+	for _, p := range parts {
+		queries = append(queries, p.query(ticksMatcher))
 	}
-	queries, matchers := make([]history.Query, len(parts)), c.matchers()
-	for i, p := range parts {
-		queries[i] = history.Query{From: time.UnixMilli(p.from), To: time.UnixMilli(p.to), Step: p.step, Matchers: matchers}
+	matchers := c.matchers()
+	if counts && before == nil { // of what was before, no step is asked for
+		queries = append(queries, part{dayOf(counted)*dayMS - dayMS + 1, counted - 1, time.Hour}.query(matchers))
+	}
+	for _, p := range parts {
+		queries = append(queries, p.query(matchers))
 	}
 	results, err := q.h.SelectAll(queries...)
 	if err != nil {
 		return err
 	}
 	q.open, q.selections = append(q.open, results...), append(q.selections, s)
-	if counts && before == nil {
-		parts = parts[1:] // of what was before, no step is asked for
-	}
-	if s.grid, err = q.gridOf(parts); err != nil {
+	if s.grid, err = newGrid(results[:len(parts)]); err != nil {
 		return err
 	}
+	s.grid.from, s.grid.to = counted, to
+	results = results[len(parts):]
 	s.warn(results)
 	var remembers []remembered
 	if before != nil {
@@ -181,6 +183,12 @@ type part struct {
 	from, to int64
 	step     time.Duration
 }
+
+func (p part) query(matchers []history.Matcher) history.Query {
+	return history.Query{From: time.UnixMilli(p.from), To: time.UnixMilli(p.to), Step: p.step, Matchers: matchers}
+}
+
+var ticksMatcher = []history.Matcher{{Name: labels.MetricName, Match: func(name string) bool { return name == history.TicksMetric }}}
 
 // parts divides what is to be read. An instant's range decides by its first and its last sample: around its ends, and from an
 // end of the one before on, which need not be one of the longer intervals, the shortest are read.
@@ -245,7 +253,12 @@ func (q *querier) latest(from, to int64) int64 {
 	if near <= from {
 		return from
 	}
-	g, err := q.grid(gridKey{near, to, 0})
+	r, err := q.h.Select(part{near, to, 0}.query(ticksMatcher))
+	if err != nil {
+		return from
+	}
+	defer r.Close()
+	g, err := newGrid([]*history.Result{r})
 	if err != nil || len(g.times) == 0 || slices.ContainsFunc(g.intervals, func(n int64) bool { return n != shortest }) {
 		return from
 	}
@@ -295,52 +308,20 @@ type grid struct {
 	from, to         int64 // what was asked for
 }
 
-type gridKey struct {
-	from, to int64
-	step     time.Duration
-}
-
-// gridOf is the grid of several parts, in the order of time.
-func (q *querier) gridOf(parts []part) (*grid, error) {
-	if len(parts) == 1 {
-		return q.grid(gridKey(parts[0]))
-	}
-	all := &grid{from: parts[0].from, to: parts[len(parts)-1].to}
-	for _, p := range parts {
-		g, err := q.grid(gridKey(p))
-		if err != nil {
-			return nil, err
-		}
-		all.times, all.intervals = append(all.times, g.times...), append(all.intervals, g.intervals...)
-	}
-	return all, nil
-}
-
-// grid reads when the agent counted, once for all selectors that ask for the same time.
-func (q *querier) grid(key gridKey) (*grid, error) {
-	if g := q.grids[key]; g != nil {
-		return g, nil
-	}
-	r, err := q.h.Select(history.Query{From: time.UnixMilli(key.from), To: time.UnixMilli(key.to), Step: key.step,
-		Matchers: []history.Matcher{{Name: labels.MetricName, Match: func(name string) bool { return name == history.TicksMetric }}}})
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	g := &grid{from: key.from, to: key.to}
-	for _, s := range r.Series {
-		it := s.Iterate()
-		for it.Next() {
-			g.times, g.intervals = append(g.times, it.At().Time), append(g.intervals, it.At().Interval)
-		}
-		if it.Err() != nil {
-			return nil, it.Err()
+// newGrid makes a grid of the ticks of several parts, in the order of time.
+func newGrid(parts []*history.Result) (*grid, error) {
+	g := new(grid)
+	for _, r := range parts {
+		for _, s := range r.Series {
+			it := s.Iterate()
+			for it.Next() {
+				g.times, g.intervals = append(g.times, it.At().Time), append(g.intervals, it.At().Interval)
+			}
+			if it.Err() != nil {
+				return nil, it.Err()
+			}
 		}
 	}
-	if q.grids == nil {
-		q.grids = map[gridKey]*grid{}
-	}
-	q.grids[key] = g
 	return g, nil
 }
 

@@ -20,7 +20,7 @@ const (
 	makersMax = 2
 	// answerBytesMax bounds the documents of one path that are being sent. A scrape of 2,000 endpoints has about 2 MiB.
 	answerBytesMax = 8 << 20
-	// readersMax is how many clients of one path may be at reading before those that do not read give way. With six paths
+	// readersMax is how many clients of one path may be at reading before those that do not read give way. With seven paths
 	// and the endless answers they are fewer than connectionsEachMax.
 	readersMax = 16
 	// answerWait ends before Prometheus gives up (10 s).

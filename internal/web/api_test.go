@@ -38,7 +38,10 @@ func apiServer(t *testing.T, o APIOptions) *httptest.Server {
 		e.Series[0].Duration.Add(20e6)
 		to := apiStart.Add(time.Duration(i+1) * 10 * time.Second)
 		h.Consume(&analytics.Seal{From: to.Add(-10 * time.Second), To: to, Entries: []*analytics.Sealed{e}}, nil)
-		for h.Stats().Ticks < uint64(i+1) {
+		for deadline := time.Now().Add(time.Minute); h.Stats().Ticks < uint64(i+1); time.Sleep(50 * time.Microsecond) { // polling
+			if time.Now().After(deadline) {
+				t.Fatal("a tick was not stored")
+			}
 		}
 	}
 	if o.Engine == nil {

@@ -17,7 +17,7 @@ import (
 // Bounds of the connections to the agent. One whose head never ends was measured at 35 KiB, with TLS at 70; in the kernel
 // there is what its two buffers hold.
 const (
-	// connectionsEachMax is twice what all paths together leave to clients that do not read (readersMax, streamsEachMax), so
+	// connectionsEachMax is half as much again as all paths together leave to clients that do not read (readersMax, streamsEachMax), so
 	// that there is nearly always one that may be closed for a newer one.
 	connectionsEachMax = 192
 	connectionsMax     = 256
