@@ -26,6 +26,8 @@ type Config struct {
 	OTLP     OTLPConfig
 	Log      LogConfig
 	Storage  StorageConfig
+	Notify   NotifyConfig
+	Remedies RemediesConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -101,7 +103,8 @@ func defaultConfig() *Config {
 		OTLP:    OTLPConfig{Interval: export.OTLPIntervalDefault},
 		Levels:  defaultLevels(),
 		Storage: StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
-		Log:     LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
+		Notify:  defaultNotify(), Remedies: defaultRemedies(),
+		Log: LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }
 
@@ -133,8 +136,10 @@ func (s *configSource) load() (*Config, error) {
 	if file == "" {
 		file = variables[variableName(configFileFlag)]
 	}
+	var lines map[string]int
 	if file != "" {
-		if err := applyFile(settings, file); err != nil {
+		var err error
+		if lines, err = applyFile(settings, file); err != nil {
 			return nil, err
 		}
 	}
@@ -155,6 +160,9 @@ func (s *configSource) load() (*Config, error) {
 		if err := setting.value.set(texts); err != nil {
 			return nil, usageError{fmt.Errorf("flag --%s: %w", setting.path, err)}
 		}
+	}
+	if err := config.checkNotification(file, lines); err != nil {
+		return nil, err
 	}
 	return config, nil
 }

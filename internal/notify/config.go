@@ -118,7 +118,7 @@ type KeyError struct {
 func (e *KeyError) Error() string { return e.Key + ": " + e.Err.Error() }
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// CheckNames reports names that are given twice, missing, or used by nobody, as a KeyError.
+// CheckNames reports names that are given twice or missing, as a KeyError.
 func (c *Config) CheckNames() error {
 	names := map[string]bool{}
 	for i := range c.Receivers {
@@ -136,15 +136,9 @@ func (c *Config) CheckNames() error {
 		names []string
 	}{{"notify.urgent", c.Urgent}, {"notify.regular", c.Regular}} {
 		for _, name := range list.names {
-			if !names[name] {
+			if !names[name] && name != logReceiver.Name {
 				return &KeyError{list.key, fmt.Errorf("no receiver is called %q", name)}
 			}
-		}
-	}
-	for i := range c.Receivers {
-		name := c.Receivers[i].Name
-		if len(c.Urgent)+len(c.Regular) > 0 && !slices.Contains(c.Urgent, name) && !slices.Contains(c.Regular, name) {
-			return &KeyError{"notify.receivers", fmt.Errorf("%s is neither in notify.urgent nor in notify.regular, so nobody tells it anything", name)}
 		}
 	}
 	return c.Remedies.checkNames()
@@ -164,11 +158,13 @@ func (c *Config) takes(name string) (urgent, regular bool) {
 	return slices.Contains(u, name), slices.Contains(r, name)
 }
 
-// receivers returns those who are told something: the log where otherwise nobody would be.
+// receivers returns all receivers, and the log where somebody names it without saying what it is, or nobody would be told otherwise.
 func (c *Config) receivers() []Receiver {
-	onlyUrgent := len(c.Urgent) > 0 && len(c.Regular) == 0
-	isLog := func(r Receiver) bool { return r.Name == logReceiver.Name }
-	if len(c.Receivers) == 0 || onlyUrgent && !slices.ContainsFunc(c.Receivers, isLog) {
+	name := logReceiver.Name
+	urgent, regular := c.takes(name)
+	named := len(c.Urgent)+len(c.Regular) > 0 && (urgent || regular)
+	isLog := func(r Receiver) bool { return r.Name == name }
+	if (named || len(c.Receivers) == 0) && !slices.ContainsFunc(c.Receivers, isLog) {
 		return append(slices.Clone(c.Receivers), logReceiver)
 	}
 	return c.Receivers

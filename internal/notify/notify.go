@@ -136,6 +136,9 @@ func (n *Notifier) Apply(c Config) {
 	n.remedies.apply(c.Remedies)
 	wanted := map[string]place{}
 	for _, r := range c.receivers() {
+		if urgent, regular := c.takes(r.Name); !urgent && !regular {
+			n.log.Warn("a receiver is neither in notify.urgent nor in notify.regular: nobody tells it anything", "receiver", r.Name)
+		}
 		for target := range targets(&r) {
 			wanted[placeKey(r.Name, target)] = place{r, target}
 		}

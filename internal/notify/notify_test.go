@@ -412,6 +412,8 @@ func TestRouting(t *testing.T) {
 		{Config{Receivers: []Receiver{webhookReceiver("a")}}, "a:tt"},
 		{Config{Receivers: []Receiver{webhookReceiver("a")}, Urgent: []string{"a"}}, "a:tf log:ft"},
 		{Config{Receivers: []Receiver{webhookReceiver("a")}, Regular: []string{"a"}}, "a:tt"},
+		{Config{Receivers: []Receiver{webhookReceiver("a")}, Urgent: []string{"a", "log"}, Regular: []string{"a"}}, "a:tt log:tf"},
+		{Config{Receivers: []Receiver{webhookReceiver("a"), {Name: "log", Email: new(Email)}}, Urgent: []string{"a"}, Regular: []string{"a"}}, "a:tt log:ff"},
 	} {
 		var got []string
 		for _, r := range c.receivers() {
@@ -568,8 +570,12 @@ func TestBounds(t *testing.T) {
 		f := newFixture(t, simple(), t.TempDir()).start()
 		defer f.stop()
 		f.listeners["hook"].set(func() error { return errDown })
-		for i := range alertsMax + 70 {
-			f.n.Send([]Alert{alert("Many", "number", fmt.Sprint(i))})
+		for batch := range 10 {
+			var alerts []Alert
+			for i := range (alertsMax + 70) / 10 {
+				alerts = append(alerts, alert("Many", "number", fmt.Sprint(batch, "-", i)))
+			}
+			f.n.Send(alerts)
 			synctest.Wait()
 		}
 		f.n.Send([]Alert{alert("Urgent", "severity", "critical")})
@@ -649,7 +655,6 @@ func TestReload(t *testing.T) {
 		for _, c := range []Config{
 			{Urgent: []string{"nobody"}},
 			{Receivers: []Receiver{webhookReceiver("a"), webhookReceiver("a")}},
-			{Receivers: []Receiver{webhookReceiver("a"), webhookReceiver("b")}, Urgent: []string{"a"}},
 			{Receivers: []Receiver{{Name: "s", Slack: &Slack{Endpoint{URLFile: "/does/not/exist"}}}}},
 			{Remedies: RemedyConfig{Rules: []Remedy{{Name: "a"}, {Name: "a"}}}},
 		} {
