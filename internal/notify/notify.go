@@ -282,9 +282,8 @@ func (n *Notifier) userAgent() string { return "perfagent/" + cmp.Or(n.o.Version
 // Send takes alerts over and returns at once. It is to be called for each alert that begins to fire or is resolved, and about once a minute for
 // all that fire: one that is not repeated for five minutes, or beyond its EndsAt, counts as resolved.
 func (n *Notifier) Send(alerts []Alert) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	now := time.Now()
+	cleaned := make(map[string]*Alert, len(alerts))
 	for i := range alerts {
 		a := alerts[i].cleaned()
 		if len(a.Labels) == 0 {
@@ -296,13 +295,14 @@ func (n *Notifier) Send(alerts []Alert) {
 			until = a.EndsAt
 		}
 		n.inhibitor.see(a, id, until, a.isOver(now))
-		for _, s := range n.sinks {
-			if a.isUrgent() && s.urgent || !a.isUrgent() && s.regular {
-				s.put(id, a)
-			}
-		}
-		n.remedies.put(id, a)
+		cleaned[id] = a
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.sinks {
+		s.put(cleaned, s.urgent, s.regular)
+	}
+	n.remedies.put(cleaned)
 }
 
 // Run delivers until ctx ends. Deliveries under way then get a few seconds; what is to be told is on the disk.

@@ -252,7 +252,7 @@ func TestKill(t *testing.T) {
 		path := t.TempDir()
 		f := newFixture(t, simple(), path)
 		l := f.listeners["hook"]
-		keep := func() {
+		keep := func() { // with the listener's lock held
 			to := filepath.Join(states, fmt.Sprint(len(left)))
 			if err := os.CopyFS(to, os.DirFS(path)); err != nil {
 				t.Error(err)
@@ -261,19 +261,20 @@ func TestKill(t *testing.T) {
 		}
 		l.answer = func() error { keep(); return nil }
 		l.during = keep
+		second := func() { l.mu.Lock(); defer l.mu.Unlock(); keep() }
 		f.start()
 		defer f.stop()
 		a := alert("Slow")
-		for second := range 120 {
-			if second < 60 {
+		for i := range 120 {
+			if i < 60 {
 				f.pass(time.Second, a)
 			} else {
 				f.pass(time.Second, ended(a))
 			}
-			keep()
+			second()
 		}
 		f.pass(10 * time.Minute)
-		keep()
+		second()
 		f.expect("hook", "Slow/firing Slow/resolved")
 	})
 	repeated := 0

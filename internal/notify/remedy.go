@@ -186,16 +186,18 @@ func (r *remedies) apply(config RemedyConfig) {
 	r.config = config
 }
 
-// put takes an alert, and returns at once. What finds no room comes again.
-func (r *remedies) put(id string, a *Alert) {
+// put takes alerts, and returns at once. What finds no room comes again.
+func (r *remedies) put(alerts map[string]*Alert) {
 	r.mu.Lock()
-	_, known := r.inbox[id]
-	if r.config.Mode == RemediesOff || r.config.Mode == "" || len(r.config.Rules) == 0 || !known && len(r.inbox) >= alertsMax {
-		r.mu.Unlock()
+	defer r.mu.Unlock()
+	if r.config.Mode == RemediesOff || r.config.Mode == "" || len(r.config.Rules) == 0 {
 		return
 	}
-	r.inbox[id] = a
-	r.mu.Unlock()
+	for id, a := range alerts {
+		if _, known := r.inbox[id]; known || len(r.inbox) < alertsMax {
+			r.inbox[id] = a
+		}
+	}
 	select {
 	case r.wake <- struct{}{}:
 	default:

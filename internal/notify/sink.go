@@ -167,14 +167,19 @@ func newSink(receiver, kind string, p policy, st *store, log *slog.Logger) *sink
 	return s
 }
 
-// put takes an alert, and returns at once.
-func (s *sink) put(id string, a *Alert) {
+// put takes alerts, the urgent ones, the others or both, and returns at once.
+func (s *sink) put(alerts map[string]*Alert, urgent, regular bool) {
 	s.mu.Lock()
-	_, known := s.inbox[id]
-	if known || len(s.inbox) < alertsMax {
-		s.inbox[id] = a
-	} else {
-		s.stats.Dropped[reasonFull]++
+	for id, a := range alerts {
+		if isUrgent := a.isUrgent(); isUrgent && !urgent || !isUrgent && !regular {
+			continue
+		}
+		_, known := s.inbox[id]
+		if known || len(s.inbox) < alertsMax {
+			s.inbox[id] = a
+		} else {
+			s.stats.Dropped[reasonFull]++
+		}
 	}
 	s.mu.Unlock()
 	s.nudge()
