@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -176,9 +177,23 @@ const (
 	pemBytesMax    = 4 << 20 // the certificates of a system have 200 KiB
 )
 
-// files reads what a configuration names; read returns at most so many bytes, or an error that names the file.
+// files reads what a configuration names, each file once at a time: who reads one may be refused while another does, as its file system
+// may not answer.
 type files struct {
-	read func(name string, limit int64) ([]byte, error)
+	reading func(name string, limit int64) ([]byte, error)
+	locks   *sync.Map // of *sync.Mutex by name; as many as configurations have named
+}
+
+func newFiles(reading func(name string, limit int64) ([]byte, error)) files {
+	return files{reading, new(sync.Map)}
+}
+
+// read returns at most limit bytes, or an error that names the file.
+func (f files) read(name string, limit int64) ([]byte, error) {
+	lock, _ := f.locks.LoadOrStore(name, new(sync.Mutex))
+	lock.(*sync.Mutex).Lock()
+	defer lock.(*sync.Mutex).Unlock()
+	return f.reading(name, limit)
 }
 
 // secret returns a file's text without the blanks around it. Errors name the file and never show what is in it.

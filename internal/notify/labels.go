@@ -103,6 +103,14 @@ func severityUrgent(severity string) bool { return severity == "error" || severi
 // isOver tells whether the alert is resolved at a moment.
 func (a *Alert) isOver(now time.Time) bool { return !a.EndsAt.IsZero() && !a.EndsAt.After(now) }
 
+// lapses returns when an alert that fires is over unless somebody repeats it. It is told by how long that is, so that a clock that is set changes nothing.
+func (a *Alert) lapses(now time.Time) time.Time {
+	if a.EndsAt.After(now) {
+		return now.Add(a.EndsAt.Sub(now))
+	}
+	return now.Add(lapseAfter)
+}
+
 // labelSet writes labels as Prometheus does: {a="1", b="2"}.
 func labelSet(labels map[string]string) string {
 	var parts []string

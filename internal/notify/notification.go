@@ -29,7 +29,6 @@ type item struct {
 
 	id      string
 	expires time.Time // of one that fires
-	unheard bool      // over, and the receiver never knew that it fired
 }
 
 // rank puts what fires before what is over, and the worse before the better.

@@ -60,7 +60,6 @@ type Notifier struct {
 type running struct {
 	*sink
 	urgent, regular bool
-	description     string // of the receiver
 	stop            context.CancelFunc
 	ended           chan struct{}
 }
@@ -77,7 +76,7 @@ func New(o Options) (*Notifier, error) {
 	if o.Host == "" {
 		o.Host, _ = os.Hostname()
 	}
-	n := &Notifier{o: o, log: o.Log, files: files{o.ReadFile}, sinks: map[string]*running{}}
+	n := &Notifier{o: o, log: o.Log, files: newFiles(o.ReadFile), sinks: map[string]*running{}}
 	if err := n.Check(&o.Config); err != nil {
 		return nil, err
 	}
@@ -197,20 +196,18 @@ func targets(r *Receiver) int {
 
 // applySink begins a sink, or has it go on in another way.
 func (n *Notifier) applySink(c *Config, key string, w place) {
-	description := fmt.Sprintf("%+v", describe(&w.Receiver, w.target))
 	p := n.policy(c, &w.Receiver, w.target)
 	n.mu.Lock()
 	old := n.sinks[key]
 	if old != nil {
-		p.changed = old.description != description
-		old.description, old.urgent, old.regular = description, p.urgent, p.regular
+		old.urgent, old.regular = p.urgent, p.regular
 		old.apply(p)
 	}
 	n.mu.Unlock()
 	if old != nil {
 		return
 	}
-	s := &running{sink: newSink(w.Name, w.kind(), p, n.directory.store(key), n.log), urgent: p.urgent, regular: p.regular, description: description}
+	s := &running{sink: newSink(w.Name, w.kind(), p, n.directory.store(key), n.log), urgent: p.urgent, regular: p.regular}
 	for id, t := range s.alerts {
 		n.inhibitor.see(t.alert, id, t.expires, t.over)
 	}
@@ -220,23 +217,6 @@ func (n *Notifier) applySink(c *Config, key string, w place) {
 	if n.ctx != nil {
 		n.startSink(s)
 	}
-}
-
-// describe returns what a receiver is, to tell whether it has changed.
-func describe(r *Receiver, target int) any {
-	switch {
-	case r.Alertmanager != nil:
-		return [2]any{r.Alertmanager.URLs[target], r.Alertmanager.Endpoint}
-	case r.Webhook != nil:
-		return *r.Webhook
-	case r.Slack != nil:
-		return *r.Slack
-	case r.PagerDuty != nil:
-		return *r.PagerDuty
-	case r.Email != nil:
-		return *r.Email
-	}
-	return nil
 }
 
 func (n *Notifier) policy(c *Config, r *Receiver, target int) policy {
@@ -290,11 +270,7 @@ func (n *Notifier) Send(alerts []Alert) {
 			continue
 		}
 		id := identity(a.Labels)
-		until := now.Add(lapseAfter)
-		if a.EndsAt.After(now) {
-			until = a.EndsAt
-		}
-		n.inhibitor.see(a, id, until, a.isOver(now))
+		n.inhibitor.see(a, id, a.lapses(now), a.isOver(now))
 		cleaned[id] = a
 	}
 	n.mu.Lock()
@@ -405,7 +381,7 @@ func Test(ctx context.Context, o Options, name string) ([]Tested, error) {
 	if err := o.Config.CheckNames(); err != nil {
 		return nil, err
 	}
-	n := &Notifier{o: o, log: o.Log, files: files{o.ReadFile}}
+	n := &Notifier{o: o, log: o.Log, files: newFiles(o.ReadFile)}
 	var results []Tested
 	for _, r := range o.Config.receivers() {
 		if name != "" && r.Name != name {

@@ -70,7 +70,7 @@ func deliverTo(t *testing.T, r Receiver, n *notification) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	notifier := &Notifier{o: Options{Host: "host-a", Version: "1.2", ExternalURL: "http://here/"}, log: slog.New(slog.DiscardHandler), files: files{readFile}}
+	notifier := &Notifier{o: Options{Host: "host-a", Version: "1.2", ExternalURL: "http://here/"}, log: slog.New(slog.DiscardHandler), files: newFiles(readFile)}
 	return notifier.integration(&r, 0).deliver(ctx, n)
 }
 
@@ -184,7 +184,7 @@ func TestAnswers(t *testing.T) {
 		{Slack: &Slack{Endpoint{URLFile: aFile(t, "https://verysecret%zz/")}}},
 		{Webhook: &Webhook{Endpoint: Endpoint{URL: "http://127.0.0.1:1", CAFile: aFile(t, "no PEM")}}}, {Webhook: &Webhook{Endpoint: Endpoint{URL: "http://127.0.0.1:1"}, SecretFile: aFile(t, "two\nlines")}},
 	} {
-		err := files{readFile}.check(&r)
+		err := newFiles(readFile).check(&r)
 		if err == nil || strings.Contains(err.Error(), "verysecret") || !strings.Contains(err.Error(), "/") {
 			t.Errorf("%+v: %v", r, err)
 		}
@@ -199,7 +199,7 @@ func TestSlowServers(t *testing.T) {
 	release := make(chan struct{})
 	hanging, _ := receiving(t, func(http.ResponseWriter, *http.Request) { <-release })
 	t.Cleanup(func() { close(release) })
-	notifier := &Notifier{files: files{readFile}}
+	notifier := &Notifier{files: newFiles(readFile)}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	r := Receiver{Webhook: &Webhook{Endpoint: Endpoint{URL: hanging.URL}}}

@@ -58,8 +58,6 @@ type policy struct {
 	forward bool
 	// urgent and regular are the alerts that it gets.
 	urgent, regular bool
-	// changed says that what a receiver has refused may be accepted now.
-	changed bool
 }
 
 func (p *policy) takes(a *Alert) bool {
@@ -292,12 +290,10 @@ func (s *sink) takePolicy() {
 			s.remove(t)
 		}
 	}
-	if wanted.changed {
-		s.retryAt, s.tries = time.Time{}, 0
-		for _, t := range s.alerts {
-			if t.gaveUp && !t.over {
-				t.told, t.gaveUp, s.dirty = false, false, true
-			}
+	s.retryAt, s.tries = time.Time{}, 0
+	for _, t := range s.alerts { // what the receiver has refused it may take now: a secret may be another as well
+		if t.gaveUp && !t.over {
+			t.told, t.gaveUp, s.dirty = false, false, true
 		}
 	}
 	if regroup {
@@ -346,10 +342,7 @@ func (s *sink) merge(id string, a *Alert, now time.Time) {
 		s.finish(t, now)
 		return
 	}
-	t.expires = now.Add(lapseAfter)
-	if a.EndsAt.After(now) {
-		t.expires = a.EndsAt
-	}
+	t.expires = a.lapses(now)
 	if t.over { // it fires again before anybody was told that it had ended: nothing has happened
 		t.over, s.dirty = false, true
 	}
@@ -524,7 +517,7 @@ func (s *sink) compose(g *group, now time.Time) *notification {
 		if s.policy.forward && len(n.Alerts) == batchMax {
 			break
 		}
-		a := item{Alert: t.alert, id: id, Over: t.over, New: pending, expires: t.expires, unheard: t.over && !t.told}
+		a := item{Alert: t.alert, id: id, Over: t.over, New: pending, expires: t.expires}
 		n.Alerts = append(n.Alerts, a)
 	}
 	slices.SortStableFunc(n.Alerts, func(a, b item) int { return b.rank() - a.rank() })
