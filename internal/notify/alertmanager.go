@@ -21,6 +21,7 @@ type alertmanagerSender struct {
 	poster
 	endpoint Endpoint
 	url      string
+	host     string
 }
 
 func (s *alertmanagerSender) deliver(ctx context.Context, n *notification) error {
@@ -28,6 +29,7 @@ func (s *alertmanagerSender) deliver(ctx context.Context, n *notification) error
 	if err != nil {
 		return permanently(errors.New("the Alertmanager's URL is none"))
 	}
+	n = n.from(s.host)
 	alerts := make([]alertmanagerAlert, 0, len(n.Alerts))
 	for i := range n.Alerts {
 		a := &n.Alerts[i]

@@ -25,6 +25,13 @@ type childOrders struct {
 }
 
 func TestMain(m *testing.M) {
+	if os.Getenv(confinedVariable) != "" {
+		if err := confinedChild(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if orders := os.Getenv(childVariable); orders != "" {
 		if err := child(orders); err != nil {
 			fmt.Fprintln(os.Stderr, err)

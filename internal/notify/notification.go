@@ -107,6 +107,26 @@ func (a *Alert) about() string {
 	return strings.Join(parts, " ")
 }
 
+// labelInstance says which agent an alert is from, as Prometheus' own label does.
+const labelInstance = "instance"
+
+// from returns the notification with the host's name in each alert that names no instance: who hears of several hosts would take the same alert of two
+// of them for one. It is no part of what the agent knows an alert by, as a container's host has another name after each start.
+func (n *notification) from(host string) *notification {
+	c := *n
+	c.Alerts = slices.Clone(n.Alerts)
+	for i := range c.Alerts {
+		a := *c.Alerts[i].Alert
+		if host == "" || a.Labels[labelInstance] != "" {
+			continue
+		}
+		a.Labels = maps.Clone(a.Labels)
+		a.Labels[labelInstance] = host
+		c.Alerts[i].Alert = &a
+	}
+	return &c
+}
+
 // common returns what all of the maps agree in.
 func common(alerts []item, of func(*Alert) map[string]string) map[string]string {
 	shared := maps.Clone(of(alerts[0].Alert))

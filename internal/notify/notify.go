@@ -80,7 +80,7 @@ func New(o Options) (*Notifier, error) {
 	if err := n.Check(&o.Config); err != nil {
 		return nil, err
 	}
-	r := &remedies{log: o.Log, files: n.files, agent: n.userAgent(), mutes: n.mutes.Load, audit: &audit{}}
+	r := &remedies{log: o.Log, files: n.files, agent: n.userAgent(), host: o.Host, mutes: n.mutes.Load, audit: &audit{}}
 	if o.Path != "" {
 		var err error
 		if n.directory, err = openDirectory(filepath.Join(o.Path, "notify")); err != nil {
@@ -244,9 +244,9 @@ func (n *Notifier) integration(r *Receiver, target int) integration {
 	p := poster{n.files, n.userAgent()}
 	switch {
 	case r.Alertmanager != nil:
-		return &alertmanagerSender{p, r.Alertmanager.Endpoint, r.Alertmanager.URLs[target]}
+		return &alertmanagerSender{p, r.Alertmanager.Endpoint, r.Alertmanager.URLs[target], n.o.Host}
 	case r.Webhook != nil:
-		return &webhookSender{p, r.Webhook, n.o.ExternalURL}
+		return &webhookSender{p, r.Webhook, n.o.ExternalURL, n.o.Host}
 	case r.Slack != nil:
 		return &slackSender{p, r.Slack, n.o.Host}
 	case r.PagerDuty != nil:
@@ -405,7 +405,7 @@ func (n *Notifier) test(ctx context.Context, r *Receiver, target int) error {
 	to := n.integration(r, target)
 	now := time.Now()
 	alert := &Alert{
-		Labels:      map[string]string{labelName: "PerfagentTest", labelSeverity: "info", labelService: "perfagent", "host": cmp.Or(n.o.Host, "unknown")},
+		Labels:      map[string]string{labelName: "PerfagentTest", labelSeverity: "info", labelService: "perfagent", labelInstance: cmp.Or(n.o.Host, "unknown")},
 		Annotations: map[string]string{"summary": "This is a test of perfagent's notifications", "description": "Nothing is wrong. It was sent by perfagent notify test."},
 		StartsAt:    now,
 	}

@@ -112,11 +112,11 @@ func TestWebhook(t *testing.T) {
 		t.Errorf("%s %v", request.URL, request.Header)
 	}
 	const want = `{"version":"4","groupKey":"{}:{alertname=\"Slow\"}","truncatedAlerts":0,"status":"firing","receiver":"r","groupLabels":{"alertname":"Slow"},` +
-		`"commonLabels":{"alertname":"Slow","service_name":"shop","severity":"critical"},"commonAnnotations":{},"externalURL":"http://here/","alerts":[` +
-		`{"status":"firing","labels":{"alertname":"Slow","http_route":"/a","service_name":"shop","severity":"critical"},"annotations":{"description":"look at it","summary":"it is \u003c!channel\u003e slow \u0026 \u003cb\u003ebad\u003c/b\u003e\r\nBcc: x@example.org"},` +
+		`"commonLabels":{"alertname":"Slow","instance":"host-a","service_name":"shop","severity":"critical"},"commonAnnotations":{},"externalURL":"http://here/","alerts":[` +
+		`{"status":"firing","labels":{"alertname":"Slow","http_route":"/a","instance":"host-a","service_name":"shop","severity":"critical"},"annotations":{"description":"look at it","summary":"it is \u003c!channel\u003e slow \u0026 \u003cb\u003ebad\u003c/b\u003e\r\nBcc: x@example.org"},` +
 		`"startsAt":"2026-03-01T12:00:00Z","endsAt":"0001-01-01T00:00:00Z","generatorURL":"http://here/graph","fingerprint":"` + "%s" + `"},` +
-		`{"status":"resolved","labels":{"alertname":"Slow","http_route":"/b","service_name":"shop","severity":"critical"},"annotations":{},"startsAt":"2026-03-01T12:00:00Z","endsAt":"2026-03-01T12:01:00Z","generatorURL":"","fingerprint":"%s"}]}`
-	n := sample()
+		`{"status":"resolved","labels":{"alertname":"Slow","http_route":"/b","instance":"host-a","service_name":"shop","severity":"critical"},"annotations":{},"startsAt":"2026-03-01T12:00:00Z","endsAt":"2026-03-01T12:01:00Z","generatorURL":"","fingerprint":"%s"}]}`
+	n := sample().from("host-a")
 	if w := fmt.Sprintf(want, fingerprint(n.Alerts[0].Labels), fingerprint(n.Alerts[1].Labels)); string(request.body) != w {
 		t.Errorf("got  %s\nwant %s", request.body, w)
 	}
@@ -283,6 +283,7 @@ func TestAlertmanagerMessage(t *testing.T) {
 	s, got := receiving(t, nil)
 	n := sample()
 	n.Alerts[1].GeneratorURL = "no URL"
+	n.Alerts[1].Labels["instance"] = "host-b:80"
 	if err := deliverTo(t, Receiver{Alertmanager: &Alertmanager{URLs: []string{s.URL + "/prefix/"}}}, n); err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +291,8 @@ func TestAlertmanagerMessage(t *testing.T) {
 	if err := json.Unmarshal(got()[0].body, &alerts); err != nil || got()[0].URL.Path != "/prefix/api/v2/alerts" || len(alerts) != 2 {
 		t.Fatalf("%v %s %s", err, got()[0].URL, got()[0].body)
 	}
-	if !alerts[0].EndsAt.Equal(over.Add(time.Hour)) || !alerts[1].EndsAt.Equal(over) || alerts[0].GeneratorURL == "" || alerts[1].GeneratorURL != "" {
+	if !alerts[0].EndsAt.Equal(over.Add(time.Hour)) || !alerts[1].EndsAt.Equal(over) || alerts[0].GeneratorURL == "" || alerts[1].GeneratorURL != "" ||
+		alerts[0].Labels["instance"] != "host-a" || alerts[1].Labels["instance"] != "host-b:80" || n.Alerts[0].Labels["instance"] != "" {
 		t.Errorf("%s", got()[0].body)
 	}
 }

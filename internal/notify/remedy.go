@@ -130,7 +130,8 @@ type remedies struct {
 	files files
 	store *store
 	audit *audit
-	agent string
+	agent string // User-Agent
+	host  string
 	mutes func() *mutes
 
 	incidents map[string]*incident
@@ -324,7 +325,7 @@ func (r *remedies) perform(ctx context.Context, rule *Remedy, a *Alert, this *in
 	n := &notification{ID: identity(map[string]string{"incident": this.key()}), Receiver: rule.Name, GroupKey: "{}:" + labelSet(a.Labels), GroupLabels: a.Labels,
 		Alerts: []item{{Alert: a, New: true}}, Time: began}
 	if rule.Webhook != nil {
-		sender := webhookSender{poster: poster{r.files, r.agent}, Webhook: rule.Webhook}
+		sender := webhookSender{poster: poster{r.files, r.agent}, Webhook: rule.Webhook, host: r.host}
 		err = sender.deliver(ctx, n)
 	} else {
 		line.Output, err = rule.execute(ctx, n)

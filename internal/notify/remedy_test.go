@@ -3,9 +3,11 @@ package notify
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -301,6 +303,54 @@ func TestRemedyUser(t *testing.T) {
 	want := nobody.Uid + "\n" + nobody.Gid + "\n"
 	if err != nil || !strings.HasPrefix(out, want) || strings.Count(out, "0000000000000000\n") != 4 {
 		t.Errorf("%v %q", err, out)
+	}
+}
+
+// confinedVariable makes this program one that has capabilities and runs a remedy.
+const confinedVariable = "PERFAGENT_TEST_CONFINED"
+
+// confinedChild prints its own effective capabilities and those of its remedy.
+func confinedChild() error {
+	const show = "grep -E ^Cap(Eff|Prm|Inh|Amb) /proc/self/status"
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "CapEff:") {
+			fmt.Print("own " + line)
+		}
+	}
+	r := Remedy{Command: strings.Fields("/usr/bin/" + show)}
+	out, err := r.execute(context.Background(), &notification{ID: "id", Alerts: []item{{Alert: &Alert{Labels: map[string]string{"alertname": "Down"}}}}})
+	fmt.Print(out)
+	return err
+}
+
+// An agent without root that has capabilities, as under systemd, gives none of them to a command.
+func TestRemedyCapabilities(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving a process capabilities needs root")
+	}
+	program, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "perfagent-test-") // the test's own directory is closed to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "notify.test")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(name, program, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+net_raw", "--ambient-caps=+net_raw", name)
+	c.Env, c.Dir = append(os.Environ(), confinedVariable+"=1"), "/"
+	out, err := c.CombinedOutput()
+	const none = "\t0000000000000000\n"
+	if err != nil || string(out) != "own CapEff:\t0000000000002000\nCapInh:\t0000000000002000\nCapPrm:"+none+"CapEff:"+none+"CapAmb:"+none {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

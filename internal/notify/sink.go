@@ -36,8 +36,9 @@ const (
 	stopGrace = 3 * time.Second
 	// saveAgain is when a state that could not be written is tried again.
 	saveAgain = time.Minute
-	// stillFailing is how often the log says that a receiver fails.
+	// stillFailing is how often the log says that a receiver fails, givingUp how often that a notification was given up: there may be many at once.
 	stillFailing = time.Hour
+	givingUp     = time.Minute
 )
 
 // integration delivers to one kind of receiver. It is called by one goroutine at a time, with a deadline.
@@ -108,6 +109,7 @@ type sink struct {
 	retryAt time.Time
 	tries   int
 	told    time.Time // when the log was last told that it fails
+	gaveUp  time.Time // when it was last told that a notification was given up
 	flight  *notification
 	results chan result
 	wake    chan struct{}
@@ -583,7 +585,10 @@ func (s *sink) delivered(n *notification, now time.Time) {
 // giveUp ends a notification that was not delivered. What it said is not tried again; that it still fires is, as a repeat.
 func (s *sink) giveUp(r result, reason string, now time.Time) {
 	s.count(func(c *SinkStats) { c.Failed[reason]++ })
-	s.log.Error("a notification was given up", "reason", reason, "err", r.err, "group", r.n.group.key, "alerts", len(r.n.Alerts))
+	if s.gaveUp.IsZero() || now.Sub(s.gaveUp) >= givingUp {
+		s.gaveUp = now
+		s.log.Error("a notification was given up", "reason", reason, "err", r.err, "group", r.n.group.key, "alerts", len(r.n.Alerts))
+	}
 	s.conclude(r.n, now, func(t *tracked) { t.gaveUp, t.told = !t.told || t.gaveUp, true })
 }
 

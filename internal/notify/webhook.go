@@ -72,6 +72,7 @@ type webhookSender struct {
 	poster
 	*Webhook
 	externalURL string
+	host        string
 }
 
 func (s *webhookSender) deliver(ctx context.Context, n *notification) error {
@@ -79,7 +80,7 @@ func (s *webhookSender) deliver(ctx context.Context, n *notification) error {
 	if err != nil {
 		return err
 	}
-	return s.post(ctx, posting{endpoint: &s.Endpoint, address: address, document: newWebhookMessage(n, s.externalURL), headers: func(h http.Header, body []byte) error {
+	return s.post(ctx, posting{endpoint: &s.Endpoint, address: address, document: newWebhookMessage(n.from(s.host), s.externalURL), headers: func(h http.Header, body []byte) error {
 		h.Set(IDHeader, n.ID)
 		if s.SecretFile == "" {
 			return nil
