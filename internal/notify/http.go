@@ -20,6 +20,7 @@ const (
 	answerBytesMax = 4 << 10
 	// answerShownMax is what of it an error shows.
 	answerShownMax = 200
+	headerBytesMax = 64 << 10
 	dialTimeout    = 10 * time.Second
 )
 
@@ -108,6 +109,7 @@ func (p *poster) client(e *Endpoint) (*http.Client, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true
+	transport.MaxResponseHeaderBytes = headerBytesMax
 	transport.TLSHandshakeTimeout = dialTimeout
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	return &http.Client{

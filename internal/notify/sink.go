@@ -303,7 +303,7 @@ func (s *sink) takePolicy() {
 		s.groups = map[string]*group{}
 		for _, t := range s.alerts {
 			from := t.group
-			s.enter(t, from.born)
+			s.enter(t, time.Now()) // names of notifications are never used again
 			t.group.flushed, t.group.sent = later(t.group.flushed, from.flushed), later(t.group.sent, from.sent)
 		}
 		s.dirty = s.dirty || len(before) > 0

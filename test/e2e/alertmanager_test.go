@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -264,5 +265,53 @@ func TestE2ENotifyTest(t *testing.T) {
 	}
 	if got := alertmanagerState(t, url); got != "" { // it has begun and ended
 		t.Errorf("the Alertmanager still has %q", got)
+	}
+}
+
+// The receivers of an agent stand in its metrics and change with a reload; one with a secret that is missing is refused, and the ones before stay. What was told is
+// in a directory that is the agent's alone.
+func TestE2EReceivers(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, servers.Options{Kind: servers.Go})
+	storage, config := t.TempDir(), filepath.Join(t.TempDir(), "perfagent.yml")
+	write := func(receivers string) {
+		t.Helper()
+		if err := os.WriteFile(config, []byte("notify.receivers: ["+receivers+"]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const chat = "{name: chat, webhook: {url: 'http://127.0.0.1:1/'}}"
+	write(chat)
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, NoTrace: true, Args: []string{"--storage.path=" + storage, "--config.file=" + config}})
+	expect := func(want ...string) {
+		t.Helper()
+		metrics := ""
+		if !until(servers.Slow(20*time.Second), func() bool {
+			metrics, _ = a.Get("/metrics")
+			return !slices.ContainsFunc(want, func(line string) bool { return !strings.Contains(metrics, line+"\n") })
+		}) {
+			t.Fatalf("%q is not in\n%s", want, metrics)
+		}
+	}
+	expect(`perfagent_notifications_total{integration="webhook",receiver="chat"} 0`, `perfagent_remedies_total{decision="run"} 0`)
+	write(chat + ", {name: pager, pagerduty: {routing-key-file: /does/not/exist}}")
+	if err := a.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	expect("perfagent_config_last_reload_successful 0", `perfagent_notifications_queue_length{receiver="chat"} 0`)
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("verysecret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write(chat + ", {name: pager, pagerduty: {routing-key-file: " + key + "}}")
+	if err := a.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	expect("perfagent_config_last_reload_successful 1", `perfagent_notifications_total{integration="pagerduty",receiver="pager"} 0`)
+	if info, err := os.Stat(filepath.Join(storage, "notify")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v %v", info, err)
+	}
+	if log := a.Log(); !strings.Contains(log, "notify.receivers: pager: read the secret: stat /does/not/exist") || strings.Contains(log, "verysecret") {
+		t.Errorf("log: %s", log)
 	}
 }
