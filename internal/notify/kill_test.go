@@ -88,9 +88,13 @@ func TestKillProcess(t *testing.T) {
 			liveAndDie(t, o, time.Duration(rand.IntN(200))*time.Millisecond)
 		}
 	}
-	rounds(statusFiring, 12)
+	kills := 12
+	if testing.Short() {
+		kills = 3
+	}
+	rounds(statusFiring, kills)
 	o.EndsAt = time.Now()
-	rounds(statusResolved, 12)
+	rounds(statusResolved, kills)
 	for _, status := range []string{statusFiring, statusResolved} {
 		if heard := names(t, got(), status); len(heard) != 1 {
 			t.Errorf("%s was told as %v", status, heard)

@@ -58,6 +58,7 @@ func receiving(t *testing.T, answer http.HandlerFunc) (*httptest.Server, func() 
 		got = append(got, received{r, body})
 		mu.Unlock()
 		if answer != nil {
+			r.Body = io.NopCloser(bytes.NewReader(body))
 			answer(w, r)
 		}
 	}))
@@ -570,4 +571,87 @@ func TestTest(t *testing.T) {
 	if _, err := Test(t.Context(), Options{Config: c}, "nobody"); err == nil {
 		t.Error("nobody was told")
 	}
+}
+
+// A server with a certificate of one's own is trusted by its CA file only, and basic authentication reaches it.
+func TestServerCertificate(t *testing.T) {
+	var mu sync.Mutex
+	logins := 0
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if user, password, _ := r.BasicAuth(); user == "me" && password == "hunter2" {
+			logins++
+		}
+	}))
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	s.StartTLS()
+	defer s.Close()
+	e := Endpoint{CAFile: aFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))), Username: "me", PasswordFile: aFile(t, "hunter2")}
+	if err := deliverTo(t, Receiver{Alertmanager: &Alertmanager{URLs: []string{s.URL}, Endpoint: e}}, sample()); err != nil || logins != 1 {
+		t.Errorf("%v, %d logins", err, logins)
+	}
+	e.CAFile = ""
+	if err := deliverTo(t, Receiver{Alertmanager: &Alertmanager{URLs: []string{s.URL}, Endpoint: e}}, sample()); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("without its CA: %v", err)
+	}
+}
+
+// Whatever fails, neither the log nor health nor figures show a secret.
+func TestNoSecretIsShown(t *testing.T) {
+	s, _ := receiving(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(map[string]int{"/1/verysecret": 500, "/2/verysecret": 404, "/": 400}[r.URL.Path])
+		fmt.Fprintf(w, "%s %s %s", r.URL, r.Header.Get("Authorization"), body)
+	})
+	url := func(path string) Endpoint {
+		return Endpoint{URLFile: aFile(t, s.URL+path+"/verysecret"), TokenFile: aFile(t, "verysecret-token")}
+	}
+	var text lockedBuffer
+	c := Config{GroupWait: -1, Receivers: []Receiver{{Name: "a", Slack: &Slack{url("/1")}}, {Name: "b", Webhook: &Webhook{url("/2"), aFile(t, "verysecret-key")}},
+		{Name: "c", Slack: &Slack{Endpoint{URLFile: aFile(t, "http://127.0.0.1:1/verysecret")}}}, {Name: "d", PagerDuty: &PagerDuty{Endpoint{URL: s.URL}, aFile(t, "verysecret-routing")}}}}
+	n, err := New(Options{Config: c, Log: slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { n.Run(ctx); close(ended) }()
+	n.Send([]Alert{alert("Slow")})
+	deadline := time.Now().Add(20 * time.Second)
+	tried := func() bool {
+		for _, one := range n.Stats().Sinks {
+			if one.AttemptsFailed+one.Delivered == 0 {
+				return false
+			}
+		}
+		return true
+	}
+	for !tried() && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	<-ended
+	shown := text.String() + fmt.Sprintf("%+v", n.Stats())
+	if !tried() || strings.Contains(shown, "verysecret") || strings.Count(shown, "http://127.0.0.1") < 3 {
+		t.Errorf("%s", shown)
+	}
+}
+
+// lockedBuffer is a log that several goroutines write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -108,8 +108,8 @@ type sink struct {
 	saved   time.Time // when it was last tried
 	retryAt time.Time
 	tries   int
-	told    time.Time // when the log was last told that it fails
-	gaveUp  time.Time // when it was last told that a notification was given up
+	warned  time.Time // when the log was last told that it fails; zero: it does not
+	mourned time.Time // when the log was last told that a notification was given up
 	flight  *notification
 	results chan result
 	wake    chan struct{}
@@ -552,9 +552,9 @@ func (s *sink) settle(r result, now time.Time) {
 		s.giveUp(r, reasonRejected, now)
 	case now.Sub(g.failing) >= giveUpAfter:
 		s.giveUp(r, reasonExpired, now)
-	case s.told.IsZero() || now.Sub(s.told) >= stillFailing:
+	case s.warned.IsZero() || now.Sub(s.warned) >= stillFailing:
 		s.log.Warn("a notification could not be delivered; it is tried again", "err", r.err, "group", g.key)
-		s.told = now
+		s.warned = now
 	}
 	if !f.permanent {
 		s.tries++
@@ -574,10 +574,10 @@ func (s *sink) delivered(n *notification, now time.Time) {
 		c.Delivered++
 		c.FailingSince, c.Problem = time.Time{}, ""
 	})
-	if !s.told.IsZero() {
+	if !s.warned.IsZero() {
 		s.log.Info("notifications are delivered again")
 	}
-	s.tries, s.retryAt, s.told = 0, time.Time{}, time.Time{}
+	s.tries, s.retryAt, s.warned = 0, time.Time{}, time.Time{}
 	n.group.sent = now
 	s.conclude(n, now, func(t *tracked) { t.told, t.gaveUp = true, false })
 }
@@ -585,8 +585,8 @@ func (s *sink) delivered(n *notification, now time.Time) {
 // giveUp ends a notification that was not delivered. What it said is not tried again; that it still fires is, as a repeat.
 func (s *sink) giveUp(r result, reason string, now time.Time) {
 	s.count(func(c *SinkStats) { c.Failed[reason]++ })
-	if s.gaveUp.IsZero() || now.Sub(s.gaveUp) >= givingUp {
-		s.gaveUp = now
+	if s.mourned.IsZero() || now.Sub(s.mourned) >= givingUp {
+		s.mourned = now
 		s.log.Error("a notification was given up", "reason", reason, "err", r.err, "group", r.n.group.key, "alerts", len(r.n.Alerts))
 	}
 	s.conclude(r.n, now, func(t *tracked) { t.gaveUp, t.told = !t.told || t.gaveUp, true })
