@@ -226,6 +226,7 @@ func changes(from, to *Config) (live, restart []string) {
 // withLive returns from with the settings of to that a running agent takes over.
 func withLive(from, to *Config) *Config {
 	merged := *from
+	merged.Notify.at = to.Notify.at
 	before, after := merged.settings(), to.settings()
 	for i := range before {
 		if before[i].live {

@@ -38,6 +38,8 @@ type NotifyConfig struct {
 
 	Inhibit  bool
 	Silences parsed[[]notify.Silence]
+
+	at map[string]string // where the keys of notifications and remedies stand: file and line
 }
 
 // RemediesConfig is what is done by itself when alerts fire.
@@ -80,16 +82,28 @@ func (c *Config) notification() notify.Config {
 
 // checkNotification reports names that do not fit together; lines are those of the keys of the file.
 func (c *Config) checkNotification(file string, lines map[string]int) error {
+	for key, line := range lines {
+		if strings.HasPrefix(key, "notify.") || strings.HasPrefix(key, "remedies.") {
+			if c.Notify.at == nil {
+				c.Notify.at = make(map[string]string)
+			}
+			c.Notify.at[key] = fmt.Sprintf("%s:%d", file, line)
+		}
+	}
 	n := c.notification()
-	err := n.CheckNames()
+	return c.Notify.locate(n.CheckNames())
+}
+
+// locate adds to a mistake where its key stands. One that stands in no file is of the command line or the environment.
+func (c *NotifyConfig) locate(err error) error {
 	var key *notify.KeyError
 	if !errors.As(err, &key) {
 		return err
 	}
-	if line := lines[key.Key]; line > 0 {
-		return fmt.Errorf("%s:%d: %w", file, line, key)
+	if at := c.at[key.Key]; at != "" {
+		return fmt.Errorf("%s: %w", at, err)
 	}
-	return usageError{key}
+	return usageError{err}
 }
 
 // parsed is a value that was written as YAML, and its text.
@@ -542,7 +556,7 @@ func readRemedy(node *yaml.Node) (r notify.Remedy, at *yaml.Node, err error) {
 func (a *agent) openNotifier(config *Config) (err error) {
 	a.notifier, err = notify.New(notify.Options{Config: config.notification(), Path: config.Storage.Path, ReadFile: readNamedFile,
 		Version: readBuild().Version, Log: a.log})
-	return err
+	return config.Notify.locate(err)
 }
 
 func (a *agent) notifyTrouble() []string { return a.notifier.Trouble() }

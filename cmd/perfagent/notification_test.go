@@ -161,8 +161,8 @@ func TestNotifierOfAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &agent{log: slog.New(slog.DiscardHandler)}
-	const want = "notify.receivers: chat: read the secret: stat /does/not/exist: no such file or directory"
-	if err := a.openNotifier(config); err == nil || err.Error() != want {
+	const want = "yml:1: notify.receivers: chat: read the secret: stat /does/not/exist: no such file or directory"
+	if err := a.openNotifier(config); err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("start: %v", err)
 	}
 	config, err = loadConfig(t, "notify.receivers: [{name: am, alertmanager: {urls: ['http://127.0.0.1:1', 'http://127.0.0.1:2']}}, {name: am-2, log: }]", nil, nil)

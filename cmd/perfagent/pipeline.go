@@ -355,7 +355,7 @@ func (a *agent) loadFiles(config *Config) (read string, err error) {
 func (a *agent) Apply(config *Config) (read string, err error) {
 	notification := config.notification()
 	if err := a.notifier.Check(&notification); err != nil {
-		return "", err
+		return "", config.Notify.locate(err)
 	}
 	if read, err = a.loadFiles(config); err != nil {
 		return "", err
