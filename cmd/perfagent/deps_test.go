@@ -28,13 +28,14 @@ var layers = map[string][]string{
 	"internal/trace":         {"internal/wire"},
 	"internal/series":        {},
 	"internal/cache":         {},
+	"internal/notify":        {},
 	"internal/analytics":     {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
 	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
 	"internal/query":         {"internal/analytics", "internal/history"},
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
 	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
-	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/series", "internal/cache"},
+	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/series", "internal/cache", "internal/notify"},
 }
 
 // homes names the one package for each heavy module.
@@ -52,7 +53,7 @@ var homes = map[string]string{
 
 // standardOnly are packages that import the standard library, this module, and the modules that have their home there
 // alone, so that they build and test anywhere.
-var standardOnly = []string{"internal/wire", "internal/http", "internal/route", "internal/host", "internal/analytics", "internal/trace", "internal/series", "internal/cache"}
+var standardOnly = []string{"internal/wire", "internal/http", "internal/route", "internal/host", "internal/analytics", "internal/trace", "internal/series", "internal/cache", "internal/notify"}
 
 // Shows that every package keeps to the import rule, from the import lines of its sources for every platform. Tests
 // and the programs below test/ may import what they need.
