@@ -26,6 +26,7 @@ type Config struct {
 	OTLP     OTLPConfig
 	Log      LogConfig
 	Storage  StorageConfig
+	EventLog EventLogConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -96,12 +97,13 @@ func defaultConfig() *Config {
 		Capture: CaptureConfig{
 			Backend: "auto", TLS: "auto", Host: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},
-		Metrics: MetricsConfig{ClassicHistograms: export.ClassicDurations.String()},
-		Limits:  LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
-		OTLP:    OTLPConfig{Interval: export.OTLPIntervalDefault},
-		Levels:  defaultLevels(),
-		Storage: StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
-		Log:     LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
+		Metrics:  MetricsConfig{ClassicHistograms: export.ClassicDurations.String()},
+		Limits:   LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
+		OTLP:     OTLPConfig{Interval: export.OTLPIntervalDefault},
+		Levels:   defaultLevels(),
+		EventLog: defaultEventLog(),
+		Storage:  StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
+		Log:      LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }
 

@@ -28,9 +28,10 @@ var layers = map[string][]string{
 	"internal/analytics":     {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
 	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
+	"internal/eventlog":      {"internal/wire", "internal/trace", "internal/export"},
 	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
-	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history"},
+	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/eventlog"},
 }
 
 // homes names the one package for each heavy module.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/eventlog"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/host"
@@ -44,6 +45,7 @@ type agent struct {
 	host   atomic.Pointer[witness] // nil where nothing of the host is watched
 	server *web.Server             // nil without listen addresses
 	otlp   *export.OTLPExporter    // nil without an endpoint
+	events *eventlog.Log           // nil where there is none, which takes nothing
 	recent *web.RequestsHandler
 	socket string // that trace reads from; "" where there is none
 
@@ -96,6 +98,9 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	if err := a.listen(config, log, hooks); err != nil {
 		return nil, err
 	}
+	if err := a.openEventLog(config.EventLog); err != nil {
+		return nil, err
+	}
 	if err := a.attach(config, log); err != nil {
 		return nil, err
 	}
@@ -119,7 +124,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Host:    a.sampler.Latest,
 		Witness: a.hostStats,
 		Web:     a.gate.Stats,
-		History: a.historyState,
+		History: a.historyState, Parts: export.PartsState{EventLog: a.eventLogState},
 	}
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
 		return err
@@ -164,7 +169,8 @@ func (a *agent) ownHealth(hooks pipelineHooks) web.AgentOptions {
 			}
 			return missing
 		},
-		History: a.historyTrouble,
+		History:  a.historyTrouble,
+		Troubles: a.troubles,
 		Queues: func() []web.QueueState {
 			if a.probe == nil {
 				return nil
@@ -302,6 +308,9 @@ func (a *agent) start(config *Config) error {
 	if h := a.history.Load(); h != nil { // it takes over what the engine sealed last
 		a.serves.Go(func() { h.Run(exporting) })
 	}
+	if a.events != nil {
+		a.serves.Go(func() { a.events.Run(exporting) })
+	}
 	if socket != nil {
 		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.fail(web.ServeTrace(exporting, socket, a.gate, a.hub, a.log)) })
@@ -350,6 +359,7 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	a.showRawPaths(config.Trace.RawPaths)
 	a.engine.SetLevels(config.Levels.options())
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
+	a.events.Reopen()
 	return read, nil
 }
 
@@ -417,6 +427,9 @@ func (a *agent) release() error {
 		}
 		if h := a.history.Load(); h != nil {
 			h.Close()
+		}
+		if a.events != nil {
+			a.events.Close()
 		}
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/eventlog"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
@@ -85,6 +86,14 @@ func (c *Config) settings() []setting {
 		{"storage.retention", "`age` up to which the local history is kept, such as 15d (resolution of a minute; that of an hour for 400d); 0 keeps none",
 			scalar(&c.Storage.Retention, parseAge, "age").shownAs(showAge), forRun, false},
 		{"storage.max-bytes", "most `bytes` of the local history; the oldest go first", number(&c.Storage.MaxBytes, storageBytesMin, math.MaxInt64, true), forRun, false},
+		{"event-log.file", "`file` to which exchanges, alerts and findings are written as JSON lines (mode 0600); empty for none", scalar(&c.EventLog.File, parseEventLogFile, "file"), forRun, false},
+		{"event-log.max-bytes", "most `bytes` of a file; then another begins, and the oldest goes", number(&c.EventLog.MaxBytes, eventLogBytesMin, math.MaxInt64, true), forRun, false},
+		{"event-log.max-age", "`age` at which another file begins, such as 1d; 0: only by size", scalar(&c.EventLog.MaxAge, parseAge, "age").shownAs(showAge), forRun, false},
+		{"event-log.files", "most files (`count`), the present one included", number(&c.EventLog.Files, 1, eventLogFilesMax, false), forRun, false},
+		{"event-log.kind", "`kind` of lines to write: exchange, alert, finding; repeatable", list(&c.EventLog.Kinds, parseEventKind, "kind", ","), forRun, false},
+		{"event-log.exchanges", "`which` exchanges: all, notable (slow or failed), or sample (those, and one in --event-log.one-in of the others)", oneOf(&c.EventLog.Exchanges, eventlog.Choices...), forRun, false},
+		{"event-log.slower", "`duration` from which on an exchange is slow", duration(&c.EventLog.Slower, eventLogSlowerMin, captureTimeout99), forRun, false},
+		{"event-log.one-in", "one of so many (`count`) exchanges that are neither slow nor failed is in a sample", number(&c.EventLog.OneIn, 1, eventLogOneInMax, false), forRun, false},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
 		{"otlp.endpoint", "`URL` of an OTLP/HTTP receiver to push metrics to, such as http://collector:4318; empty for none", scalar(&c.OTLP.Endpoint, parseOTLPBase, "URL"), forRun, false},

@@ -80,6 +80,8 @@ type CollectorOptions struct {
 	Exports func() []ExportCount
 	// History is the state of the local history; nil, and a nil result: there is none.
 	History func() *HistoryState
+	// Parts are parts that the agent can do without for a while.
+	Parts PartsState
 }
 
 // Collector exports snapshots as constant metrics. It is the union of the agent's own few metrics, the host's resources,
@@ -88,12 +90,13 @@ type Collector struct {
 	agent      agentCollector
 	host       hostCollector
 	history    historyCollector
+	parts      partsCollector
 	histograms histogramCollector
 }
 
 // NewCollector returns a collector of everything but the runtime's go_* and process_*.
 func NewCollector(o CollectorOptions) *Collector {
-	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, history: historyCollector{o.History},
+	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, history: historyCollector{o.History}, parts: partsCollector{o.Parts},
 		histograms: histogramCollector{o.Source, o.Classic}}
 }
 
@@ -106,6 +109,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.agent.Collect(ch)
 	c.host.Collect(ch)
 	c.history.Collect(ch)
+	c.parts.Collect(ch)
 	c.histograms.Collect(ch)
 }
 
