@@ -57,7 +57,7 @@ func (a *agent) openEventLog(config EventLogConfig) error {
 	}
 	_, err := readInTime(config.File, func() ([]byte, error) {
 		l, err := eventlog.Open(eventlog.Options{File: config.File, Bytes: config.MaxBytes, Age: config.MaxAge, Files: config.Files, Kinds: config.Kinds,
-			Choice: config.Exchanges, Slower: config.Slower, OneIn: config.OneIn, Hub: a.hub, Log: a.log})
+			Choice: config.Exchanges, Slower: config.Slower, OneIn: config.OneIn, Hub: a.hub, Log: a.log, Works: a.recoveries.of("event_log")})
 		a.events = l
 		return nil, err
 	})

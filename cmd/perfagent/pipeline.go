@@ -55,6 +55,8 @@ type agent struct {
 	hostGaps    []probes.Gap // what of the host is not visible; set before the server serves
 	nameGaps    []probes.Gap // what is not for want of privileges
 
+	recoveries recoveries // of its parts
+
 	cancel context.CancelFunc
 	failed chan error
 	done   sync.WaitGroup
@@ -124,7 +126,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Host:    a.sampler.Latest,
 		Witness: a.hostStats,
 		Web:     a.gate.Stats,
-		History: a.historyState, Parts: export.PartsState{EventLog: a.eventLogState},
+		History: a.historyState, Parts: export.PartsState{EventLog: a.eventLogState, Recoveries: a.recoveries.states},
 	}
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
 		return err
@@ -171,6 +173,7 @@ func (a *agent) ownHealth(hooks pipelineHooks) web.AgentOptions {
 		},
 		History:  a.historyTrouble,
 		Troubles: a.troubles,
+		Parts:    a.recoveries.states,
 		Queues: func() []web.QueueState {
 			if a.probe == nil {
 				return nil

@@ -84,6 +84,8 @@ type Options struct {
 	Queue  int           // exchanges that may wait; 0: as many as for who traces
 	Log    *slog.Logger  // nil: silent
 	Now    func() time.Time
+	// Works is told whether the file takes lines, at each change; nil: nobody is. It must return at once.
+	Works func(works bool)
 }
 
 func (o *Options) setDefaults() {
@@ -107,6 +109,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Works == nil {
+		o.Works = func(bool) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -146,7 +151,6 @@ type Stats struct {
 	Written   map[string]uint64 // lines, by kind
 	Dropped   map[string]uint64 // lines, by reason: each that there is
 	Rotations uint64
-	Recovered uint64 // times that a file could be written again
 	Trouble   string // why nothing is written, in a user's words; "": all is well
 }
 
@@ -259,7 +263,7 @@ func (l *Log) Reopen() {
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Stats{Written: map[string]uint64{}, Rotations: l.stats.Rotations, Recovered: l.stats.Recovered, Trouble: l.stats.Trouble,
+	s := Stats{Written: map[string]uint64{}, Rotations: l.stats.Rotations, Trouble: l.stats.Trouble,
 		Dropped: map[string]uint64{droppedQueue: l.stats.Dropped[droppedQueue] + l.refused.Load(), droppedWrite: l.stats.Dropped[droppedWrite],
 			droppedInvalid: l.invalid.Load()}}
 	for _, kind := range l.o.Kinds {
@@ -409,10 +413,10 @@ func (l *Log) wrote() {
 	again := l.stats.Trouble != ""
 	if again {
 		l.stats.Trouble = ""
-		l.stats.Recovered++
 	}
 	l.mu.Unlock()
 	if again {
+		l.o.Works(true)
 		l.o.Log.Info("the event log is written again", "file", l.o.File, "lines_missing", l.missed)
 	}
 	l.buffer, l.missed, l.pause = l.buffer[:0], 0, 0
@@ -442,6 +446,7 @@ func (l *Log) fail(err error) {
 	l.stats.Trouble = fmt.Sprintf("the event log cannot be written, its lines are dropped: %v", err)
 	l.mu.Unlock()
 	if first {
+		l.o.Works(false)
 		l.o.Log.Error("the event log cannot be written", "file", l.o.File, "err", err)
 	}
 }

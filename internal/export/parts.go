@@ -24,12 +24,12 @@ type RedisState struct {
 // Recovery is how often a part of the agent failed and came back.
 type Recovery struct {
 	Part  string
-	Down  bool // it is away now
-	Count uint64
-	Last  time.Time // when it came back the last time; zero: never
-	// GapSeconds is how long it was away in all, up to now: what it would have seen or kept meanwhile is missing, unless it says
-	// otherwise.
-	GapSeconds float64
+	Down  bool      // it is away now
+	Since time.Time // when it failed; zero: it works
+	Count uint64    // times that it came back
+	Last  time.Time // when it did the last time; zero: never
+	// AwaySeconds is how long it was away in all, up to now.
+	AwaySeconds float64
 }
 
 // PartsState tells the state of parts that the agent can do without for a while. A nil function, and a nil result: there is no such
@@ -51,7 +51,7 @@ var (
 	descRedisAlerts       = describe("perfagent_redis_alerts_total", "Alerts for the stream in Redis, by what became of them.", "result")
 	descRecoveries        = describe("perfagent_recoveries_total", "Times that a part of the agent came back after it had failed.", "part")
 	descPartUp            = describe("perfagent_part_up", "Whether a part of the agent works; 0: it failed and is tried again.", "part")
-	descPartGap           = describe("perfagent_part_gap_seconds_total", "How long a part of the agent was away after it had failed.", "part")
+	descPartAway          = describe("perfagent_part_away_seconds_total", "How long a part of the agent was away after it had failed.", "part")
 )
 
 // partsCollector exports PartsState.
@@ -90,7 +90,7 @@ func (c partsCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range c.Recoveries() {
 		gauge(descPartUp, oneIf(!r.Down), r.Part)
 		counter(descRecoveries, float64(r.Count), r.Part)
-		counter(descPartGap, r.GapSeconds, r.Part)
+		counter(descPartAway, r.AwaySeconds, r.Part)
 	}
 }
 

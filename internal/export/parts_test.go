@@ -16,7 +16,7 @@ func TestPartsCollector(t *testing.T) {
 			return &EventLogState{Lines: map[string]uint64{"alert": 3}, Dropped: map[string]uint64{"write": 2}, Rotations: 1}
 		},
 		Redis:      func() *RedisState { return nil },
-		Recoveries: func() []Recovery { return []Recovery{{Part: "history", Down: true, Count: 4, GapSeconds: 1.5}} },
+		Recoveries: func() []Recovery { return []Recovery{{Part: "history", Down: true, Count: 4, AwaySeconds: 1.5}} },
 	}})
 	want := `# HELP perfagent_event_log_dropped_total Lines that are not in the event log: it could not keep up (queue_full), it could not be written (write), or they were no objects (invalid).
 # TYPE perfagent_event_log_dropped_total counter
@@ -30,9 +30,9 @@ perfagent_event_log_rotations_total 1
 # HELP perfagent_event_log_writable Whether the event log can be written; 0: its lines are dropped.
 # TYPE perfagent_event_log_writable gauge
 perfagent_event_log_writable 0
-# HELP perfagent_part_gap_seconds_total How long a part of the agent was away after it had failed.
-# TYPE perfagent_part_gap_seconds_total counter
-perfagent_part_gap_seconds_total{part="history"} 1.5
+# HELP perfagent_part_away_seconds_total How long a part of the agent was away after it had failed.
+# TYPE perfagent_part_away_seconds_total counter
+perfagent_part_away_seconds_total{part="history"} 1.5
 # HELP perfagent_part_up Whether a part of the agent works; 0: it failed and is tried again.
 # TYPE perfagent_part_up gauge
 perfagent_part_up{part="history"} 0
