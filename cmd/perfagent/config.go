@@ -27,6 +27,7 @@ type Config struct {
 	Log      LogConfig
 	Storage  StorageConfig
 	EventLog EventLogConfig
+	Export   ExportConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -102,6 +103,7 @@ func defaultConfig() *Config {
 		OTLP:     OTLPConfig{Interval: export.OTLPIntervalDefault},
 		Levels:   defaultLevels(),
 		EventLog: defaultEventLog(),
+		Export:   defaultExport(),
 		Storage:  StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
 		Log:      LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}

@@ -29,9 +29,10 @@ var layers = map[string][]string{
 	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
 	"internal/eventlog":      {"internal/wire", "internal/trace", "internal/export"},
+	"internal/redis":         {},
 	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
-	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/eventlog"},
+	"cmd/perfagent":          {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/eventlog", "internal/redis"},
 }
 
 // homes names the one package for each heavy module.
@@ -41,6 +42,7 @@ var homes = map[string]string{
 	"github.com/prometheus/client_golang":    "internal/export",
 	"github.com/prometheus/exporter-toolkit": "internal/web",
 	"go.etcd.io/bbolt":                       "internal/history",
+	"github.com/gomodule/redigo":             "internal/redis",
 	"github.com/spf13/cobra":                 "cmd/perfagent",
 	"github.com/spf13/pflag":                 "cmd/perfagent",
 	"go.yaml.in/yaml":                        "cmd/perfagent",

@@ -21,6 +21,7 @@ import (
 	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/pipeline"
 	"github.com/perfagent/perfagent/internal/probes"
+	"github.com/perfagent/perfagent/internal/redis"
 	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/web"
 )
@@ -46,6 +47,7 @@ type agent struct {
 	server *web.Server             // nil without listen addresses
 	otlp   *export.OTLPExporter    // nil without an endpoint
 	events *eventlog.Log           // nil where there is none, which takes nothing
+	redis  *redis.Publisher        // nil where there is none, which takes nothing
 	recent *web.RequestsHandler
 	socket string // that trace reads from; "" where there is none
 
@@ -126,9 +128,13 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Host:    a.sampler.Latest,
 		Witness: a.hostStats,
 		Web:     a.gate.Stats,
-		History: a.historyState, Parts: export.PartsState{EventLog: a.eventLogState, Recoveries: a.recoveries.states},
+		History: a.historyState, Parts: export.PartsState{EventLog: a.eventLogState, Redis: a.redisState, Recoveries: a.recoveries.states},
 	}
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
+		return err
+	}
+	performance := web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest)}
+	if err := a.openRedis(config.Export, performance); err != nil {
 		return err
 	}
 	if len(config.Web.ListenAddresses) == 0 {
@@ -147,7 +153,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	options := web.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
 		Protection: protection(config.Web.ConfigFile), AllowUnprotected: config.Web.AllowUnprotected, Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
-	options.Performance = web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest)}
+	options.Performance = performance
 	options.Agent = a.ownHealth(hooks)
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
@@ -259,7 +265,7 @@ func (a *agent) gaps() []probes.Gap {
 }
 
 // exports tells whether anybody can ask for more than single exchanges.
-func (a *agent) exports() bool { return a.server != nil || a.otlp != nil }
+func (a *agent) exports() bool { return a.server != nil || a.otlp != nil || a.redis != nil }
 
 func (a *agent) hostStats() *export.HostStats {
 	if w := a.host.Load(); w != nil {
@@ -317,6 +323,9 @@ func (a *agent) start(config *Config) error {
 	if socket != nil {
 		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.fail(web.ServeTrace(exporting, socket, a.gate, a.hub, a.log)) })
+	}
+	if a.redis != nil {
+		a.serves.Go(func() { a.redis.Run(exporting) })
 	}
 	if a.otlp != nil {
 		a.serves.Go(func() { a.otlp.Run(exporting) })
@@ -386,6 +395,9 @@ func (a *agent) Status() string {
 	}
 	if a.otlp != nil {
 		status += "; OTLP to " + a.otlp.Endpoint()
+	}
+	if a.redis != nil {
+		status += "; Redis at " + a.redis.Address()
 	}
 	if a.socket != "" {
 		status += "; trace on " + a.socket

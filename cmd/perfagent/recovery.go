@@ -84,5 +84,10 @@ func (a *agent) troubles() (all []string) {
 			all = append(all, trouble)
 		}
 	}
+	if a.redis != nil {
+		if trouble := a.redis.Stats().Trouble; trouble != "" {
+			all = append(all, trouble)
+		}
+	}
 	return all
 }
