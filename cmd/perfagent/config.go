@@ -176,7 +176,7 @@ func (s *configSource) variables() map[string]string {
 }
 
 // testVariables are settings for tests (CONTRIBUTING.md).
-var testVariables = []string{"PERFAGENT_HOLD_WORKER", "PERFAGENT_EMPTY_PROGRAMS", "PERFAGENT_REFUSE_PROGRAMS"}
+var testVariables = []string{"PERFAGENT_HOLD_WORKER", "PERFAGENT_EMPTY_PROGRAMS", "PERFAGENT_REFUSE_PROGRAMS", breakVariable}
 
 // kubernetesVariable matches what Kubernetes makes for each service, here for those whose names begin with perfagent.
 var kubernetesVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)

@@ -33,7 +33,7 @@ func init() {
 // agent is everything that runs, left to right: probes -> pipeline -> analytics, trace -> export, web.
 type agent struct {
 	log    *slog.Logger
-	probe  *probes.Probe
+	probe  atomic.Pointer[probes.Probe] // nil while there is none
 	engine *analytics.Engine
 	hub    *trace.Hub
 	worker *pipeline.Worker
@@ -65,10 +65,10 @@ type agent struct {
 	serves sync.WaitGroup
 	stop   context.CancelFunc // ends the exporters
 
-	maps struct { // the exporters outlive them
-		sync.Mutex
-		closed bool
-	}
+	maps          sync.Mutex             // of the kernel side: the exporters outlive them
+	watching      *watcher               // of the host; the reader's goroutine's
+	kernelTrouble atomic.Pointer[string] // why the kernel side cannot be opened anew
+	gapsMu        sync.Mutex             // guards hostGaps and nameGaps
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ runningAgent, err error) {
@@ -181,10 +181,11 @@ func (a *agent) ownHealth(hooks pipelineHooks) web.AgentOptions {
 		Troubles: a.troubles,
 		Parts:    a.recoveries.states,
 		Queues: func() []web.QueueState {
-			if a.probe == nil {
+			p := a.probe.Load()
+			if p == nil {
 				return nil
 			}
-			length, capacity := a.probe.Queue()
+			length, capacity := p.Queue()
 			return []web.QueueState{{Name: "batches", Length: length, Capacity: capacity}}
 		},
 		Reload:       hooks.ReloadState,
@@ -206,24 +207,30 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 		Heads:       int(config.Limits.Heads),
 		Empty:       os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1",
 		Refuse:      refusedPrograms(),
+		Broken:      brokenByTest(),
 		Log:         log,
 	}
 	var err error
 	if options.PIDs, err = descendants(config.Capture.PIDs); err != nil {
 		return err
 	}
-	if a.probe, err = probes.Open(options); err != nil {
+	probe, err := probes.Open(options)
+	if err != nil {
 		return err
 	}
+	a.probe.Store(probe)
 	again, err := descendants(config.Capture.PIDs)
 	if err != nil {
 		return err
 	}
-	a.warn(probes.Gaps(a.probe.Hooks))
+	a.warn(probes.Gaps(probe.Hooks))
 	held := readPrivileges("/", readKernel("/").Release)
-	a.nameGaps = held.gaps(true)
-	a.warn(a.nameGaps)
-	return a.probe.AddPIDs(again)
+	nameGaps := held.gaps(true)
+	a.warn(nameGaps)
+	a.gapsMu.Lock()
+	a.nameGaps = nameGaps
+	a.gapsMu.Unlock()
+	return probe.AddPIDs(again)
 }
 
 // refusedPrograms are BPF programs that tests have treated as if the kernel refused them (PERFAGENT_REFUSE_PROGRAMS), so that
@@ -237,7 +244,7 @@ func (a *agent) watchHost(config *Config, filter host.Filter) {
 	if config.Capture.Host == "off" || !a.exports() || os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1" {
 		return
 	}
-	h, err := probes.OpenHost(probes.HostOptions{Connections: a.probe, Ports: config.Capture.Ports, Refuse: refusedPrograms(), Log: a.log})
+	h, err := probes.OpenHost(a.hostOptions(config))
 	if err != nil {
 		a.hostGaps = []probes.Gap{{What: hostLoss, Why: err.Error()}}
 		a.warn(a.hostGaps)
@@ -258,10 +265,13 @@ func (a *agent) warn(gaps []probes.Gap) {
 
 // gaps is what is not visible on this host; nil before the probes are attached.
 func (a *agent) gaps() []probes.Gap {
-	if a.probe == nil {
+	p := a.probe.Load()
+	if p == nil {
 		return nil
 	}
-	return slices.Concat(probes.Gaps(a.probe.Hooks), a.nameGaps, a.hostGaps)
+	a.gapsMu.Lock()
+	defer a.gapsMu.Unlock()
+	return slices.Concat(probes.Gaps(p.Hooks), a.nameGaps, a.hostGaps)
 }
 
 // exports tells whether anybody can ask for more than single exchanges.
@@ -300,19 +310,16 @@ func (a *agent) start(config *Config) error {
 	reading, cancel := context.WithCancel(context.Background())
 	exporting, stop := context.WithCancel(context.Background())
 	a.cancel, a.stop = cancel, stop
-	a.worker.Attach(a.probe)
+	a.worker.Attach(a.probe.Load())
 	var handler probes.Handler = a.worker
 	if file := os.Getenv("PERFAGENT_HOLD_WORKER"); file != "" {
 		handler = pipeline.Held{Handler: a.worker, File: file}
 	}
-	a.done.Go(func() { a.fail(a.probe.Run(reading, handler)) })
+	a.done.Go(func() { a.observe(reading, config, handler) })
 	a.done.Go(func() { a.clock.Run(reading) })
 	if a.exports() {
 		a.done.Go(func() { a.sampler.Run(reading) })
 		a.done.Go(func() { a.engine.Run(reading) })
-	}
-	if w := a.host.Load(); w != nil {
-		a.done.Go(func() { w.run(reading) })
 	}
 	if h := a.history.Load(); h != nil { // it takes over what the engine sealed last
 		a.serves.Go(func() { h.Run(exporting) })
@@ -385,7 +392,10 @@ func (a *agent) Failed() <-chan error { return a.failed }
 
 // Status implements runningAgent.
 func (a *agent) Status() string {
-	status := "observing HTTP exchanges with the " + a.probe.Backend + " backend"
+	status := "observing HTTP exchanges with the " + a.backend() + " backend"
+	if a.probe.Load() == nil {
+		status = "opening the kernel side anew"
+	}
 	if a.server != nil {
 		var addresses []string
 		for _, address := range a.server.Addresses() {
@@ -424,15 +434,7 @@ func (a *agent) release() error {
 		a.cancel()
 		a.done.Wait()
 	}
-	if w := a.host.Load(); w != nil {
-		err = w.host.Close()
-	}
-	if a.probe != nil {
-		a.maps.Lock()
-		err = errors.Join(err, a.probe.Close())
-		a.maps.closed = true
-		a.maps.Unlock()
-	}
+	err = a.closeKernelSide()
 	if a.stop != nil {
 		a.stop()
 		a.serves.Wait()
@@ -455,21 +457,24 @@ func (a *agent) probeStatus() export.ProbeStatus {
 }
 
 func (a *agent) backend() string {
-	if a.probe == nil {
-		return ""
+	if p := a.probe.Load(); p != nil {
+		return p.Backend
 	}
-	return a.probe.Backend
+	return ""
 }
 
 func (a *agent) probeStates() []export.ProbeState {
 	var states []export.ProbeState
-	if a.probe == nil {
+	p := a.probe.Load()
+	if p == nil {
 		return nil
 	}
-	for _, h := range a.probe.Hooks {
+	for _, h := range p.Hooks {
 		states = append(states, export.ProbeState{Probe: h.Program, Backend: h.Backend, Attached: h.Attached})
 	}
-	if w := a.host.Load(); w != nil {
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	if w := a.host.Load(); w != nil && w.host != nil {
 		for _, h := range w.host.Hooks {
 			states = append(states, export.ProbeState{Probe: "host_" + h.Program, Backend: h.Backend, Attached: h.Attached})
 		}
@@ -484,10 +489,11 @@ func (a *agent) mapStates() []export.MapState {
 	var states []export.MapState
 	a.maps.Lock()
 	defer a.maps.Unlock()
-	if a.probe == nil || a.maps.closed {
+	p := a.probe.Load()
+	if p == nil {
 		return nil
 	}
-	for _, m := range a.probe.Maps() {
+	for _, m := range p.Maps() {
 		states = append(states, export.MapState{Name: m.Name, Entries: m.Entries, EntriesUnknown: m.Name != countedMap,
 			MaxEntries: m.MaxEntries, Bytes: m.Bytes})
 	}

@@ -79,6 +79,9 @@ func (r *recoveries) states() []export.Recovery {
 
 // troubles are what is wrong with parts of the agent that it does without meanwhile, for its health.
 func (a *agent) troubles() (all []string) {
+	if trouble := a.kernelSideTrouble(); trouble != "" {
+		all = append(all, trouble)
+	}
 	if a.events != nil {
 		if trouble := a.events.Stats().Trouble; trouble != "" {
 			all = append(all, trouble)

@@ -74,7 +74,6 @@ type member struct {
 // newWitness takes a kernel side that counts TCP of the given ports only; none means all.
 func newWitness(h *probes.Host, ports []uint16, filter host.Filter, services *atomic.Pointer[host.Services], log *slog.Logger) *witness {
 	w := &witness{
-		host:      h,
 		ports:     ports,
 		filtered:  !filter.IsZero(),
 		processes: host.NewProcesses(host.ProcessOptions{Filter: filter, Entries: probes.HostWatchedMax, Services: services}),
@@ -84,9 +83,7 @@ func newWitness(h *probes.Host, ports []uint16, filter host.Filter, services *at
 		members:   make(map[uint32]*member),
 		disks:     make(map[diskKey]*probes.Latency),
 	}
-	for _, m := range h.Maps() {
-		w.maps = append(w.maps, export.MapState{Name: m.Name, EntriesUnknown: true, MaxEntries: m.MaxEntries, Bytes: m.Bytes})
-	}
+	w.use(h)
 	return w
 }
 

@@ -52,6 +52,7 @@ type Options struct {
 	Heads       int           // most captured heads of exchanges under way; 0: 6144
 	Empty       bool          // attach programs that do nothing, to measure the floor
 	Refuse      []string      // programs to treat as if the kernel refused them, for tests
+	Broken      func() error  // a fault that tests inject into opening and reading; nil: none
 	Log         *slog.Logger  // nil: silent
 }
 
@@ -129,6 +130,11 @@ func Open(opts Options) (*Probe, error) {
 func open(opts Options) (*Probe, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
+	}
+	if opts.Broken != nil {
+		if err := opts.Broken(); err != nil {
+			return nil, err
+		}
 	}
 	kernel, err := openKernel()
 	if err != nil {

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/probes"
+)
+
+// Pauses between attempts to open the kernel side anew double from the first to the last, each with a random part.
+const (
+	reopenPauseMin = time.Second
+	reopenPauseMax = time.Minute
+)
+
+// breakVariable names a file for tests: while it is there the reader fails, and nothing can be opened.
+const breakVariable = "PERFAGENT_BREAK_READER"
+
+// errBroken is the fault that tests inject.
+var errBroken = errors.New("broken by a test")
+
+// brokenByTest returns the fault that a test injects, nil outside of tests.
+func brokenByTest() func() error {
+	file := os.Getenv(breakVariable)
+	if file == "" {
+		return nil
+	}
+	return func() error {
+		if _, err := os.Stat(file); err != nil {
+			return nil
+		}
+		return errBroken
+	}
+}
+
+// watcher is the witness's goroutine.
+type watcher struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// watch has the witness read until stopWatching.
+func (a *agent) watch(ctx context.Context) {
+	w := a.host.Load()
+	if w == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	a.watching = &watcher{cancel, make(chan struct{})}
+	done := a.watching.done
+	go func() { defer close(done); w.run(ctx) }()
+}
+
+func (a *agent) stopWatching() {
+	if a.watching != nil {
+		a.watching.cancel()
+		<-a.watching.done
+		a.watching = nil
+	}
+}
+
+// observe hands over what the kernel side sees until the context ends. Where its reader fails, the kernel side is closed and opened anew,
+// as often as it takes: what is served goes on meanwhile, not ready, and says what is missing.
+func (a *agent) observe(ctx context.Context, config *Config, handler probes.Handler) {
+	works := a.recoveries.of("probes")
+	defer a.stopWatching()
+	a.watch(ctx)
+	for {
+		err := a.probe.Load().Run(ctx, handler)
+		if ctx.Err() != nil {
+			return
+		}
+		failed := time.Now()
+		works(false)
+		a.setReady(false)
+		lost := a.worker.Detach()
+		a.log.Error("the kernel side failed and is opened anew; nothing is observed until then", "err", err, "requests_under_way_lost", lost)
+		if err := a.closeKernelSide(); err != nil {
+			a.log.Warn("the kernel side was not closed well", "err", err)
+		}
+		if !a.reopen(ctx, config) {
+			return
+		}
+		works(true)
+		a.setReady(true)
+		a.log.Info("observing again", "backend", a.backend(), "not_observed_from", failed.UTC(), "seconds", time.Since(failed).Seconds())
+	}
+}
+
+// reopen tries until the kernel side is open, and tells whether it is: false at the end of the context.
+func (a *agent) reopen(ctx context.Context, config *Config) bool {
+	for pause := reopenPauseMin; ; pause = min(2*pause, reopenPauseMax) {
+		err := a.attach(config, a.log)
+		if err == nil {
+			break
+		}
+		a.log.Debug("the kernel side cannot be opened yet", "err", err)
+		a.kernelTrouble.Store(new(err.Error()))
+		if err := a.closeKernelSide(); err != nil {
+			a.log.Debug("the kernel side was not closed well", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+	}
+	a.kernelTrouble.Store(nil)
+	a.worker.Attach(a.probe.Load())
+	if err := a.watchAgain(config); err != nil {
+		a.log.Warn("not visible: "+hostLoss, "why", err)
+	}
+	a.watch(ctx)
+	return true
+}
+
+// closeKernelSide closes what is open of it. Who looks at it meanwhile sees nothing.
+func (a *agent) closeKernelSide() (err error) {
+	a.stopWatching()
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	if w := a.host.Load(); w != nil && w.host != nil {
+		err = w.host.Close()
+		w.host = nil
+	}
+	if p := a.probe.Swap(nil); p != nil {
+		err = errors.Join(err, p.Close())
+	}
+	return err
+}
+
+// watchAgain opens the other half of the kernel side, where it was there before; its sums go on.
+func (a *agent) watchAgain(config *Config) error {
+	w := a.host.Load()
+	if w == nil {
+		return nil
+	}
+	h, err := probes.OpenHost(a.hostOptions(config))
+	if err != nil {
+		a.host.Store(nil)
+		a.gapsMu.Lock()
+		a.hostGaps = []probes.Gap{{What: hostLoss, Why: err.Error()}}
+		a.gapsMu.Unlock()
+		return err
+	}
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	w.use(h)
+	return nil
+}
+
+func (a *agent) hostOptions(config *Config) probes.HostOptions {
+	return probes.HostOptions{Connections: a.probe.Load(), Ports: config.Capture.Ports, Refuse: refusedPrograms(), Log: a.log}
+}
+
+func (a *agent) setReady(ready bool) {
+	if a.server != nil {
+		a.server.SetReady(ready)
+	}
+}
+
+// kernelSideTrouble says why nothing is observed, "" where it is.
+func (a *agent) kernelSideTrouble() string {
+	for _, r := range a.recoveries.states() {
+		if r.Part == "probes" && r.Down {
+			why := ""
+			if reason := a.kernelTrouble.Load(); reason != nil {
+				why = ": " + *reason
+			}
+			return fmt.Sprintf("nothing is observed since %s, the kernel side is opened anew%s", r.Since.UTC().Format(time.RFC3339), why)
+		}
+	}
+	return ""
+}
+
+// use takes a new kernel side; what was summed up stays. Processes are watched again when they are seen.
+func (w *witness) use(h *probes.Host) {
+	w.host = h
+	w.maps = nil
+	for _, m := range h.Maps() {
+		w.maps = append(w.maps, export.MapState{Name: m.Name, EntriesUnknown: true, MaxEntries: m.MaxEntries, Bytes: m.Bytes})
+	}
+}
