@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/perfagent/perfagent/internal/export"
@@ -18,23 +21,36 @@ const (
 	reopenPauseMax = time.Minute
 )
 
-// breakVariable names a file for tests: while it is there the reader fails, and nothing can be opened.
-const breakVariable = "PERFAGENT_BREAK_READER"
+// Pauses between attempts to attach hooks that are missing for a reason that may pass; they double likewise.
+const (
+	hooksPauseMin = 5 * time.Second
+	hooksPauseMax = 10 * time.Minute
+)
+
+// breakVariable names a file for tests. While it is there and empty, the reader fails, and nothing can be opened; otherwise the kernel
+// is busy where one of the programs is loaded that it names.
+const breakVariable = "PERFAGENT_BREAK"
 
 // errBroken is the fault that tests inject.
 var errBroken = errors.New("broken by a test")
 
 // brokenByTest returns the fault that a test injects, nil outside of tests.
-func brokenByTest() func() error {
+func brokenByTest() func(program string) error {
 	file := os.Getenv(breakVariable)
 	if file == "" {
 		return nil
 	}
-	return func() error {
-		if _, err := os.Stat(file); err != nil {
+	return func(program string) error {
+		names, err := os.ReadFile(file)
+		switch {
+		case err != nil:
 			return nil
+		case len(names) == 0 && program == "":
+			return errBroken
+		case slices.Contains(strings.Fields(string(names)), program):
+			return fmt.Errorf("%w: %w", errBroken, syscall.EAGAIN)
 		}
-		return errBroken
+		return nil
 	}
 }
 
@@ -155,7 +171,53 @@ func (a *agent) watchAgain(config *Config) error {
 }
 
 func (a *agent) hostOptions(config *Config) probes.HostOptions {
-	return probes.HostOptions{Connections: a.probe.Load(), Ports: config.Capture.Ports, Refuse: refusedPrograms(), Log: a.log}
+	return probes.HostOptions{Connections: a.probe.Load(), Ports: config.Capture.Ports, Refuse: refusedPrograms(), Broken: brokenByTest(), Log: a.log}
+}
+
+// attachMissing tries hooks again that could not be attached for a reason that may pass, until the context ends.
+func (a *agent) attachMissing(ctx context.Context) {
+	works := a.recoveries.of("hooks")
+	for pause := hooksPauseMin; ; {
+		missing := a.missingHooks()
+		works(missing == 0)
+		if missing == 0 {
+			pause = hooksPauseMin
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+		if missing == 0 {
+			continue
+		}
+		pause = min(2*pause, hooksPauseMax)
+		if p := a.probe.Load(); p != nil {
+			if err := p.Again(); err != nil {
+				a.log.Debug("hooks cannot be attached yet", "err", err)
+			}
+		}
+		if w := a.host.Load(); w != nil {
+			w.again.Store(true)
+		}
+		if a.missingHooks() == 0 {
+			works(true)
+			a.log.Info("hooks that were missing are attached")
+		}
+	}
+}
+
+// missingHooks is of how many duties something is not seen for a reason that may pass.
+func (a *agent) missingHooks() (n int) {
+	if p := a.probe.Load(); p != nil {
+		n = p.Missing()
+	}
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	if w := a.host.Load(); w != nil && w.host != nil {
+		n += w.host.Missing()
+	}
+	return n
 }
 
 func (a *agent) setReady(ready bool) {

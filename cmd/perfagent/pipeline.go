@@ -250,8 +250,7 @@ func (a *agent) watchHost(config *Config, filter host.Filter) {
 		a.warn(a.hostGaps)
 		return
 	}
-	a.hostGaps = probes.Gaps(h.Hooks)
-	a.warn(a.hostGaps)
+	a.warn(probes.Gaps(h.Hooks))
 	filter.PIDs = config.Capture.PIDs
 	a.host.Store(newWitness(h, config.Capture.Ports, filter, &a.services, a.log))
 }
@@ -270,8 +269,14 @@ func (a *agent) gaps() []probes.Gap {
 		return nil
 	}
 	a.gapsMu.Lock()
-	defer a.gapsMu.Unlock()
-	return slices.Concat(probes.Gaps(p.Hooks), a.nameGaps, a.hostGaps)
+	names, gaps := a.nameGaps, a.hostGaps
+	a.gapsMu.Unlock()
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	if w := a.host.Load(); w != nil && w.host != nil {
+		gaps = probes.Gaps(w.host.HookStates())
+	}
+	return slices.Concat(probes.Gaps(p.HookStates()), names, gaps)
 }
 
 // exports tells whether anybody can ask for more than single exchanges.
@@ -316,6 +321,7 @@ func (a *agent) start(config *Config) error {
 		handler = pipeline.Held{Handler: a.worker, File: file}
 	}
 	a.done.Go(func() { a.observe(reading, config, handler) })
+	a.done.Go(func() { a.attachMissing(reading) })
 	a.done.Go(func() { a.clock.Run(reading) })
 	if a.exports() {
 		a.done.Go(func() { a.sampler.Run(reading) })
@@ -469,13 +475,13 @@ func (a *agent) probeStates() []export.ProbeState {
 	if p == nil {
 		return nil
 	}
-	for _, h := range p.Hooks {
+	for _, h := range p.HookStates() {
 		states = append(states, export.ProbeState{Probe: h.Program, Backend: h.Backend, Attached: h.Attached})
 	}
 	a.maps.Lock()
 	defer a.maps.Unlock()
 	if w := a.host.Load(); w != nil && w.host != nil {
-		for _, h := range w.host.Hooks {
+		for _, h := range w.host.HookStates() {
 			states = append(states, export.ProbeState{Probe: "host_" + h.Program, Backend: h.Backend, Attached: h.Attached})
 		}
 	}

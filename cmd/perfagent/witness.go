@@ -45,6 +45,7 @@ type witness struct {
 	strays   export.TCPEvents
 	lost     export.HostLost
 	failing  bool
+	again    atomic.Bool // hooks that are missing are to be tried again
 	latest   atomic.Pointer[export.HostStats]
 }
 
@@ -102,6 +103,11 @@ func (w *witness) run(ctx context.Context) {
 
 // readOnce takes over what was counted since the last time, and publishes the sums.
 func (w *witness) readOnce(now time.Time) {
+	if w.again.CompareAndSwap(true, false) {
+		if err := w.host.Again(); err != nil {
+			w.log.Debug("hooks cannot be attached yet", "err", err)
+		}
+	}
 	r, err := w.host.Read()
 	if r != nil {
 		w.add(r, now)

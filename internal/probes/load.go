@@ -52,8 +52,9 @@ type Options struct {
 	Heads       int           // most captured heads of exchanges under way; 0: 6144
 	Empty       bool          // attach programs that do nothing, to measure the floor
 	Refuse      []string      // programs to treat as if the kernel refused them, for tests
-	Broken      func() error  // a fault that tests inject into opening and reading; nil: none
-	Log         *slog.Logger  // nil: silent
+	// Broken is a fault that tests inject into opening and reading (program ""), and into loading a program; nil: none.
+	Broken func(program string) error
+	Log    *slog.Logger // nil: silent
 }
 
 func (o *Options) setDefaults() error {
@@ -97,6 +98,8 @@ type Hook struct {
 	Attached bool
 	Reason   string // why not attached
 	Loss     string // what a user does not see without it, where no other hook can see it
+	// Transient: what keeps it from being attached may pass.
+	Transient bool
 }
 
 // Probe is the attached kernel side. Close detaches everything.
@@ -106,7 +109,7 @@ type Probe struct {
 
 	log *slog.Logger
 	object
-	sweep *walk
+	sweep atomic.Pointer[walk]
 	ring  *ring
 	queue atomic.Pointer[chan *batch] // of Run
 	opts  Options
@@ -132,7 +135,7 @@ func open(opts Options) (*Probe, error) {
 		return nil, err
 	}
 	if opts.Broken != nil {
-		if err := opts.Broken(); err != nil {
+		if err := opts.Broken(""); err != nil {
 			return nil, err
 		}
 	}
@@ -143,7 +146,7 @@ func open(opts Options) (*Probe, error) {
 	if err := kernel.liftMemlock(); err != nil {
 		return nil, err
 	}
-	p := &Probe{log: opts.Log, opts: opts, object: object{kernel: kernel, refuse: opts.Refuse}}
+	p := &Probe{log: opts.Log, opts: opts, object: object{kernel: kernel, refuse: opts.Refuse, broken: opts.Broken}}
 	return p, p.open()
 }
 
@@ -373,7 +376,7 @@ func (p *Probe) sweepWith(w *walk, err error) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.sweep = w
+	p.sweep.Store(w)
 	return w, nil
 }
 
@@ -399,7 +402,7 @@ func (p *Probe) note(c choice, err error) {
 	for _, h := range c.hooks {
 		n := Hook{Program: h.program, Duty: string(c.duty), Backend: c.backend, Attached: err == nil}
 		if err != nil {
-			n.Reason = reason(err)
+			n.Reason, n.Transient = reason(err), transient(err)
 		}
 		p.Hooks = append(p.Hooks, n)
 	}
@@ -407,6 +410,8 @@ func (p *Probe) note(c choice, err error) {
 
 // Close detaches every program and frees every map, once Run has returned. What was not read is lost.
 func (p *Probe) Close() error {
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	var errs []error
 	if p.ring != nil {
 		errs = append(errs, p.ring.close())
@@ -418,10 +423,11 @@ func (p *Probe) Close() error {
 
 // Sweep lets the kernel side report connections that fell silent and requests past their deadline.
 func (p *Probe) Sweep() error {
-	if p.sweep == nil {
+	sweep := p.sweep.Load()
+	if sweep == nil {
 		return nil
 	}
-	if err := p.sweep.run(); err != nil {
+	if err := sweep.run(); err != nil {
 		return fmt.Errorf("sweep connections: %w", err)
 	}
 	return nil

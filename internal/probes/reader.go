@@ -101,7 +101,7 @@ func (p *Probe) read(ctx context.Context, queue chan<- *batch, pool *sync.Pool) 
 			return err
 		}
 		if p.opts.Broken != nil {
-			if err := p.opts.Broken(); err != nil {
+			if err := p.opts.Broken(""); err != nil {
 				return err
 			}
 		}

@@ -30,7 +30,7 @@ func TestE2EReaderFails(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, servers.Options{Kind: servers.Go})
 	fault := filepath.Join(t.TempDir(), "fault")
-	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Env: []string{"PERFAGENT_BREAK_READER=" + fault}})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Env: []string{"PERFAGENT_BREAK=" + fault}})
 	b := newBook(t, a)
 	b.fast(s, 101)
 	b.check()
@@ -91,4 +91,50 @@ func TestE2EReaderFails(t *testing.T) {
 	if log := a.Log(); strings.Count(log, "opened anew") != 1 || !strings.Contains(log, "observing again") {
 		t.Error("the log does not tell of it once")
 	}
+}
+
+// Hooks for which the kernel has no room at the start are attached once it has, of both halves of the kernel side, without a restart: the
+// agent says what is not visible until then, and that it is over.
+func TestE2EBusyHooks(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, servers.Options{Kind: servers.Go})
+	fault := filepath.Join(t.TempDir(), "fault")
+	if err := os.WriteFile(fault, []byte("run_sweep iter_sweep tp_block_rq_complete"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Env: []string{"PERFAGENT_BREAK=" + fault}})
+	attached := func(probe string) float64 {
+		m, err := a.Metrics()
+		if err != nil {
+			return -1
+		}
+		return m.Sum("perfagent_probe_attached", "probe", probe)
+	}
+	if attached("run_sweep") != 0 || attached("host_tp_block_rq_complete") != 0 {
+		t.Fatal("the fault does nothing")
+	}
+	health, err := a.Get("/monitoring/health")
+	if err != nil || !strings.Contains(health, "how long disks take") || !strings.Contains(health, "silent connection") {
+		t.Errorf("%s, %v", health, err)
+	}
+	if err := os.Remove(fault); err != nil {
+		t.Fatal(err)
+	}
+	if !until(visibleTimeout, func() bool {
+		m, err := a.Metrics()
+		return err == nil && m.Sum("perfagent_recoveries_total", "part", "hooks") == 1 && m.Sum("perfagent_part_up", "part", "hooks") == 1
+	}) {
+		t.Error("the hooks are not attached")
+	}
+	if attached("run_sweep")+attached("iter_sweep") == 0 || attached("host_tp_block_rq_complete") != 1 {
+		t.Error("a hook is missing still")
+	}
+	if health, err = a.Get("/monitoring/health"); err != nil || strings.Contains(health, "how long disks take") || strings.Contains(health, "silent connection") {
+		t.Errorf("%s, %v", health, err)
+	}
+	b := newBook(t, a)
+	b.fast(s, 13)
+	b.check() // the last of them is shown by the sweep
+	b.settle(s)
+	balance(t, a, b)
 }
