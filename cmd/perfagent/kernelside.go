@@ -19,6 +19,8 @@ import (
 const (
 	reopenPauseMin = time.Second
 	reopenPauseMax = time.Minute
+	// reopenSteady is after what time without a failure the next one is taken for a new one, and not waited for.
+	reopenSteady = 10 * time.Minute
 )
 
 // Pauses between attempts to attach hooks that are missing for a reason that may pass; they double likewise.
@@ -86,26 +88,44 @@ func (a *agent) observe(ctx context.Context, config *Config, handler probes.Hand
 	works := a.recoveries.of("probes")
 	defer a.stopWatching()
 	a.watch(ctx)
-	for {
+	for pause := time.Duration(0); ; {
+		began := time.Now()
 		err := a.probe.Load().Run(ctx, handler)
 		if ctx.Err() != nil {
 			return
 		}
 		failed := time.Now()
+		if pause = min(2*pause, reopenPauseMax); failed.Sub(began) > reopenSteady {
+			pause = 0
+		}
 		works(false)
 		a.setReady(false)
 		lost := a.worker.Detach()
+		a.inherited, _ = a.probe.Load().PIDs() // most of them are found below --capture.pid as well
 		a.log.Error("the kernel side failed and is opened anew; nothing is observed until then", "err", err, "requests_under_way_lost", lost)
 		if err := a.closeKernelSide(); err != nil {
 			a.log.Warn("the kernel side was not closed well", "err", err)
 		}
-		if !a.reopen(ctx, config) {
+		if !sleep(ctx, pause) || !a.reopen(ctx, config) {
 			return
 		}
+		pause = max(pause, reopenPauseMin/2)
 		works(true)
 		a.setReady(true)
 		a.log.Info("observing again", "backend", a.backend(), "not_observed_from", failed.UTC(), "seconds", time.Since(failed).Seconds())
 	}
+}
+
+// sleep waits for between a half and the whole of a pause, and tells whether the context lasts.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	if pause > 1 {
+		pause = pause/2 + rand.N(pause/2)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
+	return ctx.Err() == nil
 }
 
 // reopen tries until the kernel side is open, and tells whether it is: false at the end of the context.
@@ -120,10 +140,8 @@ func (a *agent) reopen(ctx context.Context, config *Config) bool {
 		if err := a.closeKernelSide(); err != nil {
 			a.log.Debug("the kernel side was not closed well", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, pause) {
 			return false
-		case <-time.After(pause/2 + rand.N(pause/2)):
 		}
 	}
 	a.kernelTrouble.Store(nil)
@@ -183,10 +201,8 @@ func (a *agent) attachMissing(ctx context.Context) {
 		if missing == 0 {
 			pause = hooksPauseMin
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, pause) {
 			return
-		case <-time.After(pause/2 + rand.N(pause/2)):
 		}
 		if missing == 0 {
 			continue

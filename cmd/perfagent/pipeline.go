@@ -66,6 +66,7 @@ type agent struct {
 	stop   context.CancelFunc // ends the exporters
 
 	maps          sync.Mutex             // of the kernel side: the exporters outlive them
+	inherited     []uint32               // processes that a kernel side before this one let through; of the reader's goroutine
 	watching      *watcher               // of the host; the reader's goroutine's
 	kernelTrouble atomic.Pointer[string] // why the kernel side cannot be opened anew
 	gapsMu        sync.Mutex             // guards hostGaps and nameGaps
@@ -130,7 +131,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Web:     a.gate.Stats,
 		History: a.historyState, Parts: export.PartsState{EventLog: a.eventLogState, Redis: a.redisState, Recoveries: a.recoveries.states},
 	}
-	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
+	if a.otlp, err = newOTLPExporter(config.OTLP, collector, a.otlpWorks(config.OTLP), log); err != nil {
 		return err
 	}
 	performance := web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest)}
@@ -164,6 +165,14 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	}
 	a.server = server
 	return nil
+}
+
+// otlpWorks is what the exporter over OTLP reports to, where there is one.
+func (a *agent) otlpWorks(config OTLPConfig) func(works bool) {
+	if config.Endpoint == "" {
+		return nil
+	}
+	return a.recoveries.of("otlp")
 }
 
 // ownHealth is what /monitoring/health needs to know.
@@ -230,7 +239,7 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 	a.gapsMu.Lock()
 	a.nameGaps = nameGaps
 	a.gapsMu.Unlock()
-	return probe.AddPIDs(again)
+	return probe.AddPIDs(append(again, a.inherited...))
 }
 
 // refusedPrograms are BPF programs that tests have treated as if the kernel refused them (PERFAGENT_REFUSE_PROGRAMS), so that
@@ -335,7 +344,7 @@ func (a *agent) start(config *Config) error {
 	}
 	if socket != nil {
 		a.socket = config.Web.Socket
-		a.serves.Go(func() { a.fail(web.ServeTrace(exporting, socket, a.gate, a.hub, a.log)) })
+		a.serves.Go(func() { a.serveTrace(exporting, a.socket, socket) })
 	}
 	if a.redis != nil {
 		a.serves.Go(func() { a.redis.Run(exporting) })

@@ -256,6 +256,23 @@ func (p *Probe) AddPIDs(pids []uint32) error {
 	return nil
 }
 
+// PIDs are the processes that the filter lets through: those of Options and AddPIDs, and what they forked since.
+func (p *Probe) PIDs() (pids []uint32, err error) {
+	if len(p.opts.PIDs) == 0 {
+		return nil, nil
+	}
+	var pid uint32
+	var chosen uint8
+	all := p.maps[trafficMapPids].Iterate()
+	for all.Next(&pid, &chosen) {
+		pids = append(pids, pid)
+	}
+	if err := all.Err(); err != nil {
+		return pids, fmt.Errorf("list the processes that are filtered: %w", err)
+	}
+	return pids, nil
+}
+
 // attachTraffic takes the best backend, or the one that was asked for.
 func (p *Probe) attachTraffic() error {
 	var reasons []error

@@ -1,11 +1,16 @@
 package e2e
 
 import (
+	"bufio"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/perfagent/perfagent/test/agent"
@@ -137,4 +142,92 @@ func TestE2EBusyHooks(t *testing.T) {
 	b.check() // the last of them is shown by the sweep
 	b.settle(s)
 	balance(t, a, b)
+}
+
+// A trace socket whose path somebody removed is made anew, and traces are served there again.
+func TestE2ETraceSocketRemoved(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, servers.Options{Kind: servers.Go})
+	socket := filepath.Join(t.TempDir(), "trace.sock")
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Args: []string{"--web.socket=" + socket}, NoTrace: true})
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	if !until(visibleTimeout, func() bool {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}) {
+		t.Fatal("the socket is not there again")
+	}
+	if !until(visibleTimeout, func() bool {
+		m, err := a.Metrics()
+		return err == nil && m.Sum("perfagent_recoveries_total", "part", "trace_socket") == 1
+	}) {
+		t.Error("the agent does not say so")
+	}
+}
+
+// Of a chosen process that has ended, the processes that it forked are followed also after the kernel side was opened anew, which cannot
+// find them by their parents any more.
+func TestE2EReaderFailsOrphans(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	port := freePort(t)
+	fault := filepath.Join(t.TempDir(), "fault")
+	// The shell forks a server when it is told to, and ends when it is told to.
+	shell := exec.Command("sh", "-c", fmt.Sprintf("read line; python3 -m http.server --bind 127.0.0.1 %d >/dev/null 2>&1 & echo $!; read line", port))
+	in, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := shell.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	a := startAgent(t, agent.Options{PIDs: []int{shell.Process.Pid}, Env: []string{"PERFAGENT_BREAK=" + fault}})
+	fmt.Fprintln(in)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(child, syscall.SIGKILL) })
+	get := func() bool {
+		response, err := http.Head(fmt.Sprintf("http://127.0.0.1:%d/", port))
+		if err == nil {
+			response.Body.Close()
+		}
+		return err == nil
+	}
+	if !until(visibleTimeout, get) || !until(visibleTimeout, func() bool { return len(a.Exchanges()) == 1 }) {
+		t.Fatalf("the server's exchange is not seen: %+v", a.Exchanges())
+	}
+	fmt.Fprintln(in)
+	if err := shell.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(fault, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !until(visibleTimeout, func() bool { return !ready(a) }) {
+		t.Fatal("the fault does nothing")
+	}
+	if err := os.Remove(fault); err != nil {
+		t.Fatal(err)
+	}
+	if !until(visibleTimeout, func() bool { return ready(a) }) || !get() {
+		t.Fatal("the kernel side is not opened anew")
+	}
+	if !until(visibleTimeout, func() bool { return len(a.Exchanges()) == 2 }) {
+		t.Errorf("the server is not followed any more: %+v", a.Exchanges())
+	}
 }
