@@ -55,13 +55,17 @@ func (a *agent) openEventLog(config EventLogConfig) error {
 	if config.File == "" {
 		return nil
 	}
-	_, err := readInTime(config.File, func() ([]byte, error) {
-		l, err := eventlog.Open(eventlog.Options{File: config.File, Bytes: config.MaxBytes, Age: config.MaxAge, Files: config.Files, Kinds: config.Kinds,
+	var opened *eventlog.Log
+	_, err := readInTime(config.File, func() (_ []byte, err error) {
+		opened, err = eventlog.Open(eventlog.Options{File: config.File, Bytes: config.MaxBytes, Age: config.MaxAge, Files: config.Files, Kinds: config.Kinds,
 			Choice: config.Exchanges, Slower: config.Slower, OneIn: config.OneIn, Hub: a.hub, Log: a.log, Works: a.recoveries.of("event_log")})
-		a.events = l
 		return nil, err
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	a.events = opened
+	return nil
 }
 
 func (a *agent) eventLogState() *export.EventLogState {

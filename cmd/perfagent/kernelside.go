@@ -103,7 +103,7 @@ func (a *agent) observe(ctx context.Context, config *Config, handler probes.Hand
 		lost := a.worker.Detach()
 		a.inherited, _ = a.probe.Load().PIDs() // most of them are found below --capture.pid as well
 		a.log.Error("the kernel side failed and is opened anew; nothing is observed until then", "err", err, "requests_under_way_lost", lost)
-		if err := a.closeKernelSide(); err != nil {
+		if err := a.dropKernelSide(); err != nil {
 			a.log.Warn("the kernel side was not closed well", "err", err)
 		}
 		if !sleep(ctx, pause) || !a.reopen(ctx, config) {
@@ -137,7 +137,7 @@ func (a *agent) reopen(ctx context.Context, config *Config) bool {
 		}
 		a.log.Debug("the kernel side cannot be opened yet", "err", err)
 		a.kernelTrouble.Store(new(err.Error()))
-		if err := a.closeKernelSide(); err != nil {
+		if err := a.dropKernelSide(); err != nil {
 			a.log.Debug("the kernel side was not closed well", "err", err)
 		}
 		if !sleep(ctx, pause) {
@@ -153,17 +153,29 @@ func (a *agent) reopen(ctx context.Context, config *Config) bool {
 	return true
 }
 
-// closeKernelSide closes what is open of it. Who looks at it meanwhile sees nothing.
+// closeKernelSide closes what is open of it. What it was can still be asked for, but for its maps.
 func (a *agent) closeKernelSide() (err error) {
 	a.stopWatching()
 	a.maps.Lock()
 	defer a.maps.Unlock()
 	if w := a.host.Load(); w != nil && w.host != nil {
 		err = w.host.Close()
-		w.host = nil
 	}
-	if p := a.probe.Swap(nil); p != nil {
+	if p := a.probe.Load(); p != nil {
 		err = errors.Join(err, p.Close())
+	}
+	a.mapsClosed = true
+	return err
+}
+
+// dropKernelSide is closeKernelSide where another one is to follow: who looks at it meanwhile sees that there is none.
+func (a *agent) dropKernelSide() error {
+	err := a.closeKernelSide()
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	a.probe.Store(nil)
+	if w := a.host.Load(); w != nil {
+		w.host = nil
 	}
 	return err
 }

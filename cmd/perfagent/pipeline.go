@@ -54,7 +54,7 @@ type agent struct {
 	services    atomic.Pointer[host.Services]   // of the latest reading of the services file
 	history     atomic.Pointer[history.History] // nil where there is none
 	memoryLimit atomic.Int64
-	hostGaps    []probes.Gap // what of the host is not visible; set before the server serves
+	hostGaps    []probes.Gap // what of the host is not visible, where nothing watches it
 	nameGaps    []probes.Gap // what is not for want of privileges
 
 	recoveries recoveries // of its parts
@@ -66,6 +66,7 @@ type agent struct {
 	stop   context.CancelFunc // ends the exporters
 
 	maps          sync.Mutex             // of the kernel side: the exporters outlive them
+	mapsClosed    bool                   // guarded by maps
 	inherited     []uint32               // processes that a kernel side before this one let through; of the reader's goroutine
 	watching      *watcher               // of the host; the reader's goroutine's
 	kernelTrouble atomic.Pointer[string] // why the kernel side cannot be opened anew
@@ -227,7 +228,10 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	a.maps.Lock()
 	a.probe.Store(probe)
+	a.mapsClosed = false
+	a.maps.Unlock()
 	again, err := descendants(config.Capture.PIDs)
 	if err != nil {
 		return err
@@ -505,7 +509,7 @@ func (a *agent) mapStates() []export.MapState {
 	a.maps.Lock()
 	defer a.maps.Unlock()
 	p := a.probe.Load()
-	if p == nil {
+	if p == nil || a.mapsClosed {
 		return nil
 	}
 	for _, m := range p.Maps() {
