@@ -231,3 +231,49 @@ func TestE2EReaderFailsOrphans(t *testing.T) {
 		t.Errorf("the server is not followed any more: %+v", a.Exchanges())
 	}
 }
+
+// A history whose directory cannot be made at the start is kept in memory, and is in the directory, with what was counted before, once that
+// can be made: without a restart, ready all the time, and said in the metrics and the health.
+func TestE2EHistoryReturns(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, servers.Options{Kind: servers.Go})
+	path := t.TempDir()
+	inTheWay := filepath.Join(path, "history")
+	if err := os.WriteFile(inTheWay, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, Args: []string{"--storage.path=" + path}})
+	b := newBook(t, a)
+	b.fast(s, 101)
+	b.check()
+	metric := func(name string, want float64, labels ...string) func() bool {
+		return func() bool { m, err := a.Metrics(); return err == nil && m.Sum(name, labels...) == want }
+	}
+	if !until(2*visibleTimeout, metric("perfagent_history_ticks_total", 1)) || !metric("perfagent_part_up", 0, "part", "history")() || !ready(a) {
+		t.Error("the agent does not say that the history is in memory, or is not ready")
+	}
+	if health, err := a.Get("/monitoring/health"); err != nil || !strings.Contains(health, "kept in memory until its directory can be opened") {
+		t.Errorf("%s, %v", health, err)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if !until(3*visibleTimeout, metric("perfagent_recoveries_total", 1, "part", "history")) || !metric("perfagent_history_persistent", 1)() {
+		t.Fatal("the history is not written")
+	}
+	b.settle(s)
+	balance(t, a, b)
+	if err := a.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := agent.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dump := exec.Command(binary, "history", "dump", "--storage.path="+path, "--step=10s", "--format=csv", `--match={__name__="http_server_request_duration_seconds"}`)
+	dump.Env = agent.Environment()
+	out, err := dump.Output()
+	if err != nil || !strings.Contains(string(out), "goserver") || !strings.Contains(string(out), "101") {
+		t.Errorf("%s, %v", out, err)
+	}
+}
