@@ -86,8 +86,9 @@ func (a *agent) stopWatching() {
 // as often as it takes: what is served goes on meanwhile, not ready, and says what is missing.
 func (a *agent) observe(ctx context.Context, config *Config, handler probes.Handler) {
 	works := a.recoveries.of("probes")
-	defer a.stopWatching()
+	a.opening.Lock()
 	a.watch(ctx)
+	a.opening.Unlock()
 	for pause := time.Duration(0); ; {
 		began := time.Now()
 		err := a.probe.Load().Run(ctx, handler)
@@ -98,6 +99,7 @@ func (a *agent) observe(ctx context.Context, config *Config, handler probes.Hand
 		if pause = min(2*pause, reopenPauseMax); failed.Sub(began) > reopenSteady {
 			pause = 0
 		}
+		a.opening.Lock()
 		works(false)
 		a.setReady(false)
 		lost := a.worker.Detach()
@@ -106,7 +108,9 @@ func (a *agent) observe(ctx context.Context, config *Config, handler probes.Hand
 		if err := a.dropKernelSide(); err != nil {
 			a.log.Warn("the kernel side was not closed well", "err", err)
 		}
-		if !sleep(ctx, pause) || !a.reopen(ctx, config) {
+		open := sleep(ctx, pause) && a.reopen(ctx, config)
+		a.opening.Unlock()
+		if !open {
 			return
 		}
 		pause = max(pause, reopenPauseMin/2)
@@ -228,6 +232,7 @@ func (a *agent) attachMissing(ctx context.Context) {
 		if w := a.host.Load(); w != nil {
 			w.again.Store(true)
 		}
+		a.openHostAgain(ctx)
 		if a.missingHooks() == 0 {
 			works(true)
 			a.log.Info("hooks that were missing are attached")
@@ -235,8 +240,31 @@ func (a *agent) attachMissing(ctx context.Context) {
 	}
 }
 
+// openHostAgain opens the half of the kernel side that watches the host, where that failed for a reason that may pass.
+func (a *agent) openHostAgain(ctx context.Context) {
+	if a.openHost == nil || !a.opening.TryLock() { // else the other half is opened anew
+		return
+	}
+	defer a.opening.Unlock()
+	if a.probe.Load() == nil {
+		return
+	}
+	if err := a.openHost(); err != nil {
+		a.log.Debug("the host cannot be watched yet", "err", err)
+		return
+	}
+	a.openHost = nil
+	a.gapsMu.Lock()
+	a.hostGaps = nil
+	a.gapsMu.Unlock()
+	a.watch(ctx)
+}
+
 // missingHooks is of how many duties something is not seen for a reason that may pass.
 func (a *agent) missingHooks() (n int) {
+	if a.openHost != nil {
+		n++
+	}
 	if p := a.probe.Load(); p != nil {
 		n = p.Missing()
 	}

@@ -68,7 +68,9 @@ type agent struct {
 	maps          sync.Mutex             // of the kernel side: the exporters outlive them
 	mapsClosed    bool                   // guarded by maps
 	inherited     []uint32               // processes that a kernel side before this one let through; of the reader's goroutine
-	watching      *watcher               // of the host; the reader's goroutine's
+	watching      *watcher               // of the host
+	openHost      func() error           // where it failed for a reason that may pass; of attachMissing's goroutine
+	opening       sync.Mutex             // held while the kernel side is closed or opened; guards watching
 	kernelTrouble atomic.Pointer[string] // why the kernel side cannot be opened anew
 	gapsMu        sync.Mutex             // guards hostGaps and nameGaps
 }
@@ -257,15 +259,24 @@ func (a *agent) watchHost(config *Config, filter host.Filter) {
 	if config.Capture.Host == "off" || !a.exports() || os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1" {
 		return
 	}
-	h, err := probes.OpenHost(a.hostOptions(config))
-	if err != nil {
-		a.hostGaps = []probes.Gap{{What: hostLoss, Why: err.Error()}}
-		a.warn(a.hostGaps)
-		return
-	}
-	a.warn(probes.Gaps(h.Hooks))
 	filter.PIDs = config.Capture.PIDs
-	a.host.Store(newWitness(h, config.Capture.Ports, filter, &a.services, a.log))
+	open := func() error {
+		h, err := probes.OpenHost(a.hostOptions(config))
+		if err != nil {
+			return err
+		}
+		a.warn(probes.Gaps(h.Hooks))
+		a.host.Store(newWitness(h, config.Capture.Ports, filter, &a.services, a.log))
+		return nil
+	}
+	if err := open(); err != nil {
+		gaps := []probes.Gap{{What: hostLoss, Why: err.Error()}}
+		a.warn(gaps)
+		a.hostGaps = gaps
+		if probes.IsTransient(err) {
+			a.openHost = open
+		}
+	}
 }
 
 // warn tells of what is not visible.

@@ -13,6 +13,9 @@ func transient(err error) bool {
 	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINTR)
 }
 
+// IsTransient tells whether what an error of Open or OpenHost says may pass.
+func IsTransient(err error) bool { return transient(err) }
+
 // Missing tells of how many duties something is not seen for a reason that may pass. It may be called from any goroutine.
 func (p *Probe) Missing() int { return len(missing(p.HookStates())) }
 

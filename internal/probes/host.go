@@ -78,10 +78,11 @@ type HostOptions struct {
 	// Connections is the probe whose connections are walked, and which knows who reads from them. It must be closed after
 	// the Host. Nil: connections are seen when they begin and end.
 	Connections *Probe
-	Ports       []uint16                   // TCP is counted of connections to and from these, at most 32; empty: all
-	Refuse      []string                   // programs to treat as if the kernel refused them, for tests
-	Broken      func(program string) error // a fault that tests inject into loading; nil: none
-	Log         *slog.Logger               // nil: silent
+	Ports       []uint16 // TCP is counted of connections to and from these, at most 32; empty: all
+	Refuse      []string // programs to treat as if the kernel refused them, for tests
+	// Broken is a fault that tests inject into loading a program, and into opening all of it (host); nil: none.
+	Broken func(program string) error
+	Log    *slog.Logger // nil: silent
 }
 
 // Host is the kernel side that counts what the host and its TCP connections suffer from. Its methods must not be called
@@ -131,6 +132,11 @@ func OpenHost(o HostOptions) (*Host, error) {
 
 func (h *Host) open() error {
 	var err error
+	if h.broken != nil {
+		if err = h.broken("host"); err != nil {
+			return err
+		}
+	}
 	if h.kernel, err = openKernel(); err != nil {
 		return err
 	}
