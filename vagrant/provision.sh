@@ -26,6 +26,7 @@ command ps procps
 command shellcheck shellcheck
 command openssl openssl
 command nginx nginx-light
+command redis-server redis-server
 command wrk wrk
 command stress-ng stress-ng
 command pidstat sysstat

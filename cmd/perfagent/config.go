@@ -30,6 +30,8 @@ type Config struct {
 	Query    QueryConfig
 	Notify   NotifyConfig
 	Remedies RemediesConfig
+	EventLog EventLogConfig
+	Export   ExportConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -107,14 +109,17 @@ func defaultConfig() *Config {
 		Capture: CaptureConfig{
 			Backend: "auto", TLS: "auto", Host: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},
-		Metrics: MetricsConfig{ClassicHistograms: export.ClassicDurations.String()},
-		Limits:  LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
-		OTLP:    OTLPConfig{Interval: export.OTLPIntervalDefault},
-		Levels:  defaultLevels(),
-		Storage: StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
-		Query:   QueryConfig{Timeout: query.TimeoutDefault, MaxSamples: query.MaxSamplesDefault, MaxConcurrency: query.ConcurrencyDefault},
-		Notify:  defaultNotify(), Remedies: defaultRemedies(),
-		Log: LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
+		Metrics:  MetricsConfig{ClassicHistograms: export.ClassicDurations.String()},
+		Limits:   LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
+		OTLP:     OTLPConfig{Interval: export.OTLPIntervalDefault},
+		Levels:   defaultLevels(),
+		Storage:  StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
+		Query:    QueryConfig{Timeout: query.TimeoutDefault, MaxSamples: query.MaxSamplesDefault, MaxConcurrency: query.ConcurrencyDefault},
+		Notify:   defaultNotify(),
+		Remedies: defaultRemedies(),
+		EventLog: defaultEventLog(),
+		Export:   defaultExport(),
+		Log:      LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }
 
@@ -190,7 +195,7 @@ func (s *configSource) variables() map[string]string {
 }
 
 // testVariables are settings for tests (CONTRIBUTING.md).
-var testVariables = []string{"PERFAGENT_HOLD_WORKER", "PERFAGENT_EMPTY_PROGRAMS", "PERFAGENT_REFUSE_PROGRAMS"}
+var testVariables = []string{"PERFAGENT_HOLD_WORKER", "PERFAGENT_EMPTY_PROGRAMS", "PERFAGENT_REFUSE_PROGRAMS", breakVariable}
 
 // kubernetesVariable matches what Kubernetes makes for each service, here for those whose names begin with perfagent.
 var kubernetesVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)

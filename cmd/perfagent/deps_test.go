@@ -35,7 +35,9 @@ var layers = map[string][]string{
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
 	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
-	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/series", "internal/cache", "internal/notify"},
+	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/series", "internal/cache", "internal/notify", "internal/eventlog", "internal/redis"},
+	"internal/eventlog":      {"internal/wire", "internal/trace", "internal/export"},
+	"internal/redis":         {},
 }
 
 // homes names the one package for each heavy module.
@@ -46,6 +48,7 @@ var homes = map[string]string{
 	"github.com/prometheus/exporter-toolkit": "internal/web",
 	"github.com/prometheus/prometheus":       "internal/query",
 	"go.etcd.io/bbolt":                       "internal/history",
+	"github.com/gomodule/redigo":             "internal/redis",
 	"github.com/spf13/cobra":                 "cmd/perfagent",
 	"github.com/spf13/pflag":                 "cmd/perfagent",
 	"go.yaml.in/yaml":                        "cmd/perfagent",

@@ -94,7 +94,8 @@ func (a *agent) openHistory(config *Config) {
 	if config.Storage.Retention == 0 || !a.exports() {
 		return
 	}
-	h := history.Open(history.Options{Path: config.Storage.Path, MaxBytes: config.Storage.MaxBytes, Retention: config.Storage.Retention, Log: a.log})
+	h := history.Open(history.Options{Path: config.Storage.Path, MaxBytes: config.Storage.MaxBytes, Retention: config.Storage.Retention, Log: a.log,
+		Works: a.recoveries.of("history")})
 	a.history.Store(h)
 	a.engine.OnSeal(func(s *analytics.Seal) { h.Consume(s, a.sampler.Latest()) })
 }

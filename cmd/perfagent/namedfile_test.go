@@ -78,7 +78,7 @@ func TestSpecialFiles(t *testing.T) {
 
 func newExporterWith(caFile string) error {
 	_, err := newOTLPExporter(OTLPConfig{Endpoint: "https://127.0.0.1:1/v1/metrics", Interval: time.Minute, CAFile: caFile},
-		export.CollectorOptions{}, slog.New(slog.DiscardHandler))
+		export.CollectorOptions{}, nil, slog.New(slog.DiscardHandler))
 	return err
 }
 

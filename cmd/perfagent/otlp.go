@@ -155,7 +155,7 @@ func parseOTLPHeaders(s string) (headers []string, err error) {
 }
 
 // newOTLPExporter returns nil where nothing is to be exported.
-func newOTLPExporter(config OTLPConfig, collector export.CollectorOptions, log *slog.Logger) (*export.OTLPExporter, error) {
+func newOTLPExporter(config OTLPConfig, collector export.CollectorOptions, works func(bool), log *slog.Logger) (*export.OTLPExporter, error) {
 	if config.Endpoint == "" {
 		return nil, nil
 	}
@@ -180,5 +180,5 @@ func newOTLPExporter(config OTLPConfig, collector export.CollectorOptions, log *
 		log.Warn("metrics are exported without the host's name", "err", err)
 	}
 	return export.NewOTLPExporter(export.OTLPOptions{CollectorOptions: collector, Endpoint: config.Endpoint,
-		Interval: config.Interval, Header: header, CAFile: config.CAFile, Host: host, Log: log})
+		Interval: config.Interval, Header: header, CAFile: config.CAFile, Host: host, Log: log, Works: works})
 }

@@ -68,7 +68,7 @@ func TestOTLPMistakes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err) // trace, say, has nothing to do with it
 			}
-			_, err = newOTLPExporter(config.OTLP, export.CollectorOptions{}, slog.New(slog.DiscardHandler))
+			_, err = newOTLPExporter(config.OTLP, export.CollectorOptions{}, nil, slog.New(slog.DiscardHandler))
 			return err
 		}
 		err := start()

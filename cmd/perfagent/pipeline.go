@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/eventlog"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/host"
@@ -22,6 +23,7 @@ import (
 	"github.com/perfagent/perfagent/internal/pipeline"
 	"github.com/perfagent/perfagent/internal/probes"
 	"github.com/perfagent/perfagent/internal/query"
+	"github.com/perfagent/perfagent/internal/redis"
 	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/web"
 )
@@ -33,7 +35,7 @@ func init() {
 // agent is everything that runs, left to right: probes -> pipeline -> analytics, trace -> export, web.
 type agent struct {
 	log    *slog.Logger
-	probe  *probes.Probe
+	probe  atomic.Pointer[probes.Probe] // nil while there is none
 	engine *analytics.Engine
 	hub    *trace.Hub
 	worker *pipeline.Worker
@@ -46,6 +48,8 @@ type agent struct {
 	host   atomic.Pointer[witness] // nil where nothing of the host is watched
 	server *web.Server             // nil without listen addresses
 	otlp   *export.OTLPExporter    // nil without an endpoint
+	events *eventlog.Log           // nil where there is none, which takes nothing
+	redis  *redis.Publisher        // nil where there is none, which takes nothing
 	recent *web.RequestsHandler
 
 	notifier *notify.Notifier // who evaluates alerts calls its Send
@@ -55,8 +59,10 @@ type agent struct {
 	history     atomic.Pointer[history.History] // nil where there is none
 	query       *query.Engine                   // over it
 	memoryLimit atomic.Int64
-	hostGaps    []probes.Gap // what of the host is not visible; set before the server serves
+	hostGaps    []probes.Gap // what of the host is not visible, where nothing watches it
 	nameGaps    []probes.Gap // what is not for want of privileges
+
+	recoveries recoveries // of its parts
 
 	cancel context.CancelFunc
 	failed chan error
@@ -64,10 +70,14 @@ type agent struct {
 	serves sync.WaitGroup
 	stop   context.CancelFunc // ends the exporters
 
-	maps struct { // the exporters outlive them
-		sync.Mutex
-		closed bool
-	}
+	maps          sync.Mutex             // of the kernel side: the exporters outlive them
+	mapsClosed    bool                   // guarded by maps
+	inherited     []uint32               // processes that a kernel side before this one let through; of the reader's goroutine
+	watching      *watcher               // of the host
+	openHost      func() error           // where it failed for a reason that may pass; of attachMissing's goroutine
+	opening       sync.Mutex             // held while the kernel side is closed or opened; guards watching
+	kernelTrouble atomic.Pointer[string] // why the kernel side cannot be opened anew
+	gapsMu        sync.Mutex             // guards hostGaps and nameGaps
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ runningAgent, err error) {
@@ -105,6 +115,9 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	if err := a.listen(config, log, hooks); err != nil {
 		return nil, err
 	}
+	if err := a.openEventLog(config.EventLog); err != nil {
+		return nil, err
+	}
 	if err := a.attach(config, log); err != nil {
 		return nil, err
 	}
@@ -130,8 +143,13 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Web:     a.gate.Stats,
 		History: a.historyState,
 		Notify:  a.notifyState,
+		Parts:   export.PartsState{EventLog: a.eventLogState, Redis: a.redisState, Recoveries: a.recoveries.states},
 	}
-	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
+	if a.otlp, err = newOTLPExporter(config.OTLP, collector, a.otlpWorks(config.OTLP), log); err != nil {
+		return err
+	}
+	performance := web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest)}
+	if err := a.openRedis(config.Export, performance); err != nil {
 		return err
 	}
 	if len(config.Web.ListenAddresses) == 0 {
@@ -150,7 +168,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	options := web.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
 		Protection: protection(config.Web.ConfigFile), AllowUnprotected: config.Web.AllowUnprotected, Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
-	options.Performance = web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest)}
+	options.Performance = performance
 	options.Agent = a.ownHealth(hooks)
 	options.API = web.APIOptions{Engine: a.query, Concurrency: config.Query.MaxConcurrency,
 		Build: web.APIBuild{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion}}
@@ -165,6 +183,14 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	return nil
 }
 
+// otlpWorks is what the exporter over OTLP reports to, where there is one.
+func (a *agent) otlpWorks(config OTLPConfig) func(works bool) {
+	if config.Endpoint == "" {
+		return nil
+	}
+	return a.recoveries.of("otlp")
+}
+
 // ownHealth is what /monitoring/health needs to know.
 func (a *agent) ownHealth(hooks pipelineHooks) web.AgentOptions {
 	return web.AgentOptions{
@@ -176,13 +202,16 @@ func (a *agent) ownHealth(hooks pipelineHooks) web.AgentOptions {
 			}
 			return missing
 		},
-		History: a.historyTrouble,
-		Notify:  a.notifyTrouble,
+		History:  a.historyTrouble,
+		Notify:   a.notifyTrouble,
+		Troubles: a.troubles,
+		Parts:    a.recoveries.states,
 		Queues: func() []web.QueueState {
-			if a.probe == nil {
+			p := a.probe.Load()
+			if p == nil {
 				return nil
 			}
-			length, capacity := a.probe.Queue()
+			length, capacity := p.Queue()
 			return []web.QueueState{{Name: "batches", Length: length, Capacity: capacity}}
 		},
 		Reload:       hooks.ReloadState,
@@ -204,24 +233,33 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 		Heads:       int(config.Limits.Heads),
 		Empty:       os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1",
 		Refuse:      refusedPrograms(),
+		Broken:      brokenByTest(),
 		Log:         log,
 	}
 	var err error
 	if options.PIDs, err = descendants(config.Capture.PIDs); err != nil {
 		return err
 	}
-	if a.probe, err = probes.Open(options); err != nil {
+	probe, err := probes.Open(options)
+	if err != nil {
 		return err
 	}
+	a.maps.Lock()
+	a.probe.Store(probe)
+	a.mapsClosed = false
+	a.maps.Unlock()
 	again, err := descendants(config.Capture.PIDs)
 	if err != nil {
 		return err
 	}
-	a.warn(probes.Gaps(a.probe.Hooks))
+	a.warn(probes.Gaps(probe.Hooks))
 	held := readPrivileges("/", readKernel("/").Release)
-	a.nameGaps = held.gaps(true)
-	a.warn(a.nameGaps)
-	return a.probe.AddPIDs(again)
+	nameGaps := held.gaps(true)
+	a.warn(nameGaps)
+	a.gapsMu.Lock()
+	a.nameGaps = nameGaps
+	a.gapsMu.Unlock()
+	return probe.AddPIDs(append(again, a.inherited...))
 }
 
 // refusedPrograms are BPF programs that tests have treated as if the kernel refused them (PERFAGENT_REFUSE_PROGRAMS), so that
@@ -235,16 +273,24 @@ func (a *agent) watchHost(config *Config, filter host.Filter) {
 	if config.Capture.Host == "off" || !a.exports() || os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1" {
 		return
 	}
-	h, err := probes.OpenHost(probes.HostOptions{Connections: a.probe, Ports: config.Capture.Ports, Refuse: refusedPrograms(), Log: a.log})
-	if err != nil {
-		a.hostGaps = []probes.Gap{{What: hostLoss, Why: err.Error()}}
-		a.warn(a.hostGaps)
-		return
-	}
-	a.hostGaps = probes.Gaps(h.Hooks)
-	a.warn(a.hostGaps)
 	filter.PIDs = config.Capture.PIDs
-	a.host.Store(newWitness(h, config.Capture.Ports, filter, &a.services, a.log))
+	open := func() error {
+		h, err := probes.OpenHost(a.hostOptions(config))
+		if err != nil {
+			return err
+		}
+		a.warn(probes.Gaps(h.Hooks))
+		a.host.Store(newWitness(h, config.Capture.Ports, filter, &a.services, a.log))
+		return nil
+	}
+	if err := open(); err != nil {
+		gaps := []probes.Gap{{What: hostLoss, Why: err.Error()}}
+		a.warn(gaps)
+		a.hostGaps = gaps
+		if probes.IsTransient(err) {
+			a.openHost = open
+		}
+	}
 }
 
 // warn tells of what is not visible.
@@ -256,14 +302,23 @@ func (a *agent) warn(gaps []probes.Gap) {
 
 // gaps is what is not visible on this host; nil before the probes are attached.
 func (a *agent) gaps() []probes.Gap {
-	if a.probe == nil {
+	p := a.probe.Load()
+	if p == nil {
 		return nil
 	}
-	return slices.Concat(probes.Gaps(a.probe.Hooks), a.nameGaps, a.hostGaps)
+	a.gapsMu.Lock()
+	names, gaps := a.nameGaps, a.hostGaps
+	a.gapsMu.Unlock()
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	if w := a.host.Load(); w != nil && w.host != nil {
+		gaps = probes.Gaps(w.host.HookStates())
+	}
+	return slices.Concat(probes.Gaps(p.HookStates()), names, gaps)
 }
 
 // exports tells whether anybody can ask for more than single exchanges.
-func (a *agent) exports() bool { return a.server != nil || a.otlp != nil }
+func (a *agent) exports() bool { return a.server != nil || a.otlp != nil || a.redis != nil }
 
 func (a *agent) hostStats() *export.HostStats {
 	if w := a.host.Load(); w != nil {
@@ -298,27 +353,31 @@ func (a *agent) start(config *Config) error {
 	reading, cancel := context.WithCancel(context.Background())
 	exporting, stop := context.WithCancel(context.Background())
 	a.cancel, a.stop = cancel, stop
-	a.worker.Attach(a.probe)
+	a.worker.Attach(a.probe.Load())
 	var handler probes.Handler = a.worker
 	if file := os.Getenv("PERFAGENT_HOLD_WORKER"); file != "" {
 		handler = pipeline.Held{Handler: a.worker, File: file}
 	}
-	a.done.Go(func() { a.fail(a.probe.Run(reading, handler)) })
+	a.done.Go(func() { a.observe(reading, config, handler) })
+	a.done.Go(func() { a.attachMissing(reading) })
 	a.done.Go(func() { a.clock.Run(reading) })
 	if a.exports() {
 		a.done.Go(func() { a.sampler.Run(reading) })
 		a.done.Go(func() { a.engine.Run(reading) })
 	}
-	if w := a.host.Load(); w != nil {
-		a.done.Go(func() { w.run(reading) })
-	}
 	a.serves.Go(func() { a.notifier.Run(exporting) })
 	if h := a.history.Load(); h != nil { // it takes over what the engine sealed last
 		a.serves.Go(func() { h.Run(exporting) })
 	}
+	if a.events != nil {
+		a.serves.Go(func() { a.events.Run(exporting) })
+	}
 	if socket != nil {
 		a.socket = config.Web.Socket
-		a.serves.Go(func() { a.fail(web.ServeTrace(exporting, socket, a.gate, a.hub, a.log)) })
+		a.serves.Go(func() { a.serveTrace(exporting, a.socket, socket) })
+	}
+	if a.redis != nil {
+		a.serves.Go(func() { a.redis.Run(exporting) })
 	}
 	if a.otlp != nil {
 		a.serves.Go(func() { a.otlp.Run(exporting) })
@@ -369,6 +428,7 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	a.showRawPaths(config.Trace.RawPaths)
 	a.engine.SetLevels(config.Levels.options())
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
+	a.events.Reopen()
 	return read, nil
 }
 
@@ -382,7 +442,10 @@ func (a *agent) Failed() <-chan error { return a.failed }
 
 // Status implements runningAgent.
 func (a *agent) Status() string {
-	status := "observing HTTP exchanges with the " + a.probe.Backend + " backend"
+	status := "observing HTTP exchanges with the " + a.backend() + " backend"
+	if a.probe.Load() == nil {
+		status = "opening the kernel side anew"
+	}
 	if a.server != nil {
 		var addresses []string
 		for _, address := range a.server.Addresses() {
@@ -392,6 +455,9 @@ func (a *agent) Status() string {
 	}
 	if a.otlp != nil {
 		status += "; OTLP to " + a.otlp.Endpoint()
+	}
+	if a.redis != nil {
+		status += "; Redis at " + a.redis.Address()
 	}
 	if a.socket != "" {
 		status += "; trace on " + a.socket
@@ -418,15 +484,7 @@ func (a *agent) release() error {
 		a.cancel()
 		a.done.Wait()
 	}
-	if w := a.host.Load(); w != nil {
-		err = w.host.Close()
-	}
-	if a.probe != nil {
-		a.maps.Lock()
-		err = errors.Join(err, a.probe.Close())
-		a.maps.closed = true
-		a.maps.Unlock()
-	}
+	err = a.closeKernelSide()
 	if a.stop != nil {
 		a.stop()
 		a.serves.Wait()
@@ -440,6 +498,9 @@ func (a *agent) release() error {
 		if a.notifier != nil {
 			err = errors.Join(err, a.notifier.Close())
 		}
+		if a.events != nil {
+			a.events.Close()
+		}
 	}
 	return err
 }
@@ -449,22 +510,25 @@ func (a *agent) probeStatus() export.ProbeStatus {
 }
 
 func (a *agent) backend() string {
-	if a.probe == nil {
-		return ""
+	if p := a.probe.Load(); p != nil {
+		return p.Backend
 	}
-	return a.probe.Backend
+	return ""
 }
 
 func (a *agent) probeStates() []export.ProbeState {
 	var states []export.ProbeState
-	if a.probe == nil {
+	p := a.probe.Load()
+	if p == nil {
 		return nil
 	}
-	for _, h := range a.probe.Hooks {
+	for _, h := range p.HookStates() {
 		states = append(states, export.ProbeState{Probe: h.Program, Backend: h.Backend, Attached: h.Attached})
 	}
-	if w := a.host.Load(); w != nil {
-		for _, h := range w.host.Hooks {
+	a.maps.Lock()
+	defer a.maps.Unlock()
+	if w := a.host.Load(); w != nil && w.host != nil {
+		for _, h := range w.host.HookStates() {
 			states = append(states, export.ProbeState{Probe: "host_" + h.Program, Backend: h.Backend, Attached: h.Attached})
 		}
 	}
@@ -478,10 +542,11 @@ func (a *agent) mapStates() []export.MapState {
 	var states []export.MapState
 	a.maps.Lock()
 	defer a.maps.Unlock()
-	if a.probe == nil || a.maps.closed {
+	p := a.probe.Load()
+	if p == nil || a.mapsClosed {
 		return nil
 	}
-	for _, m := range a.probe.Maps() {
+	for _, m := range p.Maps() {
 		states = append(states, export.MapState{Name: m.Name, Entries: m.Entries, EntriesUnknown: m.Name != countedMap,
 			MaxEntries: m.MaxEntries, Bytes: m.Bytes})
 	}

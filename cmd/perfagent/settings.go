@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/eventlog"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
@@ -102,12 +103,25 @@ func (c *Config) settings() []setting {
 		{"remedies.mode", "`mode` of remedies: off, dry-run (only say what would be done) or on", oneOf(&c.Remedies.Mode, notify.RemediesOff, notify.RemediesDryRun, notify.RemediesOn), forRun, true},
 		{"remedies.per-hour", "most remedies (`count`) in an hour, all together", number(&c.Remedies.PerHour, 1, remediesHourMax, false), forRun, true},
 		{"remedies.rules", "what is done once when an alert begins to fire, as `YAML`", &yamlValue[[]notify.Remedy]{&c.Remedies.Rules, readRemedies}, forRun, true},
+		{"event-log.file", "`file` to which exchanges, alerts and findings are written as JSON lines (mode 0600); empty for none", scalar(&c.EventLog.File, parseEventLogFile, "file"), forRun, false},
+		{"event-log.max-bytes", "most `bytes` of a file; then another begins, and the oldest goes", number(&c.EventLog.MaxBytes, eventLogBytesMin, math.MaxInt64, true), forRun, false},
+		{"event-log.max-age", "`age` at which another file begins, such as 1d; 0: only by size", scalar(&c.EventLog.MaxAge, parseAge, "age").shownAs(showAge), forRun, false},
+		{"event-log.files", "most files (`count`), the present one included", number(&c.EventLog.Files, 1, eventLogFilesMax, false), forRun, false},
+		{"event-log.kind", "`kind` of lines to write: exchange, alert, finding; repeatable", list(&c.EventLog.Kinds, parseEventKind, "kind", ","), forRun, false},
+		{"event-log.exchanges", "`which` exchanges: all, notable (slow or failed), or sample (those, and one in --event-log.one-in of the others)", oneOf(&c.EventLog.Exchanges, eventlog.Choices...), forRun, false},
+		{"event-log.slower", "`duration` from which on an exchange is slow", duration(&c.EventLog.Slower, eventLogSlowerMin, captureTimeout99), forRun, false},
+		{"event-log.one-in", "one of so many (`count`) exchanges that are neither slow nor failed is in a sample", number(&c.EventLog.OneIn, 1, eventLogOneInMax, false), forRun, false},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
 		{"otlp.endpoint", "`URL` of an OTLP/HTTP receiver to push metrics to, such as http://collector:4318; empty for none", scalar(&c.OTLP.Endpoint, parseOTLPBase, "URL"), forRun, false},
 		{"otlp.interval", "`duration` between two exports over OTLP", duration(&c.OTLP.Interval, otlpIntervalMin, otlpIntervalMax), forRun, false},
 		{"otlp.header", "`name=value` sent with each export; repeatable. Secrets belong in the file or the environment", list(&c.OTLP.Headers, parseOTLPHeader, "name=value", ""), forRun, false},
 		{"otlp.ca-file", "`file` with the certificates (PEM) that the receiver's is checked with; the system's otherwise", text(&c.OTLP.CAFile, "file"), forRun, false},
+		{"export.redis", "`URL` of a Redis server to publish the summary and alerts to: redis://[user@]host[:port][/db], rediss:// (TLS) or unix:///path; empty for none", scalar(&c.Export.Redis, parseRedisURL, "URL"), forRun, false},
+		{"export.redis-password-file", "`file` with the password of Redis; the variable REDISCLI_AUTH otherwise", text(&c.Export.RedisPasswordFile, "file"), forRun, false},
+		{"export.redis-ca-file", "`file` with the certificates (PEM) that the one of Redis is checked with; the system's otherwise", text(&c.Export.RedisCAFile, "file"), forRun, false},
+		{"export.redis-prefix", "`prefix` of the keys in Redis", scalar(&c.Export.RedisPrefix, parseRedisPrefix, "prefix"), forRun, false},
+		{"export.redis-interval", "`duration` between two publications to Redis; keys expire after three", duration(&c.Export.RedisInterval, redisIntervalMin, redisIntervalMax), forRun, false},
 		{"trace.user-header", "request `header` that tells users apart, shown as user_hash: hashed with a key that lasts as long as the agent runs. Authorization and Cookie are read only if named here",
 			scalar(&c.Trace.UserHeader, parseHeaderName, "header"), observing, false},
 		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing, true},

@@ -45,6 +45,7 @@ type witness struct {
 	strays   export.TCPEvents
 	lost     export.HostLost
 	failing  bool
+	again    atomic.Bool // hooks that are missing are to be tried again
 	latest   atomic.Pointer[export.HostStats]
 }
 
@@ -74,7 +75,6 @@ type member struct {
 // newWitness takes a kernel side that counts TCP of the given ports only; none means all.
 func newWitness(h *probes.Host, ports []uint16, filter host.Filter, services *atomic.Pointer[host.Services], log *slog.Logger) *witness {
 	w := &witness{
-		host:      h,
 		ports:     ports,
 		filtered:  !filter.IsZero(),
 		processes: host.NewProcesses(host.ProcessOptions{Filter: filter, Entries: probes.HostWatchedMax, Services: services}),
@@ -84,9 +84,7 @@ func newWitness(h *probes.Host, ports []uint16, filter host.Filter, services *at
 		members:   make(map[uint32]*member),
 		disks:     make(map[diskKey]*probes.Latency),
 	}
-	for _, m := range h.Maps() {
-		w.maps = append(w.maps, export.MapState{Name: m.Name, EntriesUnknown: true, MaxEntries: m.MaxEntries, Bytes: m.Bytes})
-	}
+	w.use(h)
 	return w
 }
 
@@ -105,6 +103,11 @@ func (w *witness) run(ctx context.Context) {
 
 // readOnce takes over what was counted since the last time, and publishes the sums.
 func (w *witness) readOnce(now time.Time) {
+	if w.again.CompareAndSwap(true, false) {
+		if err := w.host.Again(); err != nil {
+			w.log.Debug("hooks cannot be attached yet", "err", err)
+		}
+	}
 	r, err := w.host.Read()
 	if r != nil {
 		w.add(r, now)

@@ -58,6 +58,8 @@ type OTLPOptions struct {
 	// Transport sends requests; nil: HTTP, with the proxy of the environment.
 	Transport http.RoundTripper
 	Log       *slog.Logger // nil: silent
+	// Works is told whether exports are taken, at each change; nil: nobody is.
+	Works func(works bool)
 }
 
 // ExportCount is how many exports ended in one way.
@@ -94,6 +96,7 @@ type OTLPExporter struct {
 	encoder  otlpEncoder
 	zipped   bytes.Buffer
 	log      *slog.Logger
+	works    func(works bool)
 
 	notBefore time.Time // the receiver asked for this much patience
 	// Kinds of trouble that were logged: failures since the latest success, and what partial successes said. Both are
@@ -112,6 +115,9 @@ func NewOTLPExporter(o OTLPOptions) (*OTLPExporter, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Works == nil {
+		o.Works = func(bool) {}
+	}
 	if o.Interval == 0 {
 		o.Interval = OTLPIntervalDefault
 	}
@@ -124,7 +130,7 @@ func NewOTLPExporter(o OTLPOptions) (*OTLPExporter, error) {
 	}
 	e := &OTLPExporter{
 		endpoint: o.Endpoint, interval: o.Interval, header: o.Header.Clone(), source: o.Source, own: prometheus.NewRegistry(),
-		encoder: otlpEncoder{host: o.Host, version: o.Build.Version, start: time.Now()}, log: o.Log, failing: map[string]bool{}, said: map[string]bool{},
+		encoder: otlpEncoder{host: o.Host, version: o.Build.Version, start: time.Now()}, log: o.Log, works: o.Works, failing: map[string]bool{}, said: map[string]bool{},
 		// A redirect would turn the POST into a GET, and a page's 200 into a success.
 		client: &http.Client{Transport: o.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
@@ -208,7 +214,11 @@ func (e *OTLPExporter) export(ctx context.Context, attempts int) {
 		result = e.sendSnapshot(ctx, attempts)
 	}
 	e.counts[result].Add(1)
+	if len(e.failing) > 0 {
+		e.works(false)
+	}
 	if (result == otlpSuccess || result == otlpPartial) && len(e.failing) > 0 {
+		e.works(true)
 		e.log.Info("OTLP export works again", "endpoint", e.Endpoint())
 		clear(e.failing)
 	}

@@ -82,6 +82,8 @@ type CollectorOptions struct {
 	History func() *HistoryState
 	// Notify is the state of notifications; nil, and a nil result: there are none.
 	Notify func() *NotifyState
+	// Parts are parts that the agent can do without for a while.
+	Parts PartsState
 }
 
 // Collector exports snapshots as constant metrics. It is the union of the agent's own few metrics, the host's resources,
@@ -91,13 +93,14 @@ type Collector struct {
 	host       hostCollector
 	history    historyCollector
 	notify     notifyCollector
+	parts      partsCollector
 	histograms histogramCollector
 }
 
 // NewCollector returns a collector of everything but the runtime's go_* and process_*.
 func NewCollector(o CollectorOptions) *Collector {
 	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, history: historyCollector{o.History},
-		notify:     notifyCollector{o.Notify},
+		notify: notifyCollector{o.Notify}, parts: partsCollector{o.Parts},
 		histograms: histogramCollector{o.Source, o.Classic}}
 }
 
@@ -111,6 +114,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.host.Collect(ch)
 	c.history.Collect(ch)
 	c.notify.Collect(ch)
+	c.parts.Collect(ch)
 	c.histograms.Collect(ch)
 }
 

@@ -24,6 +24,7 @@ var (
 // head is the open file.
 type head struct {
 	db   *bolt.DB
+	file os.FileInfo
 	torn bool // the latest transaction is not there, or its meta page is damaged
 }
 
@@ -57,7 +58,7 @@ func openHead(name string) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &head{db, torn}
+	h := &head{db: db, torn: torn}
 	err = guarded(func() error {
 		return db.Update(func(tx *bolt.Tx) error {
 			_, err1 := tx.CreateBucketIfNotExists(bucketTicks)
@@ -67,6 +68,9 @@ func openHead(name string) (*head, error) {
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("write %s: %w", name, err), db.Close())
+	}
+	if h.file, err = os.Lstat(name); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
 	return h, nil
 }
@@ -178,6 +182,12 @@ func deleteUpTo(b *bolt.Bucket, number uint64) error {
 		}
 	}
 	return nil
+}
+
+// isGone tells whether the file was removed or replaced: what is written to it would last nowhere.
+func (h *head) isGone(name string) bool {
+	there, err := os.Lstat(name)
+	return isMissing(err) || err == nil && !os.SameFile(h.file, there)
 }
 
 func (h *head) close() error {

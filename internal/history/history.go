@@ -44,6 +44,8 @@ type Options struct {
 	MaxBytes  int64         // of all files; 0 means MaxBytesDefault
 	Retention time.Duration // of intervals of a minute, and of shorter ones if it is below a day; 0 means RetentionDefault
 	Log       *slog.Logger  // nil means slog.Default
+	// Works is told whether the disk takes the history, at each change; nil: nobody is. It must return at once.
+	Works func(works bool)
 }
 
 // History stores ticks and answers queries. Run has one owner; all other methods may be called from any goroutine.
@@ -107,11 +109,12 @@ type store struct {
 	steady    time.Time          // since when the clock goes steadily
 	before    time.Time          // end of the tick before
 	retry     int                // ticks until the next attempt to write
-	damaged   int64              // bytes of what was set aside
+	away      away
+	damaged   int64 // bytes of what was set aside
 }
 
-// Open opens the history below the path, and goes on in memory where that cannot be, which it says: nothing that is wrong with a
-// disk keeps the agent from running.
+// Open opens the history below the path, and goes on in memory where that cannot be, which it says, and tries again (rejoin.go):
+// nothing that is wrong with a disk keeps the agent from running.
 func Open(o Options) *History {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = MaxBytesDefault
@@ -121,6 +124,9 @@ func Open(o Options) *History {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.Works == nil {
+		o.Works = func(bool) {}
 	}
 	h := &History{o: o, log: o.Log, queue: make(chan delivery, queueMax), broken: make(chan *segmentError, queueMax)}
 	h.view = view{open: newOpen(), names: newRenames(nil), files: new(files)}
@@ -133,8 +139,9 @@ func Open(o Options) *History {
 	if err := h.openDirectory(filepath.Join(o.Path, directoryName)); err != nil {
 		h.store = store{next: 1}
 		h.view = view{open: newOpen(), names: newRenames(nil), files: new(files)}
-		h.stats.Memory, h.stats.Trouble = true, "the history is kept in memory only: "+err.Error()
-		h.log.Error("the history is kept in memory only", "err", err)
+		h.stats.Memory, h.stats.Trouble = true, "the history is kept in memory until its directory can be opened: "+err.Error()
+		h.log.Error("the history is kept in memory until its directory can be opened", "err", err)
+		o.Works(false)
 	}
 	return h
 }
@@ -205,6 +212,11 @@ func (h *History) add(d delivery) {
 		return
 	}
 	s.watchClock(d.seal.To, h.count)
+	if s.lock != nil && s.isAway() {
+		h.leave()
+	} else if s.lock == nil {
+		h.rejoin()
+	}
 	if !h.view.open.fits(t.slot) {
 		h.seal()
 		h.prune(d.seal.To)
@@ -231,7 +243,7 @@ func (h *History) add(d delivery) {
 	h.stats.Ticks++
 	h.mu.Unlock()
 	if s.lock == nil {
-		s.newNames = nil
+		h.keepInMemory(t.slot)
 		return
 	}
 	value, err := s.codec.encode(number, t)
@@ -244,6 +256,19 @@ func (h *History) add(d delivery) {
 	}
 	s.unsaved = append(s.unsaved, numbered[[]byte]{number, value})
 	h.save()
+}
+
+// keepInMemory notes a tick that goes nowhere else, and which renames a directory must follow that may be opened later.
+func (h *History) keepInMemory(slot int64) {
+	s := &h.store
+	if h.o.Path == "" {
+		s.newNames = nil
+		s.forget(s.followed(h.view.segments))
+		return
+	}
+	s.away.note(slot)
+	s.newNames = s.newNames[max(0, len(s.newNames)-renamesMax):]
+	s.known = s.known[max(0, len(s.known)-renamesMax):]
 }
 
 // watchClock notes when the clock jumped: when it went back, or otherwise than the monotonic one, or by an hour at once.
@@ -301,26 +326,43 @@ func (h *History) save() {
 // are not lost with it.
 func (h *History) reopen() error {
 	s := &h.store
+	name := filepath.Join(s.directory, headName)
 	if s.head != nil {
-		return nil
+		if !s.head.isGone(name) {
+			return nil
+		}
+		h.log.Error("a file of the history was removed", "file", headName)
+		s.head.close()
+		s.head = nil
+		if err := h.replaceHead(); err != nil {
+			return err
+		}
 	}
-	head, err := openHead(filepath.Join(s.directory, headName))
+	head, err := openHead(name)
 	if errors.Is(err, errDamaged) {
 		if err := h.setAside(headName, "head", err); err != nil {
 			return err
 		}
-		h.seal()
-		if err := h.persist(); err != nil {
+		if err := h.replaceHead(); err != nil {
 			return err
 		}
-		s.unsaved = nil
-		s.newNames = slices.Clone(s.known)
-		head, err = openHead(filepath.Join(s.directory, headName))
+		head, err = openHead(name)
 	}
 	if err != nil {
 		return err
 	}
 	s.head = head
+	return nil
+}
+
+// replaceHead has what a head had that is not there any more last in segments, and in the next one.
+func (h *History) replaceHead() error {
+	s := &h.store
+	h.seal()
+	if err := h.persist(); err != nil {
+		return err
+	}
+	s.unsaved, s.newNames = nil, slices.Clone(s.known)
 	return nil
 }
 
@@ -427,6 +469,7 @@ func (h *History) trouble(doing string, err error) {
 	h.stats.WriteErrors++
 	h.mu.Unlock()
 	if first {
+		h.o.Works(false)
 		h.log.Error("the history cannot be written and is kept in memory", "doing", doing, "err", err)
 	}
 }
@@ -439,6 +482,7 @@ func (h *History) well() {
 	h.stats.Stored = h.store.next - 1
 	h.mu.Unlock()
 	if again {
+		h.o.Works(true)
 		h.log.Info("the history is written again")
 	}
 }

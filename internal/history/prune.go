@@ -37,7 +37,7 @@ func (h *History) unite(now int64) {
 	groups := map[place][]*segment{}
 	var outdated *segment
 	for _, g := range h.view.segments {
-		if g.oneSpan() && (h.store.lock == nil || g.last <= h.store.confirmed) { // else a crash would take it back
+		if g.oneSpan() && !g.stored && (h.store.lock == nil || g.last <= h.store.confirmed) { // else a crash would take it back
 			at := place{g.tier, g.tier.span(g.from)}
 			groups[at] = append(groups[at], g)
 			if outdated == nil || g.renames < outdated.renames {

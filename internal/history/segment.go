@@ -33,6 +33,8 @@ type segment struct {
 	held  *os.File // the file, where another process may remove it
 	bytes int64
 	mem   map[string][]byte // by entry, with checksums
+	// stored: in memory, and in a directory that is gone as well.
+	stored bool
 
 	// Guarded by files.mu.
 	pins    int

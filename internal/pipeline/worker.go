@@ -59,7 +59,8 @@ type Worker struct {
 	// Lost in user space, beside what the kernel side and the reader count under the same names.
 	unreadable, desync, unparsed, dropped uint64
 
-	unknown       Known // of the exchange at hand, where its protocol remembers no requests
+	before        lossCounters // of probes that were closed
+	unknown       Known        // of the exchange at hand, where its protocol remembers no requests
 	housekeeping  time.Time
 	streamsSwept  time.Time
 	connectionsAt time.Time
@@ -70,17 +71,61 @@ type Worker struct {
 // New returns a Worker for the options.
 func New(o Options) *Worker {
 	w := &Worker{Options: o, processes: host.NewProcesses(host.ProcessOptions{Filter: o.Filter, Services: o.Services}), router: route.NewRouter()}
+	w.openProtocols()
+	return w
+}
+
+func (w *Worker) openProtocols() {
 	for i, p := range protocols {
 		w.protocols[i] = p.open(Surroundings{
 			Emit: w.emit, Lose: w.lose, Failed: func(reason string) { w.Engine.ParseError(p.name, reason, 1) },
-			Streams: o.Streams, User: o.User,
+			Streams: w.Streams, User: w.User,
 		})
 	}
-	return w
 }
 
 // Attach names the probe whose counters and connections are counted. It is called before the probe's Run.
 func (w *Worker) Attach(p *probes.Probe) { w.probe = p }
+
+// Detach forgets a probe whose Run has ended, before it is closed, and all that was understood of its connections. What it counted
+// stays; requests that are under way are lost with it, and their number is returned.
+func (w *Worker) Detach() (lost int) {
+	byPID, err := w.probe.Unreported(w.settle.swept.has)
+	if err != nil { // those of irregular connections are known anyway
+		byPID = make(map[uint32]*probes.Connections)
+	}
+	w.addStreams(byPID)
+	active, _ := w.byService(byPID)
+	for _, n := range active {
+		lost += int(n)
+	}
+	w.countLosses()
+	w.Engine.Lose(wire.LostReader, uint64(lost))
+	if c, err := w.probe.Counters(); err == nil {
+		w.before.add(&c)
+	}
+	w.Engine.SetActive(map[string]int64{})
+	w.undecoded.Store(nil)
+	w.probe, w.connectionsAt = nil, time.Time{}
+	w.openProtocols()
+	return lost
+}
+
+// add adds what another probe lost.
+func (c *lossCounters) add(o *probes.Counters) {
+	c.ringFull += o.RingFull
+	c.mapFull += o.MapFull
+	c.evicted += o.Evicted
+	c.unreadable += o.Unreadable
+	c.unpaired += o.Unpaired
+	c.malformed += o.MalformedSample
+	c.queueFull += o.QueueFull
+}
+
+// lossCounters are the losses that probes have counted which are closed.
+type lossCounters struct {
+	ringFull, mapFull, evicted, unreadable, unpaired, malformed, queueFull uint64
+}
 
 // SetRoutes puts the routes of the routes file in force; nil means none. It may be called from any goroutine.
 func (w *Worker) SetRoutes(routes *route.Routes) { w.routes.Store(routes) }
@@ -200,11 +245,12 @@ func (w *Worker) countLosses() {
 	if err != nil {
 		return
 	}
-	w.Engine.SetLost(wire.LostRingFull, c.RingFull)
-	w.Engine.SetLost(wire.LostMapFull, c.MapFull)
-	w.Engine.SetLost(wire.LostEvicted, c.Evicted)
-	w.Engine.SetLost(wire.LostUnreadable, c.Unreadable+w.unreadable)
-	w.Engine.SetLost(wire.LostDesync, c.Unpaired+w.desync)
-	w.Engine.SetLost(wire.LostParse, c.MalformedSample+w.unparsed)
-	w.Engine.SetLost(wire.LostQueueFull, c.QueueFull+w.dropped)
+	b := &w.before
+	w.Engine.SetLost(wire.LostRingFull, b.ringFull+c.RingFull)
+	w.Engine.SetLost(wire.LostMapFull, b.mapFull+c.MapFull)
+	w.Engine.SetLost(wire.LostEvicted, b.evicted+c.Evicted)
+	w.Engine.SetLost(wire.LostUnreadable, b.unreadable+c.Unreadable+w.unreadable)
+	w.Engine.SetLost(wire.LostDesync, b.unpaired+c.Unpaired+w.desync)
+	w.Engine.SetLost(wire.LostParse, b.malformed+c.MalformedSample+w.unparsed)
+	w.Engine.SetLost(wire.LostQueueFull, b.queueFull+c.QueueFull+w.dropped)
 }

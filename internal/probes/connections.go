@@ -62,14 +62,7 @@ func (p *Probe) Connections(reported func(conn uint64, seq uint32) bool) (map[ui
 		if !active && !undecoded {
 			return
 		}
-		of := byPID[c.Rec.Pid]
-		if of == nil {
-			of = new(Connections)
-			for i, b := range c.Rec.Comm {
-				of.Comm[i] = byte(b)
-			}
-			byPID[c.Rec.Pid] = of
-		}
+		of := connectionsOf(byPID, c)
 		if active {
 			of.Active++
 		} else {
@@ -77,6 +70,36 @@ func (p *Probe) Connections(reported func(conn uint64, seq uint32) bool) (map[ui
 		}
 	})
 	return byPID, err
+}
+
+// Unreported counts as Active, by process, the exchanges that have begun and of which nothing was reported, of both roles: what is lost
+// where the probe is closed. It is for a probe whose Run has ended; irregular connections are not included.
+func (p *Probe) Unreported(reported func(conn uint64, seq uint32) bool) (map[uint32]*Connections, error) {
+	byPID := make(map[uint32]*Connections)
+	err := p.eachConnection(func(c *trafficConn) {
+		switch trafficConnState(c.State) {
+		case trafficConnStateS_REQUEST_HEAD, trafficConnStateS_REQUEST, trafficConnStateS_RESPONSE_HEAD, trafficConnStateS_RESPONSE:
+		default:
+			return
+		}
+		if (c.Swept == 0 || !reported(c.Rec.Conn, c.Rec.Seq)) && p.portChosen(c) {
+			connectionsOf(byPID, c).Active++
+		}
+	})
+	return byPID, err
+}
+
+// connectionsOf returns what is counted of a connection's process.
+func connectionsOf(byPID map[uint32]*Connections, c *trafficConn) *Connections {
+	of := byPID[c.Rec.Pid]
+	if of == nil {
+		of = new(Connections)
+		for i, b := range c.Rec.Comm {
+			of.Comm[i] = byte(b)
+		}
+		byPID[c.Rec.Pid] = of
+	}
+	return of
 }
 
 // eachConnection visits all tracked connections. Some that come or go meanwhile may be missed.

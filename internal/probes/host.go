@@ -78,9 +78,11 @@ type HostOptions struct {
 	// Connections is the probe whose connections are walked, and which knows who reads from them. It must be closed after
 	// the Host. Nil: connections are seen when they begin and end.
 	Connections *Probe
-	Ports       []uint16     // TCP is counted of connections to and from these, at most 32; empty: all
-	Refuse      []string     // programs to treat as if the kernel refused them, for tests
-	Log         *slog.Logger // nil: silent
+	Ports       []uint16 // TCP is counted of connections to and from these, at most 32; empty: all
+	Refuse      []string // programs to treat as if the kernel refused them, for tests
+	// Broken is a fault that tests inject into loading a program, and into opening all of it (host); nil: none.
+	Broken func(program string) error
+	Log    *slog.Logger // nil: silent
 }
 
 // Host is the kernel side that counts what the host and its TCP connections suffer from. Its methods must not be called
@@ -115,7 +117,7 @@ type processCounts struct {
 // OpenHost loads and attaches what this kernel has; what it lacks is listed in Hooks. An error means that
 // nothing can be loaded at all.
 func OpenHost(o HostOptions) (*Host, error) {
-	h := &Host{log: o.Log, ports: o.Ports, object: object{refuse: o.Refuse}, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
+	h := &Host{log: o.Log, ports: o.Ports, object: object{refuse: o.Refuse, broken: o.Broken}, groups: make(map[uint32]hostLatency), disks: make(map[hostDisk]hostLatency),
 		processes: make(map[uint32]*processCounts)}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -132,6 +134,11 @@ func OpenHost(o HostOptions) (*Host, error) {
 // open does what must not fail. A duty that no program fulfils is none of it: it is listed in Hooks, and the rest is observed.
 func (h *Host) open() error {
 	var err error
+	if h.broken != nil {
+		if err = h.broken("host"); err != nil {
+			return err
+		}
+	}
 	if h.kernel, err = openKernel(); err != nil {
 		return err
 	}
@@ -165,7 +172,7 @@ func (h *Host) fulfil(d duty, programs []string, missing string) {
 			return
 		}
 		h.log.Debug("host hook is missing", "program", program, "err", err)
-		hook.Reason = reason(err)
+		hook.Reason, hook.Transient = reason(err), transient(err)
 		h.Hooks = append(h.Hooks, hook)
 	}
 	for i := range h.Hooks {
@@ -188,31 +195,40 @@ func (h *Host) misfit(d duty) error {
 	return nil
 }
 
-// loadMaps creates the maps with this host's sizes.
-func (h *Host) loadMaps() error {
+// configure reads the embedded object, and gives it this host's sizes and settings; it returns the maps that are another's.
+func (h *Host) configure() (shared map[string]*ebpf.Map, err error) {
 	spec, err := loadHost()
 	if err != nil {
-		return fmt.Errorf("read the embedded BPF object: %w", err)
+		return nil, fmt.Errorf("read the embedded BPF object: %w", err)
 	}
 	h.spec = spec
 	processors, err := ebpf.PossibleCPU()
 	if err != nil {
-		return fmt.Errorf("count the processors: %w", err)
+		return nil, fmt.Errorf("count the processors: %w", err)
 	}
 	h.shards = min(shardsMax, 1<<bits.Len(uint(processors-1)))
 	spec.Maps[hostMapGroups].MaxEntries = HostGroupsMax * uint32(h.shards)
 	config := hostHostConfig{SelfPid: initPID(), Shards: uint32(h.shards), PortsLen: uint32(len(h.ports))}
 	copy(config.Ports[:], h.ports)
 	if err := spec.Variables[hostVarHOST].Set(config); err != nil {
-		return fmt.Errorf("set the host side's configuration: %w", err)
+		return nil, fmt.Errorf("set the host side's configuration: %w", err)
 	}
-	shared := map[string]*ebpf.Map{}
+	shared = map[string]*ebpf.Map{}
 	if h.conns != nil {
 		conns := spec.Maps[hostMapConns]
 		// The other probe's values are longer than the part that is declared, which the kernel would compare.
 		conns.ValueSize, conns.Key, conns.Value = h.conns.ValueSize(), nil, nil
 		conns.MaxEntries, conns.Flags = h.conns.MaxEntries(), h.conns.Flags()
 		shared[hostMapConns] = h.conns
+	}
+	return shared, nil
+}
+
+// loadMaps creates the maps.
+func (h *Host) loadMaps() error {
+	shared, err := h.configure()
+	if err != nil {
+		return err
 	}
 	if err := h.makeMaps(shared); err != nil {
 		return err
@@ -645,6 +661,8 @@ func (h *Host) Maps() []MapUse {
 
 // Close detaches every program and frees every map.
 func (h *Host) Close() error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
 	h.connections, h.listeners = nil, nil
 	return h.object.close()
 }

@@ -52,7 +52,9 @@ type Options struct {
 	Heads       int           // most captured heads of exchanges under way; 0: 6144
 	Empty       bool          // attach programs that do nothing, to measure the floor
 	Refuse      []string      // programs to treat as if the kernel refused them, for tests
-	Log         *slog.Logger  // nil: silent
+	// Broken is a fault that tests inject into opening and reading (program ""), and into loading a program; nil: none.
+	Broken func(program string) error
+	Log    *slog.Logger // nil: silent
 }
 
 // setDefaults puts the default in the place of each zero, and refuses what the kernel would: a ring that is no power of two, more ports than
@@ -98,6 +100,8 @@ type Hook struct {
 	Attached bool
 	Reason   string // why not attached
 	Loss     string // what a user does not see without it, where no other hook can see it
+	// Transient: what keeps it from being attached may pass.
+	Transient bool
 }
 
 // Probe is the attached kernel side. Close detaches everything.
@@ -107,7 +111,7 @@ type Probe struct {
 
 	log *slog.Logger
 	object
-	sweep *walk
+	sweep atomic.Pointer[walk]
 	ring  *ring
 	queue atomic.Pointer[chan *batch] // of Run
 	opts  Options
@@ -132,6 +136,11 @@ func open(opts Options) (*Probe, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
+	if opts.Broken != nil {
+		if err := opts.Broken(""); err != nil {
+			return nil, err
+		}
+	}
 	kernel, err := openKernel()
 	if err != nil {
 		return nil, err
@@ -139,7 +148,7 @@ func open(opts Options) (*Probe, error) {
 	if err := kernel.liftMemlock(); err != nil {
 		return nil, err
 	}
-	p := &Probe{log: opts.Log, opts: opts, object: object{kernel: kernel, refuse: opts.Refuse}}
+	p := &Probe{log: opts.Log, opts: opts, object: object{kernel: kernel, refuse: opts.Refuse, broken: opts.Broken}}
 	return p, p.open()
 }
 
@@ -249,6 +258,23 @@ func (p *Probe) AddPIDs(pids []uint32) error {
 		}
 	}
 	return nil
+}
+
+// PIDs are the processes that the filter lets through: those of Options and AddPIDs, and what they forked since.
+func (p *Probe) PIDs() (pids []uint32, err error) {
+	if len(p.opts.PIDs) == 0 {
+		return nil, nil
+	}
+	var pid uint32
+	var chosen uint8
+	all := p.maps[trafficMapPids].Iterate()
+	for all.Next(&pid, &chosen) {
+		pids = append(pids, pid)
+	}
+	if err := all.Err(); err != nil {
+		return pids, fmt.Errorf("list the processes that are filtered: %w", err)
+	}
+	return pids, nil
 }
 
 // attachTraffic takes the best backend, or the one that was asked for.
@@ -372,7 +398,7 @@ func (p *Probe) sweepWith(w *walk, err error) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.sweep = w
+	p.sweep.Store(w)
 	return w, nil
 }
 
@@ -398,7 +424,7 @@ func (p *Probe) note(c choice, err error) {
 	for _, h := range c.hooks {
 		n := Hook{Program: h.program, Duty: string(c.duty), Backend: c.backend, Attached: err == nil}
 		if err != nil {
-			n.Reason = reason(err)
+			n.Reason, n.Transient = reason(err), transient(err)
 		}
 		p.Hooks = append(p.Hooks, n)
 	}
@@ -406,6 +432,8 @@ func (p *Probe) note(c choice, err error) {
 
 // Close detaches every program and frees every map, once Run has returned. What was not read is lost.
 func (p *Probe) Close() error {
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	var errs []error
 	if p.ring != nil {
 		errs = append(errs, p.ring.close())
@@ -417,10 +445,11 @@ func (p *Probe) Close() error {
 
 // Sweep lets the kernel side report connections that fell silent and requests past their deadline.
 func (p *Probe) Sweep() error {
-	if p.sweep == nil {
+	sweep := p.sweep.Load()
+	if sweep == nil {
 		return nil
 	}
-	if err := p.sweep.run(); err != nil {
+	if err := sweep.run(); err != nil {
 		return fmt.Errorf("sweep connections: %w", err)
 	}
 	return nil

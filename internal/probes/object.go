@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime/debug"
 	"slices"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sync/errgroup"
@@ -15,9 +16,12 @@ import (
 type object struct {
 	kernel *kernel
 	spec   *ebpf.CollectionSpec
-	maps   map[string]*ebpf.Map // own ones and shared ones
-	shared []string             // the names of maps that are another object's
-	refuse []string             // programs that are not loaded, as if the kernel refused them
+	maps   map[string]*ebpf.Map       // own ones and shared ones
+	shared []string                   // the names of maps that are another object's
+	refuse []string                   // programs that are not loaded, as if the kernel refused them
+	broken func(program string) error // a fault of tests; nil: none
+
+	changing sync.Mutex // held while hooks are attached or closed that others may look at
 
 	programs []*ebpf.Program
 	links    []io.Closer
@@ -55,6 +59,11 @@ func (o *object) load(names ...string) (map[string]*ebpf.Program, error) {
 	for _, name := range names {
 		if slices.Contains(o.refuse, name) {
 			return nil, errRefused
+		}
+		if o.broken != nil {
+			if err := o.broken(name); err != nil {
+				return nil, err
+			}
 		}
 	}
 	loaded := make([]*ebpf.Program, len(names))

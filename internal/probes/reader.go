@@ -3,6 +3,7 @@ package probes
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,6 +67,9 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 		}
 	})
 	err := p.read(ctx, queue, pool)
+	if err != nil { // the ring may still be read, and what is there is not lost
+		err = errors.Join(err, p.drain(queue, pool, true))
+	}
 	if len(p.dropped) > 0 {
 		queue <- &batch{dropped: p.dropped}
 	}
@@ -95,6 +99,11 @@ func (p *Probe) read(ctx context.Context, queue chan<- *batch, pool *sync.Pool) 
 		}
 		if err := p.drain(queue, pool, done); err != nil {
 			return err
+		}
+		if p.opts.Broken != nil {
+			if err := p.opts.Broken(""); err != nil {
+				return err
+			}
 		}
 		if done {
 			return nil

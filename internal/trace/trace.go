@@ -24,11 +24,11 @@ const (
 
 	// bufferDefault is how many exchanges wait for a subscriber. The worker delivers what the kernel side saw in a
 	// tenth of a second at once, so this bears 160,000 exchanges/s. One takes about 0.6 KiB, 1.5 KiB with the longest
-	// heads: a subscriber that does not read holds 24 MiB at most, and all of them together four times that.
+	// heads: a subscriber that does not read holds 24 MiB at most, and all of them together five times that.
 	bufferDefault = 16384
 
-	// subscribersMax bounds the subscribers, and with them memory and the cost of each exchange.
-	subscribersMax = 4
+	// subscribersMax bounds the subscribers, and with them memory and the cost of each exchange: four traces and the event log.
+	subscribersMax = 5
 )
 
 // Filter chooses exchanges. The zero value chooses all.
@@ -135,7 +135,7 @@ type Subscription struct {
 	C <-chan *wire.Exchange
 
 	c       chan *wire.Exchange
-	filter  Filter
+	choose  func(*wire.Exchange) bool
 	dropped atomic.Uint64
 	hub     *Hub
 }
@@ -145,10 +145,16 @@ func (h *Hub) Subscribe(f Filter, buffer int) (*Subscription, error) {
 	if err := f.Validate(); err != nil {
 		return nil, err
 	}
+	return h.SubscribeTo(f.Match, buffer)
+}
+
+// SubscribeTo is Subscribe for what a Filter cannot say. The goroutine that publishes calls choose for each exchange, which it must
+// not keep.
+func (h *Hub) SubscribeTo(choose func(*wire.Exchange) bool, buffer int) (*Subscription, error) {
 	if buffer <= 0 {
 		buffer = bufferDefault
 	}
-	s := &Subscription{c: make(chan *wire.Exchange, buffer), filter: f, hub: h}
+	s := &Subscription{c: make(chan *wire.Exchange, buffer), choose: choose, hub: h}
 	s.C = s.c
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -216,7 +222,7 @@ func (h *Hub) Publish(ex *wire.Exchange) {
 	}
 	var copied *wire.Exchange
 	for _, s := range *all {
-		if !s.filter.Match(ex) {
+		if !s.choose(ex) {
 			continue
 		}
 		if len(s.c) == cap(s.c) { // full: do not even copy

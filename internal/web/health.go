@@ -171,6 +171,10 @@ type AgentOptions struct {
 	History func() string
 	// Notify is what is wrong with the notifications of alerts, in a user's words; nil: there are none.
 	Notify func() []string
+	// Troubles is what else is wrong with parts of the agent, likewise; nil: nothing.
+	Troubles func() []string
+	// Parts are those that may fail and come back; nil: unknown.
+	Parts func() []export.Recovery
 	// Queues are the queues inside of the agent; nil: unknown.
 	Queues func() []QueueState
 	// Reload is that of export.CollectorOptions.
@@ -212,6 +216,16 @@ type agentHealth struct {
 	Endpoints     int             `json:"endpoints"`
 	Overflowed    uint64          `json:"endpoints_overflowed" about:"exchanges counted under _OTHER"`
 	Reload        *reloadJSON     `json:"config,omitempty"`
+	Parts         []partJSON      `json:"parts" about:"that may fail and are tried again"`
+}
+
+type partJSON struct {
+	Part         string     `json:"part"`
+	Works        bool       `json:"works"`
+	Since        *time.Time `json:"failed_since,omitempty"`
+	Recoveries   uint64     `json:"recoveries" about:"times that it came back"`
+	LastRecovery *time.Time `json:"last_recovery,omitempty"`
+	AwaySeconds  *float64   `json:"away_seconds" about:"in all"`
 }
 
 type hookJSON struct {
@@ -268,7 +282,7 @@ func agentHealthRoute(o AgentOptions) Route {
 
 func (o *AgentOptions) health() *agentHealth {
 	h := &agentHealth{Status: healthy, Reasons: []string{}, Hooks: []hookJSON{}, NotVisible: []string{}, Losses: []lossJSON{}, Undecoded: []undecodedJSON{},
-		Queues: []QueueState{}, Goroutines: runtime.NumGoroutine(), Time: time.Now().UTC()}
+		Queues: []QueueState{}, Parts: []partJSON{}, Goroutines: runtime.NumGoroutine(), Time: time.Now().UTC()}
 	if o.Now != nil {
 		h.Time = o.Now().UTC()
 	}
@@ -288,6 +302,16 @@ func (o *AgentOptions) health() *agentHealth {
 			h.degrade("%s", trouble)
 		}
 	}
+	if o.Troubles != nil {
+		for _, trouble := range o.Troubles() {
+			h.degrade("%s", trouble)
+		}
+	}
+	if o.Parts != nil {
+		for _, p := range o.Parts() {
+			h.Parts = append(h.Parts, partJSON{p.Part, !p.Down, orNil(p.Since), p.Count, orNil(p.Last), rounded(p.AwaySeconds)})
+		}
+	}
 	if o.Queues != nil {
 		for _, q := range o.Queues() {
 			h.Queues = append(h.Queues, q)
@@ -304,6 +328,15 @@ func (o *AgentOptions) health() *agentHealth {
 		}
 	}
 	return h
+}
+
+// orNil leaves out a time that never was.
+func orNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
 }
 
 func (h *agentHealth) degrade(format string, args ...any) {

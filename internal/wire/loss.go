@@ -13,7 +13,8 @@ var (
 	LostParse      = Loss{"parse", "parse"}        // the captured bytes were not understood
 	LostDesync     = Loss{"parse", "desync"}       // a pipelined connection's framing was lost
 	LostStreams    = Loss{"parse", "streams_full"} // too many irregular connections at once
+	LostReader     = Loss{"reader", "failed"}      // under way when the reader failed
 )
 
 // Losses lists them all, in a fixed order.
-var Losses = []Loss{LostRingFull, LostMapFull, LostEvicted, LostUnreadable, LostQueueFull, LostParse, LostDesync, LostStreams}
+var Losses = []Loss{LostRingFull, LostMapFull, LostEvicted, LostUnreadable, LostQueueFull, LostParse, LostDesync, LostStreams, LostReader}
