@@ -162,7 +162,7 @@ type scrapes struct {
 func (s *scrapes) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := min(s.next, len(s.all)-1)
+	i := min(s.next/3, len(s.all)-1) // a scrape or two may fail on a busy machine; what is there already is taken for the same
 	s.next++
 	w.Header().Set("Content-Type", string(s.kind))
 	_, _ = w.Write(s.all[i])
@@ -218,6 +218,7 @@ var red = map[string][]string{
 		`sum(rate(http_server_request_duration_seconds_bucket{le="0.025"}[5m])) / sum(rate(http_server_request_duration_seconds_count[5m]))`,
 		`topk(2, sum by (http_route) (rate(http_server_request_duration_seconds_sum[5m])) / sum by (http_route) (rate(http_server_request_duration_seconds_count[5m])))`,
 		`sum by (phase) (increase(perfagent_http_server_phase_duration_seconds_sum[1h]))`,
+		`sum by (http_route) (rate(http_server_request_duration_seconds_count[1h]))`,
 		`sum by (http_route, le) (increase(http_server_response_body_size_bytes_bucket[10m]))`,
 		`avg_over_time(perfagent_host_memory_used_bytes[5m])`,
 		`sum by (mode) (rate(perfagent_host_cpu_seconds_total[5m]))`,
@@ -435,7 +436,7 @@ func TestHistoryAnswersLikePrometheus(t *testing.T) {
 				target.Listener.Addr()), args...)
 			end := p.start.Add(pastTicks * 10 * time.Second)
 			scraped := question{"all ticks", fmt.Sprintf("timestamp(perfagent_host_cpus @ %d) == %[1]d", end.Unix())}
-			if left := prometheus.unanswered([]question{scraped}, 100*time.Second); left != nil {
+			if left := prometheus.unanswered([]question{scraped}, 3*time.Minute); left != nil {
 				t.Fatal(left)
 			}
 			exprs := slices.Clone(red[form])
@@ -461,7 +462,7 @@ func TestHistoryAnswersLikePrometheus(t *testing.T) {
 			}
 			for _, expr := range red[form] {
 				if !strings.HasPrefix(expr, "topk") && !strings.Contains(expr, "[1h]") { // whose rows come and go; whose ends are read by minutes
-					rows += compareRange(t, agent, prometheus.address, expr, p.start.Add(10*time.Minute+5*time.Second), p.start.Add(119*time.Minute))
+					rows += compareRange(t, agent, prometheus.address, expr, p.start.Add(10*time.Minute+35*time.Second), p.start.Add(119*time.Minute))
 				}
 			}
 			t.Logf("%d expressions, %d numbers", len(exprs), rows)
