@@ -57,11 +57,15 @@ func (q *querier) Close() error {
 }
 
 const (
-	hourMS = 3600_000
-	dayMS  = 24 * hourMS
+	hourMS   = 3600_000
+	dayMS    = 24 * hourMS
+	minuteMS = 60_000
 	// windowSamples is how many intervals a range should have at least: what is extrapolated at its ends is one of them at most.
 	windowSamples = 60
 )
+
+// hoursFrom is the window from which on an instant's increase is read by hours, ms: what is between its ends need not be fine.
+const hoursFrom = 4 * hourMS
 
 // resolution is the longest interval of samples that answers a selector as well as the shortest would.
 //
@@ -79,6 +83,11 @@ func resolution(hints *storage.SelectHints, lookback time.Duration) time.Duratio
 		}
 	}
 	return 0
+}
+
+// byEnds tells whether the first and the last sample of a selector's one window alone decide, and the starts that are between them.
+func byEnds(hints *storage.SelectHints) bool {
+	return hints.Step == 0 && hints.Range > 0 && (hints.Func == "rate" || hints.Func == "increase")
 }
 
 // Select implements storage.Querier.
@@ -190,22 +199,31 @@ func (p part) query(matchers []history.Matcher) history.Query {
 
 var ticksMatcher = []history.Matcher{{Name: labels.MetricName, Match: func(name string) bool { return name == history.TicksMetric }}}
 
-// parts divides what is to be read. An instant's range decides by its first and its last sample: around its ends, and from an
-// end of the one before on, which need not be one of the longer intervals, the shortest are read.
+// parts divides what is to be read. Where the ends of a window decide, the shortest intervals are read around both of them, minutes
+// up to full hours, and between those hours. Before that, what was counted need not be one of the longer intervals.
 func (s *selection) parts(counted, from, to int64) []part {
-	unit := s.step.Milliseconds()
-	if unit <= shortest || s.hints.Range == 0 || s.hints.Step != 0 {
+	if s.step.Milliseconds() <= shortest || !byEnds(s.hints) {
 		return []part{{counted, to, s.step}}
 	}
-	low, high := floor(from-1, unit), floor(from-1, unit)+unit // around the beginning
-	last := floor(to, unit)
-	if high >= last {
-		return []part{{counted, to, 0}}
+	first, last := floor(from-1, minuteMS)+minuteMS, floor(to, minuteMS)
+	var all []part
+	add := func(until int64, step time.Duration) {
+		if until >= counted {
+			all = append(all, part{counted, until, step})
+			counted = until + 1
+		}
 	}
-	if floor(counted-1, unit) != counted-1 || low < counted {
-		return []part{{counted, high, 0}, {high + 1, last, s.step}, {last + 1, to, 0}}
+	if floor(counted-1, minuteMS) == counted-1 {
+		add(first-minuteMS, time.Minute)
 	}
-	return []part{{counted, low, s.step}, {low + 1, high, 0}, {high + 1, last, s.step}, {last + 1, to, 0}}
+	add(first, 0)
+	if s.hints.Range >= hoursFrom {
+		add(floor(first-1, hourMS)+hourMS, time.Minute)
+		add(floor(to, hourMS), time.Hour)
+	}
+	add(last, time.Minute)
+	add(to, 0)
+	return all
 }
 
 // gather adds each series that was found in any part, or is remembered.

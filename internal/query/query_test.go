@@ -187,6 +187,20 @@ func TestVectorRestAndGap(t *testing.T) {
 	}
 }
 
+// Shows that a clock that goes back and forth loses and doubles nothing: ticks of one slot are summed, and the value goes on.
+func TestVectorClockJumps(t *testing.T) {
+	x := newHost(t, noon)
+	x.ticks(12, served("/cart", 200, 20))
+	x.now = x.now.Add(-time.Minute)
+	x.ticks(12, served("/cart", 200, 20))
+	x.expect(x.now, `sum(http_server_request_duration_seconds_count)`, "{} 24")
+	x.expect(x.now, `histogram_count(sum(http_server_request_duration_seconds))`, "{} 24")
+	x.now = x.now.Add(5 * time.Hour)
+	x.ticks(3, served("/cart", 200, 20))
+	x.expect(x.now, `sum(http_server_request_duration_seconds_count)`, "{} 27")
+	x.expect(x.now, `sum(increase(http_server_request_duration_seconds_count[10m]))`, "{} 2.5") // two in the 20 s that were seen
+}
+
 // Shows that what a rule records is seen at once, at the time of its evaluation, and after the tick that takes it; and that it
 // ends when the rule says so.
 func TestRecord(t *testing.T) {

@@ -162,7 +162,7 @@ type scrapes struct {
 func (s *scrapes) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := min(s.next, len(s.all)-1)
+	i := min(s.next/3, len(s.all)-1) // a scrape or two may fail on a busy machine; what is there already is taken for the same
 	s.next++
 	w.Header().Set("Content-Type", string(s.kind))
 	_, _ = w.Write(s.all[i])
@@ -218,6 +218,7 @@ var red = map[string][]string{
 		`sum(rate(http_server_request_duration_seconds_bucket{le="0.025"}[5m])) / sum(rate(http_server_request_duration_seconds_count[5m]))`,
 		`topk(2, sum by (http_route) (rate(http_server_request_duration_seconds_sum[5m])) / sum by (http_route) (rate(http_server_request_duration_seconds_count[5m])))`,
 		`sum by (phase) (increase(perfagent_http_server_phase_duration_seconds_sum[1h]))`,
+		`sum by (http_route) (rate(http_server_request_duration_seconds_count[1h]))`,
 		`sum by (http_route, le) (increase(http_server_response_body_size_bytes_bucket[10m]))`,
 		`avg_over_time(perfagent_host_memory_used_bytes[5m])`,
 		`sum by (mode) (rate(perfagent_host_cpu_seconds_total[5m]))`,
@@ -330,6 +331,64 @@ func compare(t *testing.T, agent, server, expr string, at time.Time) int {
 	return len(want)
 }
 
+// compareRange asks both for each 90 s of a time, in whose 5 minutes before there always are as many requests to /rare, and returns how many numbers they gave.
+func compareRange(t *testing.T, agent, server, expr string, from, to time.Time) (numbers int) {
+	t.Helper()
+	ask := func(address string) map[string]map[float64]float64 {
+		response, err := http.PostForm("http://"+address+"/api/v1/query_range", url.Values{"query": {expr}, "start": {from.Format(time.RFC3339)},
+			"end": {strconv.FormatInt(to.Unix(), 10)}, "step": {"90"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		var answer struct {
+			Data struct {
+				Result []struct {
+					Metric map[string]string
+					Values [][2]any
+				}
+			}
+		}
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+			t.Fatalf("%s: %v", expr, err)
+		}
+		all := map[string]map[float64]float64{}
+		for _, r := range answer.Data.Result {
+			if bound, err := strconv.ParseFloat(r.Metric["le"], 64); err == nil {
+				r.Metric["le"] = fmt.Sprint(bound)
+			}
+			points := map[float64]float64{}
+			for _, p := range r.Values {
+				at, _ := p[0].(float64)
+				text, _ := p[1].(string)
+				if points[at], err = strconv.ParseFloat(text, 64); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all[fmt.Sprint(r.Metric)] = points
+		}
+		return all
+	}
+	got, want := ask(agent), ask(server)
+	wrong := 0
+	for labels, points := range want {
+		for at, w := range points {
+			numbers++
+			g, has := got[labels][at]
+			if has && (g == w || math.IsNaN(g) && math.IsNaN(w) || math.Abs(g-w) <= histogramError*math.Abs(w)) {
+				continue
+			}
+			if wrong++; wrong < 5 {
+				t.Errorf("%s at %s: %s is %v (%v), %v for Prometheus", expr, time.Unix(int64(at), 0).UTC().Format(time.TimeOnly), labels, g, has, w)
+			}
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%s: the agent has %d rows, Prometheus %d", expr, len(got), len(want))
+	}
+	return numbers
+}
+
 // serveHistory serves the agent's API, and returns its address.
 func serveHistory(t *testing.T, p *past) string {
 	t.Helper()
@@ -377,7 +436,7 @@ func TestHistoryAnswersLikePrometheus(t *testing.T) {
 				target.Listener.Addr()), args...)
 			end := p.start.Add(pastTicks * 10 * time.Second)
 			scraped := question{"all ticks", fmt.Sprintf("timestamp(perfagent_host_cpus @ %d) == %[1]d", end.Unix())}
-			if left := prometheus.unanswered([]question{scraped}, 100*time.Second); left != nil {
+			if left := prometheus.unanswered([]question{scraped}, 3*time.Minute); left != nil {
 				t.Fatal(left)
 			}
 			exprs := slices.Clone(red[form])
@@ -399,6 +458,11 @@ func TestHistoryAnswersLikePrometheus(t *testing.T) {
 					}
 					// Between two ticks: a range of Prometheus 2 has the sample at its beginning, one of Prometheus 3 has not.
 					rows += compare(t, agent, prometheus.address, expr, p.start.Add(time.Duration(minutes*60)*time.Second).Add(5*time.Second))
+				}
+			}
+			for _, expr := range red[form] {
+				if !strings.HasPrefix(expr, "topk") && !strings.Contains(expr, "[1h]") { // whose rows come and go; whose ends are read by minutes
+					rows += compareRange(t, agent, prometheus.address, expr, p.start.Add(10*time.Minute+35*time.Second), p.start.Add(119*time.Minute))
 				}
 			}
 			t.Logf("%d expressions, %d numbers", len(exprs), rows)

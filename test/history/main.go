@@ -235,7 +235,7 @@ func (b *bench) run() error {
 	if err := b.queries(h, end); err != nil {
 		return err
 	}
-	if err := b.engineQueries(h, end); err != nil {
+	if err := b.engineQueries(h, end.Add(analytics.TickInterval), feed); err != nil {
 		return err
 	}
 	b.say("resident memory at the end, limit of the agent, MB", float64(usage().resident)/1e6, limit/1e6, "%8.1f")
