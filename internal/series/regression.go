@@ -188,15 +188,15 @@ func (d *rows) fit(phi, noise float64) fit {
 		}
 		logVariance += logScale
 		row := d.values[i*k : i*k+k]
-		var new [regressorsMax + 1]float64
+		var fresh [regressorsMax + 1]float64
 		for c, v := range row {
-			new[c] = v - drift[c]
-			drift[c] = phi * (drift[c] + gain*new[c])
+			fresh[c] = v - drift[c]
+			drift[c] = phi * (drift[c] + gain*fresh[c])
 		}
 		for a := range row {
-			v := new[a] * scale
+			v := fresh[a] * scale
 			for b := range a + 1 {
-				products[a][b] += v * new[b]
+				products[a][b] += v * fresh[b]
 			}
 		}
 	}

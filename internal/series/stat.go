@@ -5,9 +5,6 @@ import (
 	"slices"
 )
 
-// normalTwoSided returns the probability that a standard normal variable is at least as far from zero as z.
-func normalTwoSided(z float64) float64 { return math.Erfc(math.Abs(z) / math.Sqrt2) }
-
 // normalQuantile returns the value below which a standard normal variable is with probability p, by the rational
 // approximation of Acklam (relative error 1.15e-9), refined by one step of Halley's method.
 func normalQuantile(p float64) float64 {
