@@ -14,9 +14,10 @@ const (
 
 var anomalyNames = [anomalyKinds]string{"sudden", "unusual", "untimely", "shifted", "unsteady"}
 
-// kindCosts are taken off the rarity of each kind, so that what is judged twice does not alarm twice as often: a level that is
-// unusual is untimely as well unless the season explains it, and neighbours that differ more come with values that are sudden.
-var kindCosts = [anomalyKinds]float64{unusual: 0.5, shifted: 0.3, unsteady: 0.5}
+// kindCosts are taken off the rarity of the kinds that are judged twice: a level that is unusual is untimely as well unless the season
+// explains it, a shift comes with values that are far out, and neighbours that differ more with values that are sudden. Only what is
+// clearly rarer by them is theirs.
+var kindCosts = [anomalyKinds]float64{unusual: 0.5, shifted: 0.5, unsteady: 0.5}
 
 const (
 	fastRate   = 0.3   // of the level of the last values, in part of the difference per point
@@ -215,8 +216,7 @@ func (a *Anomalies) rate(wanted float64) float64 { return max(wanted, 1/float64(
 
 func clampTo(v, most float64) float64 { return max(-most, min(most, v)) }
 
-// enterSeason sets the seasons' part for a time. A season that has come into use, or out of it, since then moves the levels, so
-// that what they say together stays the same.
+// enterSeason sets the part of the seasons in use at a time.
 func (a *Anomalies) enterSeason(unix int64) {
 	a.season = 0
 	for _, s := range [...]*season{&a.day, &a.week} {
@@ -226,7 +226,8 @@ func (a *Anomalies) enterSeason(unix int64) {
 	}
 }
 
-// learnSeasons teaches both seasons a value.
+// learnSeasons teaches both seasons a value. One that comes into use by it, or out of use, moves the levels, so that what they say
+// together stays the same.
 func (a *Anomalies) learnSeasons(unix int64, value, elapsed, rate float64) {
 	most := anomalyClip * a.deviation
 	if a.count < anomalyFirst/2 {

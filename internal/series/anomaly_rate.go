@@ -7,11 +7,11 @@ const (
 	// of minutes, far more than anybody wants alarms, so that there is something to learn from.
 	episodeFrom = 2.5
 	// episodePrior is how many episodes of a series with a perfect measure of rarity are taken to have been seen at first.
-	episodePrior = 10
+	episodePrior = 7
 	// episodeMemory is how many values count in the rate: ten weeks of minutes.
 	episodeMemory = 100_000
 	// episodeMost is how many in the mean height.
-	episodeMost = 200
+	episodeMost = 400
 	// episodeClip is how many mean heights an episode counts at most: a real incident is no sign that false ones are high.
 	episodeClip = 4
 	// shapeLeast and shapeMost bound the tail's shape: thinner than -0.4 there would be a wall where scores leap, and thicker than 0.2
