@@ -36,7 +36,8 @@ func newAnalyzeCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			return analyzeRoutes(c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
 		},
-	}, newAnalyzeTrendCommand(), newAnalyzeCorrelationCommand(), newAnalyzeRootcauseCommand(), newAnalyzeForecastCommand(), newAnalyzeCacheCommand())
+	}, newAnalyzeAnomaliesCommand(), newAnalyzeChangepointsCommand(), newAnalyzeTrendCommand(), newAnalyzeCorrelationCommand(),
+		newAnalyzeRootcauseCommand(), newAnalyzeForecastCommand(), newAnalyzeCacheCommand())
 	return command
 }
 
