@@ -35,7 +35,7 @@ FUZZ_INPUTS_LONG ?= 100000
 E2E_PARALLEL ?= 4
 # Tests of what is behind the hooks, the same whatever the hooks are: they are left out where a backend is forced.
 BEHIND_HOOKS := Workloads E2EStartErrors E2EUnprivileged E2ETraceCommand E2ECheckAndVersion E2EPrometheus E2ERules \
-	E2EFleetQuantiles E2EServicesFile E2EOTLP E2EOTLPOwnTraffic E2EOTLPDead E2ERequests E2ESummary E2ERoutes E2EManyPaths E2EAgentDescriptors
+	E2EFleetQuantiles E2EServicesFile E2EOTLP E2EOTLPOwnTraffic E2EOTLPDead E2ERequests E2ESummary E2ERoutes E2EManyPaths E2EAgentDescriptors E2EAlertmanager E2ENotifyTest E2EReceivers
 SPACE := $(subst ,, )
 NOT_FORCED := ^Test($(subst $(SPACE),|,$(strip $(BEHIND_HOOKS))))$$
 

@@ -33,6 +33,7 @@ command node nodejs
 command python3 python3
 command prometheus prometheus
 command promtool prometheus
+command prometheus-alertmanager prometheus-alertmanager
 command qemu-system-x86_64 qemu-system-x86
 command busybox busybox-static
 command cpio cpio

@@ -28,6 +28,8 @@ type Config struct {
 	Log      LogConfig
 	Storage  StorageConfig
 	Query    QueryConfig
+	Notify   NotifyConfig
+	Remedies RemediesConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -111,7 +113,8 @@ func defaultConfig() *Config {
 		Levels:  defaultLevels(),
 		Storage: StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
 		Query:   QueryConfig{Timeout: query.TimeoutDefault, MaxSamples: query.MaxSamplesDefault, MaxConcurrency: query.ConcurrencyDefault},
-		Log:     LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
+		Notify:  defaultNotify(), Remedies: defaultRemedies(),
+		Log: LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }
 
@@ -143,8 +146,10 @@ func (s *configSource) load() (*Config, error) {
 	if file == "" {
 		file = variables[variableName(configFileFlag)]
 	}
+	var lines map[string]int
 	if file != "" {
-		if err := applyFile(settings, file); err != nil {
+		var err error
+		if lines, err = applyFile(settings, file); err != nil {
 			return nil, err
 		}
 	}
@@ -165,6 +170,9 @@ func (s *configSource) load() (*Config, error) {
 		if err := setting.value.set(texts); err != nil {
 			return nil, usageError{fmt.Errorf("flag --%s: %w", setting.path, err)}
 		}
+	}
+	if err := config.checkNotification(file, lines); err != nil {
+		return nil, err
 	}
 	return config, nil
 }
@@ -228,6 +236,7 @@ func changes(from, to *Config) (live, restart []string) {
 // withLive returns from with the settings of to that a running agent takes over.
 func withLive(from, to *Config) *Config {
 	merged := *from
+	merged.Notify.at = to.Notify.at
 	before, after := merged.settings(), to.settings()
 	for i := range before {
 		if before[i].live {

@@ -64,6 +64,11 @@ func TestEverySettingHasThreeForms(t *testing.T) {
 		"routes.file": "/r", "services.file": "/s", "ready-file": "/f", "otlp.endpoint": "http://c:4318/v1/metrics", "otlp.header": "a=b", "otlp.ca-file": "/c",
 		"levels.throughput-rps": "5,4,3,2,1",
 		"levels.services":       `{"a": {throughput-rps: [5, 4, 3, 2, 1]}}`,
+		"notify.urgent":         "log",
+		"notify.regular":        "log",
+		"notify.receivers":      `[{name: hook, webhook: {url: "http://127.0.0.1:9000/", secret-file: /run/hook}}]`,
+		"notify.silences":       `[{matchers: ['service_name=~"shop.*"', severity!=critical], to: '2026-03-01T12:00:00Z', comment: it is moved}]`,
+		"remedies.rules":        `[{name: again, matchers: [alertname="Down"], command: [/bin/systemctl, restart, shop]}]`,
 	}
 	for _, s := range defaultConfig().settings() {
 		value := s.value.String()
@@ -198,7 +203,7 @@ func FuzzConfigFile(f *testing.F) {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := applyFile(defaultConfig().settings(), name); err != nil && !strings.Contains(err.Error(), name) {
+		if _, err := applyFile(defaultConfig().settings(), name); err != nil && !strings.Contains(err.Error(), name) {
 			t.Errorf("%q: the error does not name the file: %v", text, err)
 		}
 	})

@@ -76,29 +76,29 @@ func protection(name string) web.Protection {
 	return web.Protection{TLS: tls, Authentication: len(c.Users) > 0 || tls && c.TLS.ClientAuth == "RequireAndVerifyClientCert"}
 }
 
-// applyFile sets what a YAML file says. Keys are a setting's path, nested at its dots or not. An unknown key, a key
-// given twice and a bad value are errors with the file and the line.
-func applyFile(settings []setting, name string) error {
+// applyFile sets what a YAML file says, and returns the lines of the settings that are there. Keys are a setting's path, nested at its
+// dots or not. An unknown key, a key given twice and a bad value are errors with the file and the line.
+func applyFile(settings []setting, name string) (lines map[string]int, err error) {
 	data, err := readNamedFile(name, configBytesMax)
 	if err != nil {
-		return openFileError(err)
+		return nil, openFileError(err)
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, extra yaml.Node
 	switch err := decoder.Decode(&document); {
 	case errors.Is(err, io.EOF):
-		return nil // an empty file sets nothing
+		return nil, nil // an empty file sets nothing
 	case err != nil:
-		return syntaxError(name, data, err)
+		return nil, syntaxError(name, data, err)
 	}
 	if err := decoder.Decode(&extra); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s:%d: a second document: merge it with the first", name, extra.Line)
+		return nil, fmt.Errorf("%s:%d: a second document: merge it with the first", name, extra.Line)
 	}
 	reader := fileReader{name: name, byPath: make(map[string]*setting), seen: make(map[string]int)}
 	for i := range settings {
 		reader.byPath[settings[i].path] = &settings[i]
 	}
-	return reader.read(document.Content[0], "")
+	return reader.seen, reader.read(document.Content[0], "")
 }
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)

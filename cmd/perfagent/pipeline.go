@@ -18,6 +18,7 @@ import (
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/notify"
 	"github.com/perfagent/perfagent/internal/pipeline"
 	"github.com/perfagent/perfagent/internal/probes"
 	"github.com/perfagent/perfagent/internal/query"
@@ -46,7 +47,9 @@ type agent struct {
 	server *web.Server             // nil without listen addresses
 	otlp   *export.OTLPExporter    // nil without an endpoint
 	recent *web.RequestsHandler
-	socket string // that trace reads from; "" where there is none
+
+	notifier *notify.Notifier // who evaluates alerts calls its Send
+	socket   string           // that trace reads from; "" where there is none
 
 	services    atomic.Pointer[host.Services]   // of the latest reading of the services file
 	history     atomic.Pointer[history.History] // nil where there is none
@@ -95,6 +98,9 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 		return nil, err
 	}
 	a.query = a.newQuery(config)
+	if err := a.openNotifier(config); err != nil {
+		return nil, err
+	}
 	// Listeners first: a busy port is the likeliest failure, and the cheapest to find.
 	if err := a.listen(config, log, hooks); err != nil {
 		return nil, err
@@ -123,6 +129,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Witness: a.hostStats,
 		Web:     a.gate.Stats,
 		History: a.historyState,
+		Notify:  a.notifyState,
 	}
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, log); err != nil {
 		return err
@@ -170,6 +177,7 @@ func (a *agent) ownHealth(hooks pipelineHooks) web.AgentOptions {
 			return missing
 		},
 		History: a.historyTrouble,
+		Notify:  a.notifyTrouble,
 		Queues: func() []web.QueueState {
 			if a.probe == nil {
 				return nil
@@ -304,6 +312,7 @@ func (a *agent) start(config *Config) error {
 	if w := a.host.Load(); w != nil {
 		a.done.Go(func() { w.run(reading) })
 	}
+	a.serves.Go(func() { a.notifier.Run(exporting) })
 	if h := a.history.Load(); h != nil { // it takes over what the engine sealed last
 		a.serves.Go(func() { h.Run(exporting) })
 	}
@@ -349,9 +358,14 @@ func (a *agent) loadFiles(config *Config) (read string, err error) {
 
 // Apply implements runningAgent.
 func (a *agent) Apply(config *Config) (read string, err error) {
+	notification := config.notification()
+	if err := a.notifier.Check(&notification); err != nil {
+		return "", config.Notify.locate(err)
+	}
 	if read, err = a.loadFiles(config); err != nil {
 		return "", err
 	}
+	a.notifier.Apply(notification)
 	a.showRawPaths(config.Trace.RawPaths)
 	a.engine.SetLevels(config.Levels.options())
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
@@ -422,6 +436,9 @@ func (a *agent) release() error {
 		}
 		if h := a.history.Load(); h != nil {
 			h.Close()
+		}
+		if a.notifier != nil {
+			err = errors.Join(err, a.notifier.Close())
 		}
 	}
 	return err

@@ -16,6 +16,7 @@ import (
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/notify"
 	"github.com/perfagent/perfagent/internal/probes"
 )
 
@@ -39,6 +40,7 @@ const (
 	forTrace
 	forCheck
 	forHistory
+	forNotify
 )
 
 // setting is one entry of the configuration: the flag --path, the YAML key path and a variable of the environment.
@@ -52,7 +54,7 @@ type setting struct {
 
 // settings lists every setting; the values are c's fields.
 func (c *Config) settings() []setting {
-	observing := forRun | forTrace
+	observing, notifying := forRun|forTrace, forRun|forNotify
 	return []setting{
 		{"web.listen-address", "`address` to serve on, host:port or unix:/path; repeatable", list(&c.Web.ListenAddresses, parseListenAddress, "address", ","), forRun, false},
 		{"web.config.file", "`file` with TLS and basic auth, exporter-toolkit format", text(&c.Web.ConfigFile, "file"), forRun, false},
@@ -88,6 +90,18 @@ func (c *Config) settings() []setting {
 		{"query.timeout", "longest `duration` of a question to the local history", duration(&c.Query.Timeout, queryTimeoutMin, queryTimeoutMax), forRun, false},
 		{"query.max-samples", "most samples (`count`) that a question to the local history holds in memory, 16 bytes each", number(&c.Query.MaxSamples, 1000, querySamplesMax, false), forRun, false},
 		{"query.max-concurrency", "most questions (`count`) to the local history that are answered at once", number(&c.Query.MaxConcurrency, 1, queryConcurrencyMax, false), forRun, false},
+		{"notify.urgent", "`receiver` of alerts with the severity error or critical; repeatable", list(&c.Notify.Urgent, parseReceiverName, "receiver", ","), notifying, true},
+		{"notify.regular", "`receiver` of other alerts; repeatable", list(&c.Notify.Regular, parseReceiverName, "receiver", ","), notifying, true},
+		{"notify.receivers", "who is told of alerts, as `YAML`; nobody: the log", &yamlValue[[]notify.Receiver]{&c.Notify.Receivers, readReceivers}, notifying, true},
+		{"notify.group-by", "`label`; alerts with the same values are told together; repeatable", list(&c.Notify.GroupBy, parseLabelName, "label", ","), notifying, true},
+		{"notify.group-wait", "`duration` that a first alert waits for others", duration(&c.Notify.GroupWait, 0, notifyIntervalMax), notifying, true},
+		{"notify.group-interval", "least `duration` between two notifications of a group", duration(&c.Notify.GroupInterval, notifyIntervalMin, notifyIntervalMax), notifying, true},
+		{"notify.repeat-interval", "`duration` after which what still fires is told again", duration(&c.Notify.RepeatInterval, notifyIntervalMin, notifyIntervalMax), notifying, true},
+		{"notify.inhibit", "tell no info and no warning of an endpoint that has a critical alert", boolean(&c.Notify.Inhibit), notifying, true},
+		{"notify.silences", "which alerts are not told, and when, as `YAML`", &yamlValue[[]notify.Silence]{&c.Notify.Silences, readSilences}, notifying, true},
+		{"remedies.mode", "`mode` of remedies: off, dry-run (only say what would be done) or on", oneOf(&c.Remedies.Mode, notify.RemediesOff, notify.RemediesDryRun, notify.RemediesOn), forRun, true},
+		{"remedies.per-hour", "most remedies (`count`) in an hour, all together", number(&c.Remedies.PerHour, 1, remediesHourMax, false), forRun, true},
+		{"remedies.rules", "what is done once when an alert begins to fire, as `YAML`", &yamlValue[[]notify.Remedy]{&c.Remedies.Rules, readRemedies}, forRun, true},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
 		{"otlp.endpoint", "`URL` of an OTLP/HTTP receiver to push metrics to, such as http://collector:4318; empty for none", scalar(&c.OTLP.Endpoint, parseOTLPBase, "URL"), forRun, false},

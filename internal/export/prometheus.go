@@ -80,6 +80,8 @@ type CollectorOptions struct {
 	Exports func() []ExportCount
 	// History is the state of the local history; nil, and a nil result: there is none.
 	History func() *HistoryState
+	// Notify is the state of notifications; nil, and a nil result: there are none.
+	Notify func() *NotifyState
 }
 
 // Collector exports snapshots as constant metrics. It is the union of the agent's own few metrics, the host's resources,
@@ -88,12 +90,14 @@ type Collector struct {
 	agent      agentCollector
 	host       hostCollector
 	history    historyCollector
+	notify     notifyCollector
 	histograms histogramCollector
 }
 
 // NewCollector returns a collector of everything but the runtime's go_* and process_*.
 func NewCollector(o CollectorOptions) *Collector {
 	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, history: historyCollector{o.History},
+		notify:     notifyCollector{o.Notify},
 		histograms: histogramCollector{o.Source, o.Classic}}
 }
 
@@ -106,6 +110,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.agent.Collect(ch)
 	c.host.Collect(ch)
 	c.history.Collect(ch)
+	c.notify.Collect(ch)
 	c.histograms.Collect(ch)
 }
 

@@ -169,6 +169,8 @@ type AgentOptions struct {
 	Missing func() []string
 	// History is what is wrong with the local history, in a user's words, "" for nothing; nil: there is none.
 	History func() string
+	// Notify is what is wrong with the notifications of alerts, in a user's words; nil: there are none.
+	Notify func() []string
 	// Queues are the queues inside of the agent; nil: unknown.
 	Queues func() []QueueState
 	// Reload is that of export.CollectorOptions.
@@ -278,6 +280,11 @@ func (o *AgentOptions) health() *agentHealth {
 	o.fillMemory(h)
 	if o.History != nil {
 		if trouble := o.History(); trouble != "" {
+			h.degrade("%s", trouble)
+		}
+	}
+	if o.Notify != nil {
+		for _, trouble := range o.Notify() {
 			h.degrade("%s", trouble)
 		}
 	}

@@ -317,6 +317,11 @@ func TestAgentHealth(t *testing.T) {
 		t.Errorf("%s %q", h.Status, h.Reasons)
 	}
 	trouble = ""
+	options.Notify = func() []string { return []string{"the receiver chat takes no notifications"} }
+	if ask(); h.Status != degraded || len(h.Reasons) != 1 || !strings.Contains(h.Reasons[0], "chat") {
+		t.Errorf("%s %q", h.Status, h.Reasons)
+	}
+	options.Notify = nil
 	successful, limit = false, 1
 	options.Missing = func() []string { return []string{"sendfile"} }
 	options.Queues = func() []QueueState { return []QueueState{{"batches", 30, 32}} }

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perfagent/perfagent/internal/notify"
+)
+
+func newNotifyCommand(environ []string) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "notify",
+		Short: "Work with the receivers of alerts",
+		Args:  noArguments,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	command.AddCommand(newNotifyTestCommand(environ))
+	return command
+}
+
+func newNotifyTestCommand(environ []string) *cobra.Command {
+	receiver := ""
+	command := &cobra.Command{
+		Use:   "test",
+		Short: "Send a test alert to each receiver",
+		Long: "Sends an alert PerfagentTest that fires, and its end, to each receiver of the\n" +
+			"configuration, and prints for each whether it took both. Exit codes: 0 all did,\n" +
+			"1 one did not, 2 usage.",
+		Example: "  perfagent notify test --config.file /etc/perfagent.yml --receiver pager",
+		Args:    noArguments,
+	}
+	source := addSettings(command.Flags(), environ, forNotify)
+	command.Flags().StringVar(&receiver, "receiver", "", "only the receiver of this `name`")
+	command.RunE = func(c *cobra.Command, _ []string) error {
+		config, err := source.load()
+		if err != nil {
+			return err
+		}
+		return testReceivers(c.Context(), config, receiver, c.OutOrStdout(), newLogger(c.OutOrStdout(), config.Log, new(slog.LevelVar)))
+	}
+	return command
+}
+
+// testReceivers implements `notify test`.
+func testReceivers(ctx context.Context, config *Config, receiver string, w io.Writer, log *slog.Logger) error {
+	results, err := notify.Test(ctx, notify.Options{Config: config.notification(), ReadFile: readNamedFile, Version: readBuild().Version, Log: log}, receiver)
+	if errors.Is(err, notify.ErrNoReceiver) {
+		return usageError{fmt.Errorf("flag --receiver: %w", err)}
+	}
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for _, r := range results {
+		outcome := "ok"
+		if r.Err != nil {
+			failed++
+			outcome = oneLine(r.Err)
+		}
+		if _, err := fmt.Fprintf(w, "%s (%s): %s\n", r.Receiver, r.Integration, outcome); err != nil {
+			return fmt.Errorf("write results: %w", err)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d receivers did not take the test", failed, len(results))
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package notify
+
+import (
+	"sync"
+	"time"
+)
+
+// Silence keeps alerts from being told for a time.
+type Silence struct {
+	Matchers []Matcher // all must match
+	From, To time.Time // From zero: since ever
+	Comment  string
+}
+
+func (s *Silence) mutes(a *Alert, now time.Time) bool {
+	return !now.Before(s.From) && now.Before(s.To) && matchAll(s.Matchers, a.Labels)
+}
+
+// QuietHours are hours of the week in which a receiver is told only what is urgent.
+type QuietHours struct {
+	Days     [7]bool        // by time.Weekday; the day on which they begin
+	From, To int            // minutes of the day; From >= To: over midnight
+	Zone     *time.Location // nil is the host's
+}
+
+func (q *QuietHours) contain(t time.Time) bool {
+	if q.Zone != nil {
+		t = t.In(q.Zone)
+	} else {
+		t = t.Local()
+	}
+	minute, today := t.Hour()*60+t.Minute(), t.Weekday()
+	if q.From < q.To {
+		return q.Days[today] && minute >= q.From && minute < q.To
+	}
+	return q.Days[today] && minute >= q.From || q.Days[(today+6)%7] && minute < q.To
+}
+
+// muting is why an alert is not told at a moment.
+type muting int
+
+const (
+	audible   muting = iota
+	silenced         // by a person
+	inhibited        // by an alert that says more
+	quiet            // until the quiet hours end
+)
+
+// inhibitor knows which endpoints have a critical alert.
+type inhibitor struct {
+	mu       sync.Mutex
+	critical map[string]map[string]time.Time // by endpoint and identity, until when
+}
+
+// endpointKey is "" for an alert that is of no endpoint.
+func endpointKey(labels map[string]string) string {
+	if labels[labelService] == "" || labels[labelRoute] == "" {
+		return ""
+	}
+	return labels[labelService] + "\xff" + labels[labelMethod] + "\xff" + labels[labelRoute]
+}
+
+// see takes note of an alert that fires until a moment, or that is over.
+func (i *inhibitor) see(a *Alert, id string, until time.Time, over bool) {
+	key := endpointKey(a.Labels)
+	if key == "" || a.Labels[labelSeverity] != "critical" {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.critical == nil {
+		i.critical = make(map[string]map[string]time.Time)
+	}
+	of := i.critical[key]
+	if over {
+		if delete(of, id); len(of) == 0 {
+			delete(i.critical, key)
+		}
+		return
+	}
+	if of == nil {
+		if len(i.critical) >= alertsMax {
+			return // the warning is told as well: no harm
+		}
+		of = make(map[string]time.Time)
+		i.critical[key] = of
+	}
+	if _, known := of[id]; known || len(of) < alertsMax {
+		of[id] = until
+	}
+}
+
+// inhibits tells whether a critical alert of the same endpoint fires; alerts of error and above are told in any case.
+func (i *inhibitor) inhibits(a *Alert, now time.Time) bool {
+	key := endpointKey(a.Labels)
+	if key == "" || a.isUrgent() {
+		return false
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for id, until := range i.critical[key] {
+		if until.After(now) {
+			return true
+		}
+		delete(i.critical[key], id)
+	}
+	return false
+}
+
+// mutes is what keeps alerts from being told, whoever the receiver is.
+type mutes struct {
+	silences  []Silence
+	inhibitor *inhibitor // nil: none
+}
+
+func (m *mutes) isSilenced(a *Alert, now time.Time) bool {
+	for i := range m.silences {
+		if m.silences[i].mutes(a, now) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *mutes) of(a *Alert, hours []QuietHours, now time.Time) muting {
+	switch {
+	case m.isSilenced(a, now):
+		return silenced
+	case m.inhibitor != nil && m.inhibitor.inhibits(a, now):
+		return inhibited
+	case a.isUrgent():
+		return audible
+	}
+	for i := range hours {
+		if hours[i].contain(now) {
+			return quiet
+		}
+	}
+	return audible
+}
