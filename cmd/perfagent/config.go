@@ -27,9 +27,10 @@ type Config struct {
 	OTLP     OTLPConfig
 	Log      LogConfig
 	Storage  StorageConfig
-	Query    QueryConfig
+	Alerts   AlertsConfig
 	Notify   NotifyConfig
 	Remedies RemediesConfig
+	Query    QueryConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -112,9 +113,10 @@ func defaultConfig() *Config {
 		OTLP:    OTLPConfig{Interval: export.OTLPIntervalDefault},
 		Levels:  defaultLevels(),
 		Storage: StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
-		Query:   QueryConfig{Timeout: query.TimeoutDefault, MaxSamples: query.MaxSamplesDefault, MaxConcurrency: query.ConcurrencyDefault},
+		Alerts:  AlertsConfig{Builtin: "on"},
 		Notify:  defaultNotify(), Remedies: defaultRemedies(),
-		Log: LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
+		Query: QueryConfig{Timeout: query.TimeoutDefault, MaxSamples: query.MaxSamplesDefault, MaxConcurrency: query.ConcurrencyDefault},
+		Log:   LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }
 

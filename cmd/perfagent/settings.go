@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/alert"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
@@ -87,9 +88,10 @@ func (c *Config) settings() []setting {
 		{"storage.retention", "`age` up to which the local history is kept, such as 15d (resolution of a minute; that of an hour for 400d); 0 keeps none",
 			scalar(&c.Storage.Retention, parseAge, "age").shownAs(showAge), forRun, false},
 		{"storage.max-bytes", "most `bytes` of the local history; the oldest go first", number(&c.Storage.MaxBytes, storageBytesMin, math.MaxInt64, true), forRun, false},
-		{"query.timeout", "longest `duration` of a question to the local history", duration(&c.Query.Timeout, queryTimeoutMin, queryTimeoutMax), forRun, false},
-		{"query.max-samples", "most samples (`count`) that a question to the local history holds in memory, 16 bytes each", number(&c.Query.MaxSamples, 1000, querySamplesMax, false), forRun, false},
-		{"query.max-concurrency", "most questions (`count`) to the local history that are answered at once", number(&c.Query.MaxConcurrency, 1, queryConcurrencyMax, false), forRun, false},
+		{"alert.rules-file", "`file` with alerting and recording rules in Prometheus' format, or a pattern of files; repeatable", list(&c.Alerts.RulesFiles, parseRulesGlob, "file", ","), forRun, true},
+		{"alerts.builtin", "whether the built-in rules are evaluated beside those of files: on or off", oneOf(&c.Alerts.Builtin, "on", "off"), forRun, true},
+		{"alerts.thresholds", "limits of the built-in rules, as `YAML`", &yamlValue[alert.Thresholds]{&c.Alerts.Thresholds, readThresholds}, forRun, true},
+		{"objectives", "availability and latency that services and routes shall reach, as `YAML`", &yamlValue[[]alert.Objective]{&c.Alerts.Objectives, readObjectives}, forRun, true},
 		{"notify.urgent", "`receiver` of alerts with the severity error or critical; repeatable", list(&c.Notify.Urgent, parseReceiverName, "receiver", ","), notifying, true},
 		{"notify.regular", "`receiver` of other alerts; repeatable", list(&c.Notify.Regular, parseReceiverName, "receiver", ","), notifying, true},
 		{"notify.receivers", "who is told of alerts, as `YAML`; nobody: the log", &yamlValue[[]notify.Receiver]{&c.Notify.Receivers, readReceivers}, notifying, true},
@@ -102,6 +104,9 @@ func (c *Config) settings() []setting {
 		{"remedies.mode", "`mode` of remedies: off, dry-run (only say what would be done) or on", oneOf(&c.Remedies.Mode, notify.RemediesOff, notify.RemediesDryRun, notify.RemediesOn), forRun, true},
 		{"remedies.per-hour", "most remedies (`count`) in an hour, all together", number(&c.Remedies.PerHour, 1, remediesHourMax, false), forRun, true},
 		{"remedies.rules", "what is done once when an alert begins to fire, as `YAML`", &yamlValue[[]notify.Remedy]{&c.Remedies.Rules, readRemedies}, forRun, true},
+		{"query.timeout", "longest `duration` of a question to the local history", duration(&c.Query.Timeout, queryTimeoutMin, queryTimeoutMax), forRun, false},
+		{"query.max-samples", "most samples (`count`) that a question to the local history holds in memory, 16 bytes each", number(&c.Query.MaxSamples, 1000, querySamplesMax, false), forRun, false},
+		{"query.max-concurrency", "most questions (`count`) to the local history that are answered at once", number(&c.Query.MaxConcurrency, 1, queryConcurrencyMax, false), forRun, false},
 		{"ready-file", "`file` written once probes are attached and listeners open", text(&c.ReadyFile, "file"), forRun, false},
 		{"trace.raw-paths", "show paths unmasked where the route has parameters", boolean(&c.Trace.RawPaths), observing, true},
 		{"otlp.endpoint", "`URL` of an OTLP/HTTP receiver to push metrics to, such as http://collector:4318; empty for none", scalar(&c.OTLP.Endpoint, parseOTLPBase, "URL"), forRun, false},
