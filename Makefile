@@ -35,8 +35,8 @@ FUZZ_INPUTS_LONG ?= 100000
 E2E_PARALLEL ?= 4
 # Tests of what is behind the hooks, the same whatever the hooks are: they are left out where a backend is forced.
 BEHIND_HOOKS := Workloads E2EStartErrors E2EUnprivileged E2ETraceCommand E2ECheckAndVersion E2EPrometheus E2ERules \
-	E2EFleetQuantiles E2EServicesFile E2EOTLP E2EOTLPOwnTraffic E2EOTLPDead E2ERequests E2ESummary E2ERoutes E2EManyPaths E2EAgentDescriptors \
-	E2EAlertmanager E2ENotifyTest E2EReceivers E2EEventLog E2ERedis E2ETraceSocketRemoved
+	E2EFleetQuantiles E2EServicesFile E2EOTLP E2EOTLPOwnTraffic E2EOTLPDead E2ERequests E2ESummary E2EAlerts E2ERoutes E2EManyPaths \
+	E2EAgentDescriptors E2EAlertmanager E2ENotifyTest E2EReceivers E2EEventLog E2ERedis E2ETraceSocketRemoved
 SPACE := $(subst ,, )
 NOT_FORCED := ^Test($(subst $(SPACE),|,$(strip $(BEHIND_HOOKS))))$$
 
@@ -72,6 +72,7 @@ test: provision build ## install what is needed and run the tests: unit, fuzz, e
 		"$(GOTEST) -race -short ./cmd/... ./internal/..." \
 		"$(GOTEST) $(LONG)" \
 		"$(GOTEST) $$($(GO) list ./test/... | grep -v /test/e2e$$ | tr '\n' ' ')" \
+		"cd test/alerts && $(GOTEST) -short ." \
 		"bash test/fuzz.sh $(FUZZ_INPUTS)" \
 		"$(STEP) e2e" \
 		"$(STEP) e2e E2E_BACKEND=syscall" \
@@ -114,7 +115,7 @@ bench-overhead: build ## what the agent costs: no agent, empty programs, full ag
 .PHONY: bench
 bench: ## Go micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem \
-		./internal/http ./internal/route ./internal/analytics ./internal/trace ./internal/export ./internal/web ./internal/probes ./internal/host ./internal/pipeline
+		./internal/http ./internal/route ./internal/analytics ./internal/trace ./internal/export ./internal/web ./internal/probes ./internal/host ./internal/pipeline ./internal/alert
 
 .PHONY: bench-history
 bench-history: ## the local history: bytes, memory, processor time and queries of 200 endpoints over 7 days
@@ -130,6 +131,10 @@ bench-analytics: build ## how good the conclusions are: anomalies, changes, tren
 .PHONY: test-durability
 test-durability: ## the local history against kills, damage, failing and full disks, clocks that jump: 200 rounds
 	$(GO) test ./internal/history -run Durability -count=1 -timeout 15m -args -history.rounds=200
+
+.PHONY: test-alerts
+test-alerts: ## alert rules against Prometheus' own (10,000), 200 outages against the burn-rate formula, seven quiet days
+	cd test/alerts && $(GO) test -v -count=1 -timeout 60m . -args -alerts.rules=10000 -alerts.outages=200
 
 .PHONY: generate
 generate: ## compile bpf/ for both architectures; needs clang, llvm-strip and libbpf's headers

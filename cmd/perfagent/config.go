@@ -28,6 +28,7 @@ type Config struct {
 	Log      LogConfig
 	Storage  StorageConfig
 	Query    QueryConfig
+	Alerts   AlertsConfig
 	Notify   NotifyConfig
 	Remedies RemediesConfig
 	EventLog EventLogConfig
@@ -115,6 +116,7 @@ func defaultConfig() *Config {
 		Levels:   defaultLevels(),
 		Storage:  StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
 		Query:    QueryConfig{Timeout: query.TimeoutDefault, MaxSamples: query.MaxSamplesDefault, MaxConcurrency: query.ConcurrencyDefault},
+		Alerts:   AlertsConfig{Builtin: "on"},
 		Notify:   defaultNotify(),
 		Remedies: defaultRemedies(),
 		EventLog: defaultEventLog(),

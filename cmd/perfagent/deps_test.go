@@ -33,25 +33,26 @@ var layers = map[string][]string{
 	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
 	"internal/query":         {"internal/analytics", "internal/history"},
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
-	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query"},
+	"internal/alert":         {"internal/notify"},
+	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query", "internal/alert"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
-	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/series", "internal/cache", "internal/notify", "internal/eventlog", "internal/redis"},
+	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/alert", "internal/series", "internal/cache", "internal/notify", "internal/eventlog", "internal/redis"},
 	"internal/eventlog":      {"internal/wire", "internal/trace", "internal/export"},
 	"internal/redis":         {},
 }
 
-// homes names the one package for each heavy module.
-var homes = map[string]string{
-	"github.com/cilium/ebpf":                 "internal/probes",
-	"github.com/shirou/gopsutil":             "internal/host",
-	"github.com/prometheus/client_golang":    "internal/export",
-	"github.com/prometheus/exporter-toolkit": "internal/web",
-	"github.com/prometheus/prometheus":       "internal/query",
-	"go.etcd.io/bbolt":                       "internal/history",
-	"github.com/gomodule/redigo":             "internal/redis",
-	"github.com/spf13/cobra":                 "cmd/perfagent",
-	"github.com/spf13/pflag":                 "cmd/perfagent",
-	"go.yaml.in/yaml":                        "cmd/perfagent",
+// homes names the one package for each heavy module; of Prometheus, rules need what its rule files are made of.
+var homes = map[string][]string{
+	"github.com/cilium/ebpf":                 {"internal/probes"},
+	"github.com/shirou/gopsutil":             {"internal/host"},
+	"github.com/prometheus/client_golang":    {"internal/export"},
+	"github.com/prometheus/exporter-toolkit": {"internal/web"},
+	"github.com/prometheus/prometheus":       {"internal/query", "internal/alert"},
+	"go.etcd.io/bbolt":                       {"internal/history"},
+	"github.com/gomodule/redigo":             {"internal/redis"},
+	"github.com/spf13/cobra":                 {"cmd/perfagent"},
+	"github.com/spf13/pflag":                 {"cmd/perfagent"},
+	"go.yaml.in/yaml":                        {"cmd/perfagent"},
 }
 
 // standardOnly are packages that import the standard library, this module, and the modules that have their home there
@@ -97,8 +98,8 @@ func violation(home string, allowed []string, imported string) string {
 	}
 	for module, where := range homes {
 		if imported == module || strings.HasPrefix(imported, module+"/") {
-			if home != where {
-				return "belongs to " + where
+			if !slices.Contains(where, home) {
+				return "belongs to " + strings.Join(where, " and ")
 			}
 			return ""
 		}
@@ -175,6 +176,8 @@ func TestImportRuleViolations(t *testing.T) {
 		{"internal/web", "go.etcd.io/bbolt", false},
 		{"internal/query", "github.com/prometheus/prometheus/promql", true},
 		{"internal/web", "github.com/prometheus/prometheus/promql", false},
+		{"internal/alert", "github.com/prometheus/prometheus/model/rulefmt", true},
+		{"internal/alert", modulePath + "/internal/history", false},
 		{"internal/http", "golang.org/x/net/http2", false},
 		{"internal/http", "net/http", true},
 	} {

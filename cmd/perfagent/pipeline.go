@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/alert"
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/eventlog"
 	"github.com/perfagent/perfagent/internal/export"
@@ -58,6 +59,8 @@ type agent struct {
 	services    atomic.Pointer[host.Services]   // of the latest reading of the services file
 	history     atomic.Pointer[history.History] // nil where there is none
 	query       *query.Engine                   // over it
+	alerts      atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
+	reloadState func() (successful bool, last time.Time)
 	memoryLimit atomic.Int64
 	hostGaps    []probes.Gap // what of the host is not visible, where nothing watches it
 	nameGaps    []probes.Gap // what is not for want of privileges
@@ -107,7 +110,12 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	if _, err := a.loadFiles(config); err != nil {
 		return nil, err
 	}
+	rules, err := config.rules()
+	if err != nil {
+		return nil, err
+	}
 	a.query = a.newQuery(config)
+	a.reloadState = hooks.ReloadState
 	if err := a.openNotifier(config); err != nil {
 		return nil, err
 	}
@@ -123,6 +131,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	}
 	a.watchHost(config, filter)
 	a.openHistory(config)
+	a.openAlerts(config, rules)
 	return a, a.start(config)
 }
 
@@ -142,6 +151,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Witness: a.hostStats,
 		Web:     a.gate.Stats,
 		History: a.historyState,
+		Rules:   a.rulesState,
 		Notify:  a.notifyState,
 		Parts:   export.PartsState{EventLog: a.eventLogState, Redis: a.redisState, Recoveries: a.recoveries.states},
 	}
@@ -170,6 +180,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	options.Performance = performance
 	options.Agent = a.ownHealth(hooks)
+	options.Alerts = a.alertsOptions()
 	options.API = web.APIOptions{Engine: a.query, Concurrency: config.Query.MaxConcurrency,
 		Build: web.APIBuild{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion}}
 	if config.Web.EnableLifecycle {
@@ -372,6 +383,9 @@ func (a *agent) start(config *Config) error {
 	if a.events != nil {
 		a.serves.Go(func() { a.events.Run(exporting) })
 	}
+	if m := a.alerts.Load(); m != nil {
+		a.serves.Go(func() { m.Run(exporting) })
+	}
 	if socket != nil {
 		a.socket = config.Web.Socket
 		a.serves.Go(func() { a.serveTrace(exporting, a.socket, socket) })
@@ -417,6 +431,10 @@ func (a *agent) loadFiles(config *Config) (read string, err error) {
 
 // Apply implements runningAgent.
 func (a *agent) Apply(config *Config) (read string, err error) {
+	rules, err := config.rules()
+	if err != nil {
+		return "", err
+	}
 	notification := config.notification()
 	if err := a.notifier.Check(&notification); err != nil {
 		return "", config.Notify.locate(err)
@@ -425,6 +443,9 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 		return "", err
 	}
 	a.notifier.Apply(notification)
+	if m := a.alerts.Load(); m != nil { // what ends is told to the receivers as they are now
+		m.Apply(rules)
+	}
 	a.showRawPaths(config.Trace.RawPaths)
 	a.engine.SetLevels(config.Levels.options())
 	a.memoryLimit.Store(config.Limits.MemoryBytes)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/alert"
 	"github.com/perfagent/perfagent/internal/eventlog"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/host"
@@ -88,6 +89,10 @@ func (c *Config) settings() []setting {
 		{"storage.retention", "`age` up to which the local history is kept, such as 15d (resolution of a minute; that of an hour for 400d); 0 keeps none",
 			scalar(&c.Storage.Retention, parseAge, "age").shownAs(showAge), forRun, false},
 		{"storage.max-bytes", "most `bytes` of the local history; the oldest go first", number(&c.Storage.MaxBytes, storageBytesMin, math.MaxInt64, true), forRun, false},
+		{"alert.rules-file", "`file` with alerting and recording rules in Prometheus' format, or a pattern of files; repeatable", list(&c.Alerts.RulesFiles, parseRulesGlob, "file", ","), forRun, true},
+		{"alerts.builtin", "whether the built-in rules are evaluated beside those of files: on or off", oneOf(&c.Alerts.Builtin, "on", "off"), forRun, true},
+		{"alerts.thresholds", "limits of the built-in rules, as `YAML`", &yamlValue[alert.Thresholds]{&c.Alerts.Thresholds, readThresholds}, forRun, true},
+		{"objectives", "availability and latency that services and routes shall reach, as `YAML`", &yamlValue[[]alert.Objective]{&c.Alerts.Objectives, readObjectives}, forRun, true},
 		{"query.timeout", "longest `duration` of a question to the local history", duration(&c.Query.Timeout, queryTimeoutMin, queryTimeoutMax), forRun, false},
 		{"query.max-samples", "most samples (`count`) that a question to the local history holds in memory, 16 bytes each", number(&c.Query.MaxSamples, 1000, querySamplesMax, false), forRun, false},
 		{"query.max-concurrency", "most questions (`count`) to the local history that are answered at once", number(&c.Query.MaxConcurrency, 1, queryConcurrencyMax, false), forRun, false},

@@ -315,6 +315,15 @@ var tcpFigures = []figure[host.TCP]{
 
 var serviceFigures = []figure[host.Service]{
 	gaugeOf("perfagent_service_processes", "Processes of the service that are watched.", func(s *host.Service) float64 { return float64(len(s.Processes)) }),
+	gaugeOf("perfagent_service_start_seconds", "When the oldest watched process of the service was started, in seconds since the host's boot.", func(s *host.Service) float64 {
+		oldest := host.Unknown
+		for i := range s.Processes {
+			if start := s.Processes[i].StartSeconds; i == 0 || start < oldest {
+				oldest = start
+			}
+		}
+		return oldest
+	}),
 	counterOf("perfagent_service_cpu_seconds_total", "Processor time of the service's processes while they were watched.", func(s *host.Service) float64 { return s.CPUSeconds.Total }),
 	gaugeOf("perfagent_service_resident_memory_bytes", "Resident memory of the service's processes; what they share counts for each.",
 		func(s *host.Service) float64 { return s.ResidentBytes }),

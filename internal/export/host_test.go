@@ -47,7 +47,7 @@ func sampleOfHost() *host.Sample {
 		},
 		Services: []host.Service{
 			{
-				Name: "shop", Processes: []host.Process{{PID: 1, OpenFilesMax: 1024}, {PID: 2, OpenFilesMax: 512}},
+				Name: "shop", Processes: []host.Process{{PID: 1, OpenFilesMax: 1024, StartSeconds: 70}, {PID: 2, OpenFilesMax: 512, StartSeconds: 60}},
 				CPUSeconds: c, ResidentBytes: 4096, Threads: 12, OpenFiles: 30, OpenFilesUsed: 0.05, ReadBytes: c, WrittenBytes: c,
 				VoluntarySwitches: c, InvoluntarySwitches: c,
 				Cgroups: []host.CgroupStats{

@@ -80,6 +80,8 @@ type CollectorOptions struct {
 	Exports func() []ExportCount
 	// History is the state of the local history; nil, and a nil result: there is none.
 	History func() *HistoryState
+	// Rules is the state of rules and alerts; nil, and a nil result: none are evaluated.
+	Rules func() *RulesState
 	// Notify is the state of notifications; nil, and a nil result: there are none.
 	Notify func() *NotifyState
 	// Parts are parts that the agent can do without for a while.
@@ -92,6 +94,7 @@ type Collector struct {
 	agent      agentCollector
 	host       hostCollector
 	history    historyCollector
+	rules      rulesCollector
 	notify     notifyCollector
 	parts      partsCollector
 	histograms histogramCollector
@@ -100,7 +103,7 @@ type Collector struct {
 // NewCollector returns a collector of everything but the runtime's go_* and process_*.
 func NewCollector(o CollectorOptions) *Collector {
 	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, history: historyCollector{o.History},
-		notify: notifyCollector{o.Notify}, parts: partsCollector{o.Parts},
+		rules: rulesCollector{o.Rules}, notify: notifyCollector{o.Notify}, parts: partsCollector{o.Parts},
 		histograms: histogramCollector{o.Source, o.Classic}}
 }
 

@@ -43,8 +43,8 @@ type Metrics struct {
 // NewMetrics returns what answers scrapes of everything that the options name.
 func NewMetrics(o MetricsOptions) (*Metrics, error) {
 	registry := prometheus.NewRegistry()
-	all := []prometheus.Collector{agentCollector{o.CollectorOptions}, hostCollector{o.Host}, historyCollector{o.History}, notifyCollector{o.Notify},
-		partsCollector{o.Parts}}
+	all := []prometheus.Collector{agentCollector{o.CollectorOptions}, hostCollector{o.Host}, historyCollector{o.History}, rulesCollector{o.Rules},
+		notifyCollector{o.Notify}, partsCollector{o.Parts}}
 	if !o.WithoutRuntime {
 		all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}

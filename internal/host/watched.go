@@ -37,6 +37,7 @@ type Watched struct {
 // Process is the use of resources by one process.
 type Process struct {
 	PID           uint32
+	StartSeconds  float64 // when it was started, since boot
 	CPUSeconds    Counter // user and system, to 10 ms
 	ResidentBytes float64
 	Threads       float64
@@ -200,7 +201,7 @@ func (w *watcher) read(s *Sampler, p *processState, now time.Time) bool {
 		before = Process{}
 	}
 	figures := p.last
-	figures.PID = p.PID
+	figures.PID, figures.StartSeconds = p.PID, started.Seconds()
 	figures.CPUSeconds = before.CPUSeconds.next(float64(raw.userTicks+raw.systemTicks)/userHZ, seconds)
 	figures.ResidentBytes = float64(raw.residentPages) * w.pageSize
 	figures.Threads = float64(raw.threads)

@@ -95,6 +95,9 @@ func fingerprint(labels map[string]string) string {
 	return fmt.Sprintf("%016x", sum)
 }
 
+// Key tells alerts apart: those with the same labels are one.
+func (a *Alert) Key() string { return identity(a.Labels) }
+
 // isUrgent tells whether somebody is to be woken up.
 func (a *Alert) isUrgent() bool { return severityUrgent(a.Labels[labelSeverity]) }
 

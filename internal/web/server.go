@@ -57,6 +57,8 @@ type ServerOptions struct {
 	Performance PerformanceOptions
 	// Agent is what /monitoring/health shows; without a source it is not served.
 	Agent AgentOptions
+	// Alerts is what /alerts and /api/v1/rules show; without a Manager they are not served.
+	Alerts AlertsOptions
 	// API is what Prometheus' query API shows; without an engine it is not served.
 	API APIOptions
 	// Routes are served beside those of this package.
@@ -156,6 +158,9 @@ func (s *Server) routes() []Route {
 	}
 	if o.Requests != nil {
 		all = append(all, o.Requests.Route())
+	}
+	if o.Alerts.Manager != nil {
+		all = append(append(all, alertsRoute(o.Alerts)), rulesRoutes(o.Alerts)...)
 	}
 	if o.API.Engine != nil {
 		all = append(all, apiRoutes(o.API)...)

@@ -1,0 +1,105 @@
+package alert
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+)
+
+// An objective's rules are valid whatever its service and route are called, count requests by the labels that a route has, and use a
+// classic bucket where one ends at the bound.
+func TestObjectiveRules(t *testing.T) {
+	for _, c := range []struct {
+		o    Objective
+		want []string
+	}{
+		{Objective{Service: "shop", AvailabilityPercent: 99.9}, []string{
+			`sum(increase(http_server_request_duration_seconds_count{error_type!="",service_name="shop"}[5m])) or 0 * `,
+			`> 0.0144 and objective:failures:increase1h{objective="availability",service_name="shop"} >= 10`, "/ 0.001"}},
+		{Objective{Service: `a"b\`, Route: "GET /x/{id}", LatencyMS: 250, LatencyPercent: 99}, []string{
+			`http_request_method="GET",http_route="/x/{id}"`, `service_name="a\"b\\"`, `le=~"0\\.25"`}},
+		{Objective{Service: "a", Route: "/x", LatencyMS: 1000, LatencyPercent: 90}, []string{`le=~"1|1\\.0"`}},
+		{Objective{Service: "a", LatencyMS: 120, LatencyPercent: 90}, []string{"histogram_fraction(0, 0.12, sum(increase(http_server_request_duration_seconds{"}},
+	} {
+		rules, err := Parse(nil, nil, []Objective{c.o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all strings.Builder
+		for _, g := range rules.groups {
+			for _, r := range g.rules {
+				all.WriteString(r.expr + "\n")
+			}
+		}
+		for _, want := range c.want {
+			if !strings.Contains(all.String(), want) {
+				t.Errorf("%+v: not there: %s\n%s", c.o, want, all.String())
+			}
+		}
+	}
+}
+
+// The budget that is left and the burn rates are what the rules recorded last; without a request nothing is known.
+func TestObjectiveView(t *testing.T) {
+	r := newRig(t, oneRule)
+	rules, err := Parse(nil, nil, []Objective{{Service: "shop", AvailabilityPercent: 99}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := func(v float64) promql.Vector { return promql.Vector{{Metric: labels.EmptyLabels(), F: v}} }
+	for _, g := range rules.groups {
+		for _, rule := range g.rules {
+			switch rule.name {
+			case "objective:requests:increase1h":
+				r.source.answers[rule.expr] = one(1000)
+			case "objective:failures:increase1h":
+				r.source.answers[rule.expr] = one(30)
+			case budgetMetric:
+				r.source.answers[rule.expr] = one(.4)
+			}
+		}
+	}
+	r.Apply(rules)
+	if v := r.Objectives(); len(v) != 1 || v[0].BudgetLeft != nil || len(v[0].BurnRates) != 0 {
+		t.Errorf("%+v", v)
+	}
+	r.to("00:00:00")
+	v := r.Objectives()
+	if len(v) != 1 || *v[0].BudgetLeft != .4 || v[0].BurnRates["1h"] < 2.999 || v[0].BurnRates["1h"] > 3.001 || v[0].Window != WindowDefault || !v[0].Exact {
+		t.Errorf("%+v", v)
+	}
+}
+
+// Every built-in rule is valid with any thresholds, has a severity, and says what it means and what to do.
+func TestBuiltinRules(t *testing.T) {
+	for _, b := range []*Builtin{{}, {Persistent: true, Thresholds: Thresholds{ResponseTimeMS: 20, ErrorRatePercent: 99, CPUUsagePercent: 100, MemoryUsagePercent: 50, ThroughputRPS: 50}}} {
+		rules, err := Parse(nil, b, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := map[string]bool{}
+		for _, g := range rules.groups {
+			for _, r := range g.rules {
+				if names[r.name] {
+					t.Errorf("%s is there twice", r.name)
+				}
+				names[r.name] = true
+				for _, key := range []string{"summary", "description", "next_step"} {
+					if r.annotations.Get(key) == "" {
+						t.Errorf("%s has no %s", r.name, key)
+					}
+				}
+				switch r.labels.Get("severity") {
+				case severityInfo, severityWarning, severityError, severityCritical:
+				default:
+					t.Errorf("%s has the severity %q", r.name, r.labels.Get("severity"))
+				}
+			}
+		}
+		if names["HTTPThroughputLow"] != (b.ThroughputRPS > 0) || names["PerfagentHistoryNotKept"] != b.Persistent {
+			t.Errorf("%v", names)
+		}
+	}
+}
