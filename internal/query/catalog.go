@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -67,31 +68,43 @@ func (e *Engine) Series(selectors []string, from, to time.Time, limit int) (Foun
 
 // LabelNames returns the names of the labels of such series; without selectors of all.
 func (e *Engine) LabelNames(selectors []string, from, to time.Time, limit int) (Found[string], error) {
-	return e.collect(selectors, from, to, limit, func(l Labels, add func(string)) {
-		l.Range(func(l labels.Label) { add(l.Name) })
-	})
+	return e.collect(selectors, from, to, limit, eachName)
 }
 
 // LabelValues returns the values that a label has in such series; without selectors in all.
 func (e *Engine) LabelValues(name string, selectors []string, from, to time.Time, limit int) (Found[string], error) {
-	return e.collect(selectors, from, to, limit, func(l Labels, add func(string)) {
+	return e.collect(selectors, from, to, limit, eachValue(name))
+}
+
+func eachName(l Labels, add func(string)) {
+	l.Range(func(l labels.Label) { add(l.Name) })
+}
+
+func eachValue(name string) func(Labels, func(string)) {
+	return func(l Labels, add func(string)) {
 		if v := l.Get(name); v != "" {
 			add(v)
 		}
-	})
+	}
 }
 
 func (e *Engine) collect(selectors []string, from, to time.Time, limit int, each func(Labels, func(string))) (Found[string], error) {
-	var found Found[string]
 	all := [][]*Matcher{nil}
 	if len(selectors) > 0 {
 		var err error
 		if all, err = e.selectors(selectors); err != nil {
-			return found, err
+			return Found[string]{}, err
 		}
 	}
+	found, err := e.texts(all, from, to, each)
+	return limited(found, limit), err
+}
+
+// texts returns what each adds of the labels of all series that any of the selectors chooses, sorted.
+func (e *Engine) texts(selectors [][]*Matcher, from, to time.Time, each func(Labels, func(string))) (Found[string], error) {
+	var found Found[string]
 	seen := map[string]struct{}{}
-	for _, matchers := range all {
+	for _, matchers := range selectors {
 		err := e.eachSeries(matchers, from, to, &found.Warnings, func(l Labels) {
 			each(l, func(text string) { seen[text] = struct{}{} })
 		})
@@ -99,11 +112,8 @@ func (e *Engine) collect(selectors []string, from, to time.Time, limit int, each
 			return found, err
 		}
 	}
-	for text := range seen {
-		found.All = append(found.All, text)
-	}
-	slices.Sort(found.All)
-	return limited(found, limit), nil
+	found.All = slices.Sorted(maps.Keys(seen))
+	return found, nil
 }
 
 // truncated is Prometheus' warning.
@@ -159,32 +169,17 @@ func (e *Engine) eachSeries(matchers []*Matcher, from, to time.Time, warnings *[
 
 // LabelValues implements storage.LabelQuerier.
 func (q *querier) LabelValues(_ context.Context, name string, _ *storage.LabelHints, matchers ...*Matcher) ([]string, annotations.Annotations, error) {
-	return q.names(matchers, func(l Labels, add func(string)) {
-		if v := l.Get(name); v != "" {
-			add(v)
-		}
-	})
+	return q.names(matchers, eachValue(name))
 }
 
 // LabelNames implements storage.LabelQuerier.
 func (q *querier) LabelNames(_ context.Context, _ *storage.LabelHints, matchers ...*Matcher) ([]string, annotations.Annotations, error) {
-	return q.names(matchers, func(l Labels, add func(string)) {
-		l.Range(func(l labels.Label) { add(l.Name) })
-	})
+	return q.names(matchers, eachName)
 }
 
 func (q *querier) names(matchers []*Matcher, each func(Labels, func(string))) ([]string, annotations.Annotations, error) {
-	seen := map[string]struct{}{}
-	var warnings []string
-	err := q.engine.eachSeries(matchers, time.UnixMilli(q.from), time.UnixMilli(q.to), &warnings, func(l Labels) {
-		each(l, func(text string) { seen[text] = struct{}{} })
-	})
-	var all []string
-	for text := range seen {
-		all = append(all, text)
-	}
-	slices.Sort(all)
-	return all, nil, err
+	found, err := q.engine.texts([][]*Matcher{matchers}, time.UnixMilli(q.from), time.UnixMilli(q.to), each)
+	return found.All, nil, err
 }
 
 // Description is what is known of a metric.

@@ -19,7 +19,7 @@ const (
 	remindersMax = 512
 	// statesMax bounds the series of all of them. One has 200 bytes, with a native histogram 500 more.
 	statesMax = 20_000
-	// footprintsMax bounds the samples that are remembered, 48 bytes each: 10 MB.
+	// footprintsMax bounds the samples that are remembered, 32 bytes each: 7 MB.
 	footprintsMax = 200_000
 )
 
@@ -144,10 +144,11 @@ func (s *selection) collect() (*reminder, bool) {
 // remember returns the state at the end, with the samples of the window: of a long one those at the ends of longer intervals, but
 // for the latest.
 func (w *countWalk) remember(at, unit int64) *countState {
+	trail := w.trail
+	w.trail = nil
 	state := w.countState.clone()
-	state.last = w.steps.last
-	state.trail = nil
-	for _, f := range w.trail {
+	state.last, state.trail = w.steps.last, trail[:0]
+	for _, f := range trail {
 		if f.at > at { // an end that was seen because the next interval was not stored yet
 			break
 		}

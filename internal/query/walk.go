@@ -109,10 +109,14 @@ type countState struct {
 	trail     []footprint         // the latest samples, of a walk that is remembered with them
 }
 
+// newFootprints is how many samples an evaluation mostly adds to those of the one before, at most.
+const newFootprints = 6
+
 // footprint is a sample of a walk.
 type footprint struct {
-	place
-	n uint64
+	at, from int64
+	n        uint64
+	ended    bool
 }
 
 // clone returns a copy that does not change with the state.
@@ -165,7 +169,7 @@ func newCountWalk(g *group, p *projection) *countWalk {
 	}
 	if state := g.resume[w.stateKey()]; state != nil {
 		w.countState, w.steps.last = *state.clone(), state.last
-		w.ahead, w.trail = state.trail, nil
+		w.ahead, w.trail = state.trail, make([]footprint, 0, len(state.trail)+newFootprints)
 	} else {
 		w.histogram = analytics.NewHistogram(w.unit)
 	}
@@ -223,12 +227,13 @@ func (w *countWalk) add(s *history.Sample) {
 // next goes on to the next sample.
 func (w *countWalk) next() bool {
 	if len(w.ahead) > 0 {
-		w.place, w.shown, w.ahead = w.ahead[0].place, w.ahead[0].n, w.ahead[1:]
+		f := &w.ahead[0]
+		w.at, w.from, w.ended, w.shown, w.ahead = f.at, f.from, f.ended, f.n, w.ahead[1:]
 	} else if !w.step() {
 		return false
 	}
 	if w.group.selection.trails && w.at >= w.group.selection.hints.Start {
-		w.trail = append(w.trail, footprint{w.place, w.shown})
+		w.trail = append(w.trail, footprint{w.at, w.from, w.shown, w.ended})
 	}
 	return true
 }

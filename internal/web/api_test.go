@@ -182,7 +182,7 @@ func TestAPILimits(t *testing.T) {
 }
 
 // Shows that a question is taken as Grafana sends it, also with what a browser adds on its way; that a large answer is packed;
-// and that the version is the one of the engine.
+// that the paths are listed; and that the version is the one of the engine.
 func TestAPIClients(t *testing.T) {
 	server := apiServer(t, APIOptions{})
 	form := url.Values{"query": {`http_server_request_duration_seconds_bucket`}, "start": {"1772452800"}, "end": {"1772453400"}, "step": {"15"}}
@@ -214,6 +214,14 @@ func TestAPIClients(t *testing.T) {
 	}
 	if n := len(answer.Data.Result); n != len(analytics.DurationBounds)+1 || len(answer.Data.Result[0].Values) != 40 {
 		t.Errorf("%d series of %d", n, len(answer.Data.Result[0].Values))
+	}
+	listed, err := http.Get(server.URL + "/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listed.Body.Close()
+	if b, err := io.ReadAll(listed.Body); err != nil || !strings.Contains(string(b), `"/api/v1/label/{name}/values"`) || !strings.Contains(string(b), `"errorType"`) {
+		t.Errorf("%v: the API is not in %.200s", err, b)
 	}
 	module, err := os.ReadFile("../../go.mod")
 	if err != nil {

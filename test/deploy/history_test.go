@@ -285,11 +285,7 @@ func values(t *testing.T, address, expr string, at time.Time) map[string]float64
 	}
 	all := map[string]float64{}
 	for _, r := range answer.Data.Result {
-		delete(r.Metric, "instance")
-		delete(r.Metric, "job")
-		if bound, err := strconv.ParseFloat(r.Metric["le"], 64); err == nil { // 1 in the text format, 1.0 elsewhere
-			r.Metric["le"] = fmt.Sprint(bound)
-		}
+		unify(r.Metric)
 		if len(r.Histogram) == 2 {
 			var h struct{ Count, Sum string }
 			if err := json.Unmarshal(r.Histogram[1], &h); err != nil {
@@ -310,6 +306,15 @@ func values(t *testing.T, address, expr string, at time.Time) map[string]float64
 		all[fmt.Sprint(r.Metric)] = v
 	}
 	return all
+}
+
+// unify takes away what a server that scrapes adds, and how it writes bounds: 1 where it scraped the text format, else 1.0.
+func unify(metric map[string]string) {
+	delete(metric, "instance")
+	delete(metric, "job")
+	if bound, err := strconv.ParseFloat(metric["le"], 64); err == nil {
+		metric["le"] = fmt.Sprint(bound)
+	}
 }
 
 // histogramError is the resolution of a histogram: half a bucket of schema 5.
@@ -354,9 +359,7 @@ func compareRange(t *testing.T, agent, server, expr string, from, to time.Time) 
 		}
 		all := map[string]map[float64]float64{}
 		for _, r := range answer.Data.Result {
-			if bound, err := strconv.ParseFloat(r.Metric["le"], 64); err == nil {
-				r.Metric["le"] = fmt.Sprint(bound)
-			}
+			unify(r.Metric)
 			points := map[float64]float64{}
 			for _, p := range r.Values {
 				at, _ := p[0].(float64)
