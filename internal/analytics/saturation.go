@@ -13,7 +13,8 @@ import (
 // several limits the nearest counts:
 //
 //   - processors: the processor time of a request is known, and so is how many processors there are for the service: what is
-//     idle and what it uses itself. Requests must spend their time on processors, or use most of those that there are.
+//     idle and what it uses itself, where that is not less than half of what it may use (of those that others keep busy it would
+//     get some, too). Requests must spend their time on processors, or use most of those that there are.
 //   - waiting: requests waited to be read, for a good part of their time. By how many are held at once (Little's law) and how
 //     long they wait, a queue with c equal workers has one c that explains both; the capacity is c divided by the time for which
 //     a request holds a worker.
@@ -169,6 +170,9 @@ func byProcessors(points []load, bounds processorBounds) (Saturation, failure) {
 	available := min(max(used+free/n, most), reach)
 	if math.IsNaN(available) {
 		available = reach
+	}
+	if available*processorsUnsure < reach {
+		return Saturation{}, "others use the processors, and how many of these it would get is not known"
 	}
 	near := used >= processorsNear*available
 	if exchanges < saturationAllMin || !near && (used < processorsUsed*available || processors < processorsBound*held) {

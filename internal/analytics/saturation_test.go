@@ -176,6 +176,8 @@ func TestCapacityUnknown(t *testing.T) {
 		"waits for others, varied":   {station{hold: 100 * ms, wake: 60 * us, cost: 200 * us, processors: 2, threads: 20}, varied(500)},
 		"one processor or many":      {station{hold: 10 * ms, fixed: true, cost: 10 * ms, processors: 3, threads: 11}, []float64{90}},
 		"many workers, hardly used":  {station{workers: 32, hold: 50 * ms}, []float64{100}},
+		"processors full of others":  {station{hold: 900 * us, fixed: true, cost: 600 * us, processors: 2, threads: 20, others: 1.98}, []float64{19}},
+		"most of them are others'":   {station{hold: 20 * ms, fixed: true, cost: 15 * ms, processors: 4, threads: 20, others: 3.5}, []float64{24}},
 		"nothing known of the times": {station{hold: 10 * ms, unsampled: true}, []float64{50}},
 	} {
 		t.Run(name, func(t *testing.T) {
