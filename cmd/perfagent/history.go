@@ -199,6 +199,9 @@ func (o *dumpOptions) dump(w io.Writer, path string) error {
 	if err != nil {
 		return usageError{fmt.Errorf("flag --to: %w", err)}
 	}
+	if from.After(to) {
+		return usageError{fmt.Errorf("--from %s is later than --to %s", o.from, o.to)}
+	}
 	q := history.Query{From: from, To: to, Step: o.step}
 	for _, selector := range o.match {
 		matchers, err := history.ParseSelector(selector)

@@ -51,6 +51,7 @@ func TestDumpErrors(t *testing.T) {
 		{[]string{"history", "dump"}, exitUsage, "--storage.path is needed"},
 		{[]string{"history", "dump", "--storage.path=/nowhere"}, exitError, "no history in /nowhere/history"},
 		{[]string{"history", "dump", "--storage.path=/nowhere", "--from=soon"}, exitUsage, "--from"},
+		{[]string{"history", "dump", "--storage.path=/nowhere", "--from=1h", "--to=2h"}, exitUsage, "--from 1h is later than --to 2h"},
 		{[]string{"history", "dump", "--storage.path=/nowhere", "--match={a=b}"}, exitUsage, "no selector"},
 	} {
 		code, stdout, stderr := runProgram(t, nil, c.args...)

@@ -19,7 +19,8 @@ import (
 var Formats = []string{"openmetrics", "csv", "json"}
 
 // Dump writes all samples that a query chooses. OpenMetrics has distributions as classic buckets, counted from the beginning of the
-// dump on, as promtool takes them; JSON has one sample a line, with all buckets of the native histogram; CSV has quantiles.
+// dump on, as promtool takes them, and behind a pause the counts that were there before as well: without those a server that reads
+// them would spread what came over the pause, or not see the first of it. JSON has one sample a line, with all buckets of the native histogram; CSV has quantiles.
 func Dump(w io.Writer, h *History, q Query, format string) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	r, err := h.Select(q)
@@ -74,7 +75,6 @@ func (s *Series) eachSample(write func(sample *Sample, delta, total *analytics.H
 
 func dumpOpenMetrics(out *bufio.Writer, r *Result) error {
 	family := ""
-	var counts []uint64
 	for _, s := range r.Series {
 		name := s.Labels[0].Value
 		if s.Kind == Counter {
@@ -90,19 +90,12 @@ func dumpOpenMetrics(out *bufio.Writer, r *Result) error {
 			braces = "{" + labels + "}"
 			labels += ","
 		}
+		w := bucketWriter{out: out, name: name, labels: labels, braces: braces, before: analytics.NewHistogram(s.Unit)}
 		err := s.eachSample(func(sample *Sample, _, total *analytics.Histogram) error {
-			at := strconv.FormatFloat(float64(sample.Time)/1000, 'f', -1, 64)
-			if s.Kind != Distribution {
-				_, err := fmt.Fprintf(out, "%s%s %s %s\n", s.Labels[0].Value, braces, number64(sample.Value), at)
-				return err
+			if s.Kind == Distribution {
+				return w.add(sample, total)
 			}
-			counts = total.Cumulative(counts[:0])
-			for i, bound := range total.Bounds() {
-				fmt.Fprintf(out, "%s_bucket{%sle=%q} %d %s\n", name, labels, bucketText(bound), counts[i], at)
-			}
-			fmt.Fprintf(out, "%s_bucket{%sle=\"+Inf\"} %d %s\n", name, labels, total.Count(), at)
-			fmt.Fprintf(out, "%s_count%s %d %s\n", name, braces, total.Count(), at)
-			_, err := fmt.Fprintf(out, "%s_sum%s %s %s\n", name, braces, number64(total.Sum()), at)
+			_, err := fmt.Fprintf(out, "%s%s %s %s\n", s.Labels[0].Value, braces, number64(sample.Value), seconds(sample.Time))
 			return err
 		})
 		if err != nil {
@@ -112,6 +105,43 @@ func dumpOpenMetrics(out *bufio.Writer, r *Result) error {
 	_, err := out.WriteString("# EOF\n")
 	return err
 }
+
+// bucketWriter writes a distribution as classic buckets.
+type bucketWriter struct {
+	out                  *bufio.Writer
+	name, labels, braces string
+	before               analytics.Histogram // what was written last
+	last                 int64               // when, ms since 1970; 0: nothing was
+	counts               []uint64
+}
+
+// add writes a sample: of what came in its interval if nothing was written of its beginning, that as well.
+func (w *bucketWriter) add(sample *Sample, total *analytics.Histogram) error {
+	if begin := sample.Time - sample.Interval; begin > w.last {
+		if err := w.write(&w.before, begin); err != nil {
+			return err
+		}
+	}
+	w.before.Reset()
+	w.before.Merge(total)
+	w.last = sample.Time
+	return w.write(total, sample.Time)
+}
+
+func (w *bucketWriter) write(total *analytics.Histogram, at int64) error {
+	when := seconds(at)
+	w.counts = total.Cumulative(w.counts[:0])
+	for i, bound := range total.Bounds() {
+		fmt.Fprintf(w.out, "%s_bucket{%sle=%q} %d %s\n", w.name, w.labels, bucketText(bound), w.counts[i], when)
+	}
+	fmt.Fprintf(w.out, "%s_bucket{%sle=\"+Inf\"} %d %s\n", w.name, w.labels, total.Count(), when)
+	fmt.Fprintf(w.out, "%s_count%s %d %s\n", w.name, w.braces, total.Count(), when)
+	_, err := fmt.Fprintf(w.out, "%s_sum%s %s %s\n", w.name, w.braces, number64(total.Sum()), when)
+	return err
+}
+
+// seconds is a time in ms since 1970 as OpenMetrics has it.
+func seconds(ms int64) string { return strconv.FormatFloat(float64(ms)/1000, 'f', -1, 64) }
 
 func number64(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
@@ -229,7 +259,7 @@ func ParseSelector(text string) ([]Matcher, error) {
 	name, rest, braces := strings.Cut(strings.TrimSpace(text), "{")
 	var all []Matcher
 	if name = strings.TrimSpace(name); name != "" {
-		all = append(all, Matcher{"__name__", func(v string) bool { return v == name }})
+		all = append(all, ofAnyForm(func(v string) bool { return v == name }))
 	}
 	if !braces {
 		if name == "" {
@@ -262,7 +292,11 @@ func ParseSelector(text string) ([]Matcher, error) {
 func newMatcher(name, operator, value string) (Matcher, error) {
 	switch operator {
 	case "=":
-		return Matcher{name, func(v string) bool { return v == value }}, nil
+		m := Matcher{name, func(v string) bool { return v == value }}
+		if name == nameLabel {
+			m = ofAnyForm(m.Match)
+		}
+		return m, nil
 	case "!=":
 		return Matcher{name, func(v string) bool { return v != value }}, nil
 	}
@@ -270,5 +304,18 @@ func newMatcher(name, operator, value string) (Matcher, error) {
 	if err != nil {
 		return Matcher{}, err
 	}
+	if name == nameLabel && operator == "=~" {
+		return ofAnyForm(pattern.MatchString), nil
+	}
 	return Matcher{name, func(v string) bool { return pattern.MatchString(v) == (operator == "=~") }}, nil
+}
+
+// nameLabel is the label that has a metric's name.
+const nameLabel = "__name__"
+
+// ofAnyForm matches names, and those of distributions also by the names of their classic series.
+func ofAnyForm(match func(name string) bool) Matcher {
+	return Matcher{nameLabel, func(name string) bool {
+		return match(name) || match(name+"_count") || match(name+"_sum") || match(name+"_bucket")
+	}}
 }

@@ -81,6 +81,7 @@ func TestDump(t *testing.T) {
 		`http_server_request_duration_seconds_bucket{` + labels + `,le="60.0"} 80200 1772370400`,
 		`http_server_request_duration_seconds_count{` + labels + `} 80200 1772370400`,
 		`http_server_request_duration_seconds_count{` + labels + `} 3 1772366420`,
+		`http_server_request_duration_seconds_count{` + labels + `} 0 1772366400`, // before the first of them
 	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("%s is not there, but\n%s", want, strings.Join(lines[len(lines)-30:], "\n"))
@@ -147,7 +148,7 @@ func TestDumpBesideWriter(t *testing.T) {
 func TestSelectors(t *testing.T) {
 	labels := []analytics.Label{{Name: "__name__", Value: "m"}, {Name: "a", Value: "x\ny"}}
 	for text, want := range map[string]bool{
-		"m": true, "n": false, `{a=~"x.*"}`: true, `m{a="x\ny",b=""}`: true, `m{a!~"x.*"}`: false, `m{a!="z", }`: true, ` m { a =~ "x|x.y" } `: true,
+		"m": true, "n": false, "m_count": true, "m_bucket": true, "m_total": false, `{__name__=~"m_.*"}`: true, `{__name__!="m_sum"}`: true, `{a=~"x.*"}`: true, `m{a="x\ny",b=""}`: true, `m{a!~"x.*"}`: false, `m{a!="z", }`: true, ` m { a =~ "x|x.y" } `: true,
 	} {
 		all, err := ParseSelector(text)
 		if err != nil || matches(labels, all) != want {

@@ -387,7 +387,7 @@ func TestServicesRules(t *testing.T) {
 	expect("a executable=/opt/**/shopd # the shop", 5, "a")
 	expect("a executable=**/bin/shopd", 5, "a")
 	expect("a executable=*/shop/bin/shopd", 5, "a")
-	expect("# none\n\na executable=cartd\nb executable=shopd\nc executable=shopd", 5, "b")
+	expect("# none\n\na executable=cartd\nb executable=shopd\nc executable=/opt/**/shopd", 5, "b")
 	expect("a cgroup=/system.slice/shop.service", 5, "a")
 	expect("a cgroup=/sys/fs/cgroup/system.slice/*.service", 5, "a")
 	expect("a cgroup=shop.service", 5, "a")
@@ -457,6 +457,15 @@ func TestServicesPort(t *testing.T) {
 	}
 }
 
+// manyRules is a services file.
+func manyRules(n int) string {
+	var lines strings.Builder
+	for i := range n {
+		fmt.Fprintf(&lines, "a port=%d\n", i+1)
+	}
+	return lines.String()
+}
+
 // Shows which services files are refused, with the line.
 func TestParseServices(t *testing.T) {
 	for text, want := range map[string]string{
@@ -464,11 +473,12 @@ func TestParseServices(t *testing.T) {
 		"a Command=x": "1: unknown condition \"Command\"; did you mean command?", "name=a port=1": "1: \"name=a\": a name comes first", "a unit=x": "1: unknown condition \"unit\": want port",
 		"a port=": "1: want", "a executable=[": "1: ", "a cgroup=/[a": "1: ", "a port=1 port=2": "1: \"port=1 port=2\": one condition",
 		"a\x1b port=1": "1: name", strings.Repeat("a", 129) + " port=1": "1: name", "a command=" + strings.Repeat("x", 5000): "1: longer than 4096",
-		strings.Repeat("a port=1\n", 1001): "1001: more than 1000 rules", "\xff port=1": "1: name",
+		manyRules(1001): "1001: more than 1000 rules", "\xff port=1": "1: name",
 		"my shop port=80": "1: a name has no spaces", "\na b c command=x y": "2: a name has no spaces", "a port =80": "1: \"port =\": no spaces around",
 		"# x\na executable=bin/shopd": "2: executable=bin/shopd: never matches: a path begins with /; **/bin/shopd", "a executable=./shopd": "1: executable=./shopd: never",
 		"a executable=../x/shopd": "1: executable=../x/shopd: never", "a executable=/opt/shop/": "1: executable=/opt/shop/: never matches: an executable is no directory; /opt/shop/**",
-		"a executable=/": "1: executable=/: never",
+		"a executable=/":         "1: executable=/: never",
+		"a port=80\n\nb port=80": "3: never matches: line 1 has the same condition", "a: port=80": "1: \"a:\": no colon",
 	} {
 		if _, err := host.ParseServices(strings.NewReader(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%.40q: %v, want %q", text, err, want)

@@ -34,7 +34,8 @@ const (
 // rule that matches names the process.
 type Services struct {
 	rules []serviceRule
-	ports map[uint16]int // the first rule of each port
+	ports map[uint16]int // the rule of each port
+	lines map[string]int // on which line a condition stands
 }
 
 // serviceRule is one line; exactly one condition is set.
@@ -48,13 +49,13 @@ type serviceRule struct {
 
 // ParseServices reads a services file. The error begins with the number of the line.
 func ParseServices(r io.Reader) (*Services, error) {
-	services := &Services{ports: make(map[uint16]int)}
+	services := &Services{ports: make(map[uint16]int), lines: make(map[string]int)}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, serviceLineMax), serviceLineMax)
 	n := 0
 	for lines.Scan() {
 		n++
-		if err := services.add(lines.Text()); err != nil {
+		if err := services.add(lines.Text(), n); err != nil {
 			return nil, fmt.Errorf("%d: %w", n, err)
 		}
 	}
@@ -69,8 +70,8 @@ func ParseServices(r io.Reader) (*Services, error) {
 // Len returns the number of rules.
 func (s *Services) Len() int { return len(s.rules) }
 
-// add takes one line.
-func (s *Services) add(line string) error {
+// add takes one line, the n-th.
+func (s *Services) add(line string, n int) error {
 	for i, c := range line {
 		if c == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
 			line = line[:i]
@@ -98,6 +99,9 @@ func (s *Services) add(line string) error {
 	if strings.Contains(name, "=") {
 		return fmt.Errorf("%q: a name comes first, alone, as in `shop port=8080`", name)
 	}
+	if strings.HasSuffix(name, ":") {
+		return fmt.Errorf("%q: no colon behind a name, as in `shop port=8080`", name)
+	}
 	if cleanName(name) != name {
 		return fmt.Errorf("name %q is not made of at most %d bytes of printable characters", name, serviceBytesMax)
 	}
@@ -105,7 +109,11 @@ func (s *Services) add(line string) error {
 	if err := rule.set(key, value); err != nil {
 		return err
 	}
-	if _, known := s.ports[rule.port]; rule.port != 0 && !known {
+	if before := s.lines[key+"="+value]; before > 0 {
+		return fmt.Errorf("never matches: line %d has the same condition, and the first rule that matches names the process", before)
+	}
+	s.lines[key+"="+value] = n
+	if rule.port != 0 {
 		s.ports[rule.port] = len(s.rules)
 	}
 	s.rules = append(s.rules, rule)
