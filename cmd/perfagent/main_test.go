@@ -68,7 +68,7 @@ func TestExitCodes(t *testing.T) {
 		{"unknown command", nil, []string{"observe"}, exitUsage, `unknown command "observe"`},
 		{"unknown flag", nil, []string{"run", "--capture.prot=80"}, exitUsage, "unknown flag: --capture.prot"},
 		{"flag of another command", nil, []string{"check", "--web.listen-address=:1"}, exitUsage, "unknown flag: --web.listen-address"},
-		{"flag of a later feature", nil, []string{"--export.redis=/x"}, exitUsage, "unknown flag: --export.redis"},
+		{"flag of a later feature", nil, []string{"--report.path=/x"}, exitUsage, "unknown flag: --report.path"},
 		{"bad flag", nil, []string{"--capture.head-bytes=1"}, exitUsage, "between 64 and 4096"},
 		{"word behind a command", nil, []string{"run", "x"}, exitUsage, `unexpected argument "x"`},
 		{"bad variable", []string{"PERFAGENT_LOG_LEVEL=loud"}, []string{"run"}, exitUsage, "PERFAGENT_LOG_LEVEL"},
