@@ -50,8 +50,19 @@ type side struct {
 
 func newSide(t *testing.T, engine *promql.Engine) *side {
 	t.Helper()
-	s := teststorage.New(t, func(o *tsdb.Options) { o.WALSegmentSize = -1 }) // in memory
+	// In memory, and not kept until the end of the test, as New does.
+	s, err := teststorage.NewWithError(func(o *tsdb.Options) { o.WALSegmentSize = -1 })
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &side{s, rules.EngineQueryFunc(engine, s)}
+}
+
+func (s *side) close(t *testing.T) {
+	t.Helper()
+	if err := s.storage.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // Vector implements alert.Source.
@@ -115,10 +126,8 @@ func TestOracle(t *testing.T) {
 			}
 		}
 		compared += len(r.texts)
-		for _, s := range r.sides { // their memory is needed
-			if err := s.storage.Close(); err != nil {
-				t.Fatal(err)
-			}
+		for _, s := range r.sides {
+			s.close(t)
 		}
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)

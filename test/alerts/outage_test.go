@@ -47,6 +47,7 @@ func TestOutages(t *testing.T) {
 func oneOutage(t *testing.T, allowed, share float64, perStep int) (fired int) {
 	begin := time.Unix(1_700_000_000, 0).Truncate(10 * time.Minute)
 	w := newWorld(t, begin.Add(-72*time.Hour), nil, []alert.Objective{{Service: "shop", AvailabilityPercent: 100 - 100*allowed}})
+	defer w.close(t)
 	good, bad := w.counter("service_name", "shop"), w.counter("service_name", "shop", "error_type", "500", "http_response_status_code", "500")
 	for w.scrapeCounts(good, bad); w.now.Before(begin); w.scrapeCounts(good, bad) {
 		steps := 8 // the older, the coarser, as in the history

@@ -165,6 +165,7 @@ func TestQuietWeek(t *testing.T) {
 		days = 1
 	}
 	h := newSmallHost(t)
+	defer h.close(t)
 	for range days * 24 * 60 {
 		h.quietMinute()
 		h.pass()
@@ -186,6 +187,7 @@ func TestQuietWeek(t *testing.T) {
 // Each built-in rule fires where what it is for happens.
 func TestLoudHour(t *testing.T) {
 	h := newSmallHost(t)
+	defer h.close(t)
 	busy := func() { // a day and an hour of much traffic, so that a drop can be seen
 		h.request(600, .02, "/", "200")
 		h.use(resources{cpu: .3, memory: .5, disk: 30e9})
