@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -142,18 +141,14 @@ func (v *serviceLevels) split(text string) []string { return []string{text} }
 func (v *serviceLevels) texts() []string            { return []string{v.String()} }
 
 func (v *serviceLevels) set(texts []string) error {
-	if len(texts) != 1 {
-		return errors.New("needs exactly one value")
-	}
-	var document yaml.Node
-	if err := yaml.Unmarshal([]byte(texts[0]), &document); err != nil {
-		return fmt.Errorf("not valid YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
-	}
-	if len(document.Content) == 0 {
+	node, err := contentOf(texts)
+	if err == nil && node == nil {
 		*v.to = nil
 		return nil
 	}
-	_, err := v.setNode(document.Content[0])
+	if err == nil {
+		_, err = v.setNode(node)
+	}
 	return err
 }
 

@@ -29,19 +29,30 @@ func (v *yamlValue[T]) texts() []string            { return []string{v.to.text} 
 func (v *yamlValue[T]) String() string             { return v.to.text }
 
 func (v *yamlValue[T]) set(texts []string) error {
-	if len(texts) != 1 {
-		return errors.New("needs exactly one value")
-	}
-	var document yaml.Node
-	if err := yaml.Unmarshal([]byte(texts[0]), &document); err != nil {
-		return fmt.Errorf("not valid YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
-	}
-	if len(document.Content) == 0 {
+	node, err := contentOf(texts)
+	if err == nil && node == nil {
 		*v.to = parsed[T]{}
 		return nil
 	}
-	_, err := v.setNode(document.Content[0])
+	if err == nil {
+		_, err = v.setNode(node)
+	}
 	return err
+}
+
+// contentOf parses the one text that a structured value has on the command line and in the environment; nil for an empty one.
+func contentOf(texts []string) (*yaml.Node, error) {
+	if len(texts) != 1 {
+		return nil, errors.New("needs exactly one value")
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal([]byte(texts[0]), &document); err != nil {
+		return nil, fmt.Errorf("not valid YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if len(document.Content) == 0 {
+		return nil, nil
+	}
+	return document.Content[0], nil
 }
 
 func (v *yamlValue[T]) setNode(node *yaml.Node) (*yaml.Node, error) {

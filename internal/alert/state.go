@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 
 	"github.com/perfagent/perfagent/internal/notify"
+	"github.com/perfagent/perfagent/internal/statefile"
 )
 
 // The file has one line "perfagent-alerts VERSION CRC32C LENGTH" and LENGTH bytes of JSON (savedState). It is replaced as a whole.
@@ -217,7 +218,7 @@ func (s *stateFile) write(saved *savedState, now time.Time) {
 	s.savedAt = now
 	data, err := encodeState(saved)
 	if err == nil {
-		err = replaceFile(s.name, data)
+		err = s.replace(data)
 	}
 	if err != nil {
 		s.failures.Add(1)
@@ -248,31 +249,9 @@ func encodeState(saved *savedState) ([]byte, error) {
 	}
 }
 
-// replaceFile writes a file so that at any instant the old or the new one is there, whole.
-func replaceFile(name string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+func (s *stateFile) replace(data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(s.name), 0o700); err != nil {
 		return err
 	}
-	temporary := name + ".new"
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(temporary, name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary))
-	}
-	directory, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	defer directory.Close()
-	return directory.Sync()
+	return statefile.Replace(s.name, data)
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/statefile"
 )
 
 // A file of state is a line and a JSON document:
@@ -85,35 +87,7 @@ func (s *store) write(v any) error {
 		return fmt.Errorf("encode %s: %w", s.path, err)
 	}
 	header := fmt.Appendf(nil, "%s %d %08x %d\n", storeMagic, storeVersion, crc32.Checksum(document, castagnoli), len(document))
-	temporary := s.path + ".new"
-	if err := writeSynced(temporary, append(header, document...)); err != nil {
-		os.Remove(temporary)
-		return fmt.Errorf("write %s: %w", s.path, err)
-	}
-	if err := os.Rename(temporary, s.path); err != nil {
-		return fmt.Errorf("replace %s: %w", s.path, err)
-	}
-	return syncDirectory(filepath.Dir(s.path))
-}
-
-func writeSynced(name string, data []byte) error {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return statefile.Replace(s.path, append(header, document...))
 }
 
 // read fills v with what was written. A file that is not there is no error; one that is damaged, or of another version, is set aside, and
