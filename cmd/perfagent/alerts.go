@@ -153,7 +153,8 @@ func (a *agent) openAlerts(config *Config, rules *alert.Rules) {
 		}
 		return
 	}
-	own := export.NewOwn(export.CollectorOptions{Source: a.engine, Probes: a.probeStatus(), Reload: a.reloadState, Web: a.gate.Stats, Exports: a.exportCounts(), History: a.historyState})
+	own := export.NewOwn(export.CollectorOptions{Source: a.engine, Probes: a.probeStatus(), Reload: a.reloadState, Web: a.gate.Stats, Exports: a.exportCounts(), History: a.historyState,
+		Parts: export.PartsState{EventLog: a.eventLogState, Redis: a.redisState, Recoveries: a.recoveries.states}})
 	o := alert.Options{Source: a.query, Sink: a.newAlertSink(), URL: a.address(config), Log: a.log, Own: func(at time.Time) query.Vector { return ownSamples(own, at) }}
 	if config.Storage.Path != "" {
 		o.StateFile = filepath.Join(config.Storage.Path, "alerts.state")

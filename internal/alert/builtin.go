@@ -313,6 +313,10 @@ func (b *Builtin) agent() []rulefmt.Rule {
 			"A hook in the kernel that the agent had has gone, so that exchanges are not seen, or not all of them.",
 			"Restart the agent and look at its log and at `perfagent check`; another program may have unloaded it.",
 			"perfagent_probe_attached == 0", "max_over_time(perfagent_probe_attached[1h]) == 1"),
+		newAlert("PerfagentPartDown", severityWarning, 5*time.Minute,
+			"The agent does without a part that failed: {{ $labels.part }}",
+			"It is tried again and has not come back within five minutes; what it does is missing meanwhile.",
+			"/monitoring/health says why it fails.", `perfagent_part_up{part!="history"} == 0`), // of the history another rule tells
 		newAlert("PerfagentConnectionsNearlyFull", severityWarning, 5*time.Minute,
 			"The map {{ $labels.map }} of the agent is {{ $value | humanizePercentage }} full",
 			"Once it is full, exchanges on further connections are lost with the reason map_full.",
