@@ -105,6 +105,19 @@ func knownMixture(p []byte) bool {
 	case "st", "nd", "rd", "th", "d", "h", "m", "s", "ms", "min", "x", "p", "k":
 		return n > 0 && n <= 3
 	}
+	if namedMixture(p) {
+		return true
+	}
+	known, words, digits := splitWords(p)
+	if words == 0 || known < words || digits != 1 || kindOfName(p, nil) >= isOftenName {
+		return false
+	}
+	last := p[len(p)-1]
+	return wire.IsDigit(last) || wire.IsLetter(p[0]) && bytes.IndexAny(p, "24") > 0
+}
+
+// namedMixture tells whether letters and digits begin with one of the names that have both, and go on with nothing but words.
+func namedMixture(p []byte) bool {
 	var lower [segmentMax]byte
 	w := lower[:copy(lower[:], p)]
 	for i, c := range w {
@@ -119,12 +132,7 @@ func knownMixture(p []byte) bool {
 			return true
 		}
 	}
-	known, words, digits := splitWords(p)
-	if words == 0 || known < words || digits != 1 || kindOfName(p, nil) == isSecretsName {
-		return false
-	}
-	last := p[len(p)-1]
-	return wire.IsDigit(last) || wire.IsLetter(p[0]) && bytes.IndexAny(p, "24") > 0
+	return false
 }
 
 // isVersioned tells whether p is words with a version behind them: projectsV2.

@@ -362,7 +362,7 @@ func BenchmarkRouteNew(b *testing.B) {
 // FuzzRoute routes any path: bounded length, the same answer cached and again, and masking has no more to mask in its result.
 func FuzzRoute(f *testing.F) {
 	for _, p := range []string{"/a/1", "*", "", "//", "/%", "a/b", ";", "/;x", "/P(5);x/Q('a')", "/x/aZkQwPbTrY", "/users/550e8400-e29b-41d4-a716-446655440000",
-		"/token=a,b=c&", "/reset/a;b", "/QUJDRA==", "/secret:x", "0/00AAAA", "/s/d8Zlq8/edit"} {
+		"/token=a,b=c&", "/reset/a;b", "/QUJDRA==", "/secret:x", "0/00AAAA", "/s/d8Zlq8/edit", "/to%256ben;/v1/%2e/hunter", "/my-pin-is/2fa"} {
 		f.Add("svc", "GET", []byte(p))
 	}
 	routes, err := ParseRoutes(strings.NewReader(routesFile))

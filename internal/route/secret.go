@@ -28,10 +28,29 @@ func classOf(s, front []byte) segmentClass {
 	if class != isWord || keyedName(s) > 0 {
 		return class
 	}
-	if secret(s) || hasValue(s) || tellsWithin(s) || len(s) >= told && telling(front) && !spoken(s) {
+	if secret(s) || hasValue(s) || tellsWithin(s) || isTold(s, front) {
 		return isID
 	}
 	return isWord
+}
+
+// isTold tells whether a segment stands behind a word that tells of a secret, and is nothing else. It is as long as told, or has a digit.
+func isTold(s, front []byte) bool {
+	if len(s) < told && (len(s) < 2 || bytes.IndexAny(s, "0123456789") < 0) {
+		return false
+	}
+	kind := telling(front)
+	return kind != tellsNothing && !spoken(s) && (kind != isEntrance || !entrance(s))
+}
+
+// entrance tells whether a segment behind a word such as auth says with whom or how one signs in.
+func entrance(s []byte) bool {
+	switch string(s) {
+	case "google", "facebook", "github", "gitlab", "bitbucket", "twitter", "apple", "microsoft", "linkedin", "okta", "azure", "azuread", "entra", "keycloak",
+		"discord", "slack", "amazon", "cognito", "yahoo", "dropbox", "spotify", "twitch", "steam", "adfs", "shibboleth", "kerberos", "whoami", ".well-known":
+		return true
+	}
+	return kindOfName(s, nil) != tellsNothing
 }
 
 // shownClass is classOf where no service has a route to tell by.
@@ -139,7 +158,7 @@ func namesSecret(w []byte) bool {
 // spoken tells whether a segment behind a telling word is made of words of the vocabulary, few enough not to be a passphrase,
 // or a version: an action or a file rather than a secret.
 func spoken(s []byte) bool {
-	if reserved(s) || isVersion(s) || technical(s) {
+	if reserved(s) || isVersion(s) || technical(s) || bytes.IndexAny(s, "0123456789") >= 0 && namedMixture(s) {
 		return true
 	}
 	if s = s[:len(s)-len(extension(s))]; len(s) > longLetters {

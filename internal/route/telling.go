@@ -2,6 +2,7 @@ package route
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/perfagent/perfagent/internal/wire"
 )
@@ -9,26 +10,37 @@ import (
 // wordsMax bounds the words that a segment is read as.
 const wordsMax = 12
 
-// tellingKind is why a secret may follow a word.
+// tellingKind is why a secret may follow a word; of several, the largest counts.
 type tellingKind uint8
 
 const (
 	tellsNothing  tellingKind = iota
-	isSecretsName             // what secrets are called: token
+	isEntrance                // where secrets are asked for: auth
 	isDeed                    // what is done with one: reset
+	isOftenName               // what secrets are called, and other things as well: key
+	isSecretsName             // what only secrets are called: token
 )
 
-// tellingWords are in lower case. Those of a part of an API (auth, credentials, nonce, csrf) are none.
-var tellingWords = map[string]tellingKind{
-	"token": isSecretsName, "secret": isSecretsName, "password": isSecretsName, "passwd": isSecretsName, "pass": isSecretsName, "pwd": isSecretsName,
-	"pw": isSecretsName, "passphrase": isSecretsName, "passcode": isSecretsName, "key": isSecretsName, "keys": isSecretsName, "apikey": isSecretsName,
-	"otp": isSecretsName, "totp": isSecretsName, "pin": isSecretsName, "magic": isSecretsName, "magiclink": isSecretsName, "sig": isSecretsName,
-	"signature": isSecretsName, "jwt": isSecretsName, "bearer": isSecretsName, "session": isSecretsName, "sessionid": isSecretsName, "sid": isSecretsName,
-	"jsessionid": isSecretsName, "phpsessid": isSecretsName, "ticket": isSecretsName, "voucher": isSecretsName, "sso": isSecretsName,
-	"reset": isDeed, "forgot": isDeed, "recover": isDeed, "recovery": isDeed, "login": isDeed, "signin": isDeed, "verify": isDeed, "verification": isDeed,
-	"confirm": isDeed, "confirmation": isDeed, "activate": isDeed, "activation": isDeed, "invite": isDeed, "invitation": isDeed, "unsubscribe": isDeed,
-	"optout": isDeed, "unlock": isDeed, "accept": isDeed,
-}
+// tellingWords are in lower case. Not among them, because what follows is mostly a name that says what a path is: webhook and hook (stripe),
+// saml (a configuration), download, shared and public (files), code (see tellsBehind), claim, grant, registration and authentication
+// (resources).
+var tellingWords = func() map[string]tellingKind {
+	words := map[string]tellingKind{}
+	for kind, text := range map[tellingKind]string{
+		isSecretsName: `token secret password passwd pwd pw passphrase passcode apikey otp totp magiclink jwt jwts bearer sessionid sid jsessionid phpsessid
+			credential cred creds nonce csrf xsrf mnemonic sso`,
+		isOftenName: `pass key keys pin pins magic sig signature session ticket voucher coupon cookie share`,
+		isDeed: `reset forgot forget forgotten recover recovery login logon signin signon verify verification validate validation confirm confirmation
+			activate activation invite invitation join signup register unsubscribe unsub optout optin unlock accept approve decline
+			rsvp redeem`,
+		isEntrance: `auth oauth authenticate authorize authorization mfa tfa`,
+	} {
+		for w := range strings.FieldsSeq(text) {
+			words[w] = kind
+		}
+	}
+	return words
+}()
 
 // kindOfWord returns why a secret may follow a word in lower case; also a plural, but for /tickets/, which is a resource.
 func kindOfWord(w []byte) tellingKind {
@@ -44,15 +56,18 @@ func tellsBehind(w, other []byte) bool {
 	switch string(w) {
 	case "code", "codes":
 		switch string(other) {
-		case "oauth", "auth", "authorization", "callback", "access", "security", "backup", "device":
+		case "callback", "access", "security", "backup", "device":
 			return true
 		}
 		return kindOfWord(other) != tellsNothing
-	case "link":
-		return string(other) == "reset" || string(other) == "magic" || string(other) == "login"
+	case "link", "links":
+		switch string(other) {
+		case "reset", "magic", "login", "share", "shared", "invite":
+			return true
+		}
 	case "basic":
 		return string(other) == "auth" || string(other) == "authorization"
-	case "in":
+	case "in", "on", "up":
 		return string(other) == "sign" || string(other) == "log"
 	case "out":
 		return string(other) == "opt"
@@ -65,23 +80,24 @@ func tellsBehind(w, other []byte) bool {
 var (
 	compoundEnds = [...]string{"token", "tokens", "secret", "secrets", "password", "passwords", "passwd", "passcode", "passphrase", "login", "signin", "session",
 		"voucher", "ticket", "signature", "apikey", "reset", "recovery", "verify", "verification", "confirm", "confirmation", "activate", "activation",
-		"invite", "invitation", "unlock", "code", "link"}
+		"invite", "invitation", "unlock", "code", "link", "key", "keys"}
 	compoundBegins = [...]string{"reset", "forgot", "recover", "login", "signin", "verify", "confirm", "activate", "invite", "unsubscribe", "unlock", "accept"}
 )
 
-// kindOfCompound is kindOfWord for two words written as one: setpassword, verifyemail.
+// kindOfCompound is kindOfWord for two words written as one: setpassword, verifyemail. In front of what only secrets are called there may
+// be anything.
 func kindOfCompound(w []byte) tellingKind {
 	for _, end := range compoundEnds {
 		n := len(w) - len(end)
 		if n < 2 || string(w[n:]) != end {
 			continue
 		}
-		if len(end) == len("code") {
-			if tellsBehind(w[n:], w[:n]) {
-				return isSecretsName
-			}
-		} else if apiWord(w[:n]) {
-			return isSecretsName
+		kind := kindOfWord(w[n:])
+		if kind == tellsNothing && tellsBehind(w[n:], w[:n]) {
+			return isOftenName
+		}
+		if kind == isSecretsName || kind != tellsNothing && (apiWord(w[:n]) || kindOfWord(w[:n]) != tellsNothing) {
+			return max(kind, isOftenName)
 		}
 	}
 	for _, begin := range compoundBegins {
@@ -90,6 +106,25 @@ func kindOfCompound(w []byte) tellingKind {
 		}
 	}
 	return tellsNothing
+}
+
+// kindOfWords is kindOfWord, also for two words written as one.
+func kindOfWords(w []byte) tellingKind {
+	kind := kindOfWord(w)
+	if kind == tellsNothing && len(w) >= 6 {
+		kind = kindOfCompound(w)
+	}
+	return kind
+}
+
+// isLower tells whether s is made of small letters.
+func isLower(s []byte) bool {
+	for _, c := range s {
+		if c < 'a' || c > 'z' {
+			return false
+		}
+	}
+	return true
 }
 
 // wordList is a segment's words in lower case, as separators, digits and capitals divide it.
@@ -136,102 +171,172 @@ func (l *wordList) add(start, end int) {
 	}
 }
 
-// kindOfName returns why a secret may follow a segment: its last word is what secrets are called (userToken, auth_code,
-// token.json), or its first or last what is done with one (verifyEmail). front is the path before it.
+// filling tells whether a word behind what tells is none that changes what follows: my-password-is, session-id.
+func filling(w []byte) bool {
+	switch string(w) {
+	case "is", "are", "was", "equals", "eq", "value", "values", "id", "ids", "for", "to", "of", "by", "with", "from", "here", "text", "string", "hash":
+		return true
+	}
+	return false
+}
+
+// kindOfName returns why a secret may follow a segment: one of its words is what only secrets are called (userToken, token.json),
+// its last one what also other things are (license-key, auth_code), or its first or last what is done with secrets (verifyEmail) or
+// where they are asked for. front is the path before it.
 func kindOfName(s, front []byte) tellingKind {
 	if len(s) > segmentMax {
 		return tellsNothing
 	}
+	if isLower(s) { // one word, as most are: without copying it
+		if behind(s, front) {
+			return isOftenName
+		}
+		return kindOfWords(s)
+	}
 	var l wordList
 	l.split(s)
+	end := l.n // behind the last word, without a file's extension and what fills
+	if l.dotted {
+		end--
+	}
+	for end > 1 && filling(l.word(end-1)) {
+		end--
+	}
 	found := tellsNothing
 	for i := range l.n {
 		w := l.word(i)
-		last := i == l.n-1 || i == l.n-2 && l.dotted
-		kind := kindOfWord(w)
-		if kind == tellsNothing && len(w) >= 6 {
-			kind = kindOfCompound(w)
-		}
+		last := i >= l.n-1 || i == end-1
+		kind := kindOfWords(w)
 		switch {
-		case kind == isSecretsName && last, last && i > 0 && tellsBehind(w, l.word(i-1)), last && i == 0 && behind(w, front):
-			return isSecretsName
-		case kind == isDeed && (i == 0 || last):
-			found = isDeed
+		case last && (i > 0 && tellsBehind(w, l.word(i-1)) || i == 0 && behind(w, front)):
+			found = max(found, isOftenName)
+		case kind == isSecretsName, last, i == 0 && kind == isDeed:
+			found = max(found, kind)
+		}
+		if last && string(w) == "fa" && l.follows(i, '2') {
+			found = max(found, isEntrance)
 		}
 	}
 	return found
 }
 
-// behind is tellsBehind for the last word of the segment in front.
+// follows tells whether a word stands behind a byte.
+func (l *wordList) follows(i int, c byte) bool {
+	start := l.ends[i][0]
+	return start > 0 && l.buf[start-1] == c
+}
+
+// behind is tellsBehind for the last word of the segment in front, versions left out.
 func behind(w, front []byte) bool {
+	switch string(w) {
+	case "code", "codes", "link", "links", "basic", "in", "on", "up", "out": // as tellsBehind has them; to be quick with all others
+	default:
+		return false
+	}
+	var buf [segmentMax]byte
+	s, front := lastSegment(buf[:], front)
+	for isVersion(s) {
+		s, front = lastSegment(buf[:], front)
+	}
 	var l wordList
-	s, _ := lastSegment(front)
 	l.split(s)
 	return l.n > 0 && tellsBehind(w, l.word(l.n-1))
 }
 
-// telling tells whether a secret may follow a path's beginning, which is without its last slash.
-func telling(front []byte) bool {
-	s, front := lastSegment(front)
-	return kindOfName(s, front) != tellsNothing
+// telling returns why a secret may follow a path's beginning, which is without its last slash. What tells is its last segment, or one in
+// front of versions and the like (/token/v1/…), or of one other segment, unless it often means something else (/verify/email/…, but not
+// /keys/1042/…).
+func telling(front []byte) tellingKind {
+	var buf [segmentMax]byte
+	for between := false; len(front) > 0; {
+		var s []byte
+		if s, front = lastSegment(buf[:], front); isVersion(s) || string(s) == "api" {
+			continue
+		}
+		kind := kindOfName(s, front)
+		switch {
+		case kind == isDeed || kind == isSecretsName || kind != tellsNothing && !between:
+			return kind
+		case passed(s):
+		case between:
+			return tellsNothing
+		default:
+			between = true
+		}
+	}
+	return tellsNothing
 }
 
-// lastSegment returns a path's last segment that leads anywhere, without parameters of its own, and what is in front of it.
-func lastSegment(path []byte) (segment, front []byte) {
+// passed tells whether a segment behind one that tells changes nothing: a version, an algorithm, a language, a word as short as no
+// value is, but for an action (/session/new/).
+func passed(s []byte) bool {
+	switch {
+	case len(s) <= 2:
+		return !reserved(s)
+	case len(s) < told:
+		return string(s) == "api" || !spoken(s)
+	}
+	return isVersion(s) || technical(s) || isRegion(s) || string(s) == "rest"
+}
+
+// lastSegment returns a path's last segment that leads anywhere, decoded and without parameters of its own, and what is in front of it.
+// What it decodes is in buf.
+func lastSegment(buf, path []byte) (segment, front []byte) {
 	for len(path) > 0 {
 		i := bytes.LastIndexByte(path, '/')
-		segment, path = path[i+1:], path[:max(i, 0)]
+		segment, path = decoded(buf, path[i+1:]), path[:max(i, 0)]
 		if i := bytes.IndexByte(segment, ';'); i >= 0 {
 			segment = segment[:i]
 		}
-		if !dots(segment) {
+		if len(bytes.TrimLeft(segment, ".")) > 0 {
 			return segment, path
 		}
 	}
 	return nil, nil
 }
 
-// dots tells whether a segment is empty or made of dots, which may be encoded.
-func dots(s []byte) bool {
-	for len(s) > 0 {
-		switch {
-		case s[0] == '.':
-			s = s[1:]
-		case len(s) >= 3 && bytes.EqualFold(s[:3], []byte("%2e")):
-			s = s[3:]
-		default:
-			return false
-		}
-	}
-	return true
-}
+// encodedMax is how often a segment may be percent-encoded: by a client, and again by what stands between it and the server.
+const encodedMax = 3
 
-// ambiguous tells whether a segment ends with a word that names other things than secrets as well.
-func ambiguous(s []byte) bool {
-	var l wordList
-	l.split(s)
-	if l.n == 0 {
-		return true
+// decoded returns a segment without percent-encoding: itself where it has none, or more than buf has room for.
+func decoded(buf, s []byte) []byte {
+	for range encodedMax {
+		if bytes.IndexByte(s, '%') < 0 {
+			return s
+		}
+		n := 0
+		for i := 0; i < len(s); i, n = i+1, n+1 {
+			if n == len(buf) {
+				return s
+			}
+			c := s[i]
+			if c == '%' && i+2 < len(s) {
+				high, ok := wire.HexDigit(s[i+1])
+				low, too := wire.HexDigit(s[i+2])
+				if ok && too {
+					c = byte(high<<4 | low)
+					i += 2
+				}
+			}
+			buf[n] = c
+		}
+		s = buf[:n]
 	}
-	switch string(l.word(l.n - 1)) {
-	case "key", "keys", "session", "sessions", "magic", "pass", "signature", "signatures", "sig", "ticket", "voucher", "pin", "code", "codes", "link", "basic", "in", "out":
-		return true
-	}
-	return false
+	return s
 }
 
 // tellsWithin tells whether a segment has a telling word with a value behind it: token-hunter, login,user=bob. Behind what is
-// done with secrets, and behind ambiguous names of them, several words are no value (login-with-a-passkey, session_duration_95p).
+// done with secrets, and behind names of other things as well, several words are no value (login-with-a-passkey, session_duration_95p).
 func tellsWithin(s []byte) bool {
 	for i := 1; i+told < len(s); i++ {
 		if wire.IsLetter(s[i]) || wire.IsDigit(s[i]) {
 			continue
 		}
 		kind, rest := kindOfName(s[:i], nil), s[i+1:]
-		if kind == tellsNothing || s[i] == '.' && fileEnd(s) <= i || spoken(rest) || bytes.IndexByte(s[:i], '(') >= 0 {
+		if kind <= isEntrance || s[i] == '.' && fileEnd(s) <= i || spoken(rest) || bytes.IndexByte(s[:i], '(') >= 0 {
 			continue
 		}
-		if kind == isSecretsName && !ambiguous(s[:i]) || s[i] == ',' || s[i] == '=' || bytes.IndexAny(rest, "-_.~") < 0 {
+		if kind == isSecretsName || s[i] == ',' || s[i] == '=' || bytes.IndexAny(rest, "-_.~") < 0 {
 			return true
 		}
 	}
