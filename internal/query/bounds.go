@@ -17,8 +17,8 @@ import (
 // time, is bounded here, by what the expression says.
 
 const (
-	// tokensMax bounds an expression, also its nesting: the parser takes .1 s for as many signs of one term, four times that for twice
-	// as many. The longest of dashboards have some hundred, and a regular expression is one.
+	// tokensMax bounds an expression, also its nesting: parser and engine take up to .3 s for as many signs of one term, four times
+	// that for twice as many. The longest of dashboards have some hundred, and a regular expression is one.
 	tokensMax = 5_000
 	// subqueryStepsMax bounds the evaluations of all subqueries of an expression, for which the engine takes 16 bytes each beforehand:
 	// 0.8 MB. [7d:1m] has 10,080, [30d:1m] 43,200.

@@ -165,3 +165,15 @@ func TestAskTimeout(t *testing.T) {
 		t.Errorf("names: %v", err)
 	}
 }
+
+// Shows that a rule whose evaluation was refused finds everything once it is not: nothing is remembered of what was not read.
+func TestRefusedIsNotRemembered(t *testing.T) {
+	x := newHost(t, noon)
+	x.ticks(30, served("/a", 200, 20), served("/b", 200, 20))
+	const expr = "sum(http_server_request_duration_seconds_count)"
+	x.engine.o.MaxSamples = 40
+	x.expect(x.now, expr, "error: expanding series: "+errManySelected.Error())
+	x.engine.o.MaxSamples = MaxSamplesDefault
+	x.tick(served("/a", 200, 20))
+	x.expect(x.now, expr, "{} 61")
+}

@@ -269,6 +269,7 @@ func (q *querier) gather(ctx context.Context, s *selection, c *chooser, results 
 		n += len(g.chosen)
 	}
 	if err := cmp.Or(ctx.Err(), q.charge(n, s.hints)); err != nil {
+		s.remembers = false // what was not read must not be taken for what is not there
 		return err
 	}
 	for _, g := range s.groups {
