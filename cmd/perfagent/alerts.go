@@ -112,6 +112,9 @@ func (c *Config) rules() (*alert.Rules, error) {
 	if err != nil {
 		return nil, fmt.Errorf("alert rules: %w", err)
 	}
+	if err := rules.Check(query.New(query.Options{MaxSamples: c.Query.MaxSamples}).Check); err != nil {
+		return nil, fmt.Errorf("alert rules: %w", err)
+	}
 	return rules, nil
 }
 

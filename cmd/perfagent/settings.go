@@ -94,7 +94,7 @@ func (c *Config) settings() []setting {
 		{"alerts.thresholds", "limits of the built-in rules, as `YAML`", &yamlValue[alert.Thresholds]{&c.Alerts.Thresholds, readThresholds}, forRun, true},
 		{"objectives", "availability and latency that services and routes shall reach, as `YAML`", &yamlValue[[]alert.Objective]{&c.Alerts.Objectives, readObjectives}, forRun, true},
 		{"query.timeout", "longest `duration` of a question to the local history", duration(&c.Query.Timeout, queryTimeoutMin, queryTimeoutMax), forRun, false},
-		{"query.max-samples", "most samples (`count`) that a question to the local history holds in memory, 16 bytes each", number(&c.Query.MaxSamples, 1000, querySamplesMax, false), forRun, false},
+		{"query.max-samples", "most samples (`count`) that a question to the local history holds in memory, 16 bytes each; a series counts as 32", number(&c.Query.MaxSamples, 1000, querySamplesMax, false), forRun, false},
 		{"query.max-concurrency", "most questions (`count`) to the local history that are answered at once", number(&c.Query.MaxConcurrency, 1, queryConcurrencyMax, false), forRun, false},
 		{"notify.urgent", "`receiver` of alerts with the severity error or critical; repeatable", list(&c.Notify.Urgent, parseReceiverName, "receiver", ","), notifying, true},
 		{"notify.regular", "`receiver` of other alerts; repeatable", list(&c.Notify.Regular, parseReceiverName, "receiver", ","), notifying, true},

@@ -86,6 +86,18 @@ func Parse(files []File, b *Builtin, objectives []Objective) (*Rules, error) {
 	return all, nil
 }
 
+// Check asks about the expression of each rule, and returns what is wrong with the first that does not pass.
+func (r *Rules) Check(passes func(expr string) error) error {
+	for _, g := range r.groups {
+		for _, made := range g.rules {
+			if err := passes(made.expr); err != nil {
+				return fmt.Errorf("%s: group %q: rule %q: %w", g.file, g.name, made.name, err)
+			}
+		}
+	}
+	return nil
+}
+
 func promQL() parser.Parser { return parser.NewParser(parser.Options{}) }
 
 // add makes groups of what was read.

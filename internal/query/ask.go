@@ -41,12 +41,19 @@ const annotationsMax = 10
 
 // Ask evaluates an expression at one time, or at each step of a range.
 func (e *Engine) Ask(ctx context.Context, q Question) (*Answer, error) {
-	expr, err := e.parser.ParseExpr(q.Expr)
+	expr, err := e.parse(q.Expr)
 	if err != nil {
 		return nil, BadDataError{fmt.Errorf("invalid parameter \"query\": %w", err)}
 	}
 	if q.Step > 0 && q.End.Sub(q.Start)/q.Step > stepsMax {
 		return nil, BadDataError{errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")}
+	}
+	seriesSamples, err := e.bounded(expr, q.Start, q.End, q.Step)
+	if errors.Is(err, errManySelected) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, BadDataError{fmt.Errorf("invalid parameter \"query\": %w", err)}
 	}
 	if q.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -59,12 +66,15 @@ func (e *Engine) Ask(ctx context.Context, q Question) (*Answer, error) {
 	options := promql.NewPrometheusQueryOpts(q.Stats == "all", q.Lookback, nil)
 	var query promql.Query
 	if q.Step > 0 {
-		query, err = e.queries.NewRangeQuery(ctx, e.queryable(q.Lookback, 0), options, q.Expr, q.Start, q.End, q.Step)
+		query, err = e.queries.NewRangeQuery(ctx, e.queryable(q.Lookback, 0, seriesSamples), options, q.Expr, q.Start, q.End, q.Step)
 	} else {
-		query, err = e.queries.NewInstantQuery(ctx, e.queryable(q.Lookback, 0), options, q.Expr, q.Start)
+		query, err = e.queries.NewInstantQuery(ctx, e.queryable(q.Lookback, 0, seriesSamples), options, q.Expr, q.Start)
 	}
-	if queued := whileWaiting(err); queued != nil {
+	if queued := inTime(err, "query queue"); queued != nil {
 		return nil, queued
+	}
+	if kind := ErrorType(err); err != nil && (kind == "timeout" || kind == "canceled") {
+		return nil, err
 	}
 	if err != nil {
 		return nil, BadDataError{fmt.Errorf("invalid parameter \"query\": %w", err)}
@@ -72,7 +82,7 @@ func (e *Engine) Ask(ctx context.Context, q Question) (*Answer, error) {
 	r := query.Exec(ctx)
 	if r.Err != nil {
 		query.Close()
-		return nil, cmp.Or(whileWaiting(r.Err), r.Err)
+		return nil, cmp.Or(inTime(r.Err, "query queue"), r.Err)
 	}
 	a := &Answer{Value: r.Value, query: query}
 	a.Warnings, a.Infos = r.Warnings.AsStrings(q.Expr, annotationsMax, annotationsMax)
@@ -83,13 +93,13 @@ func (e *Engine) Ask(ctx context.Context, q Question) (*Answer, error) {
 	return a, nil
 }
 
-// whileWaiting is Prometheus' error where the time was over, or the client gone, before the evaluation; nil where it was not.
-func whileWaiting(err error) error {
+// inTime is Prometheus' error where the time was over, or the client gone, during something; nil where it was not.
+func inTime(err error, during string) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return promql.ErrQueryTimeout("query queue")
+		return promql.ErrQueryTimeout(during)
 	case errors.Is(err, context.Canceled):
-		return promql.ErrQueryCanceled("query queue")
+		return promql.ErrQueryCanceled(during)
 	}
 	return nil
 }
@@ -132,7 +142,7 @@ func (a *Answer) truncate(limit int) {
 
 // Format writes an expression as one would by hand.
 func (e *Engine) Format(expr string) (string, error) {
-	parsed, err := e.parser.ParseExpr(expr)
+	parsed, err := e.parse(expr)
 	if err != nil {
 		return "", BadDataError{fmt.Errorf("invalid parameter \"query\": %w", err)}
 	}

@@ -35,7 +35,9 @@ type Found[T any] struct {
 
 // Series returns the labels of the series that any of the selectors chooses and that have samples between two times, sorted. A
 // limit of 0 is none.
-func (e *Engine) Series(selectors []string, from, to time.Time, limit int) (Found[Labels], error) {
+func (e *Engine) Series(ctx context.Context, selectors []string, from, to time.Time, limit int) (Found[Labels], error) {
+	ctx, cancel := context.WithTimeout(ctx, e.o.Timeout)
+	defer cancel()
 	var found Found[Labels]
 	all, err := e.selectors(selectors)
 	if err != nil {
@@ -45,7 +47,7 @@ func (e *Engine) Series(selectors []string, from, to time.Time, limit int) (Foun
 	var key []byte
 	over := false
 	for _, matchers := range all {
-		err := e.eachSeries(matchers, from, to, &found.Warnings, func(l Labels) {
+		err := e.eachSeries(ctx, matchers, from, to, &found.Warnings, func(l Labels) {
 			key = l.Bytes(key[:0])
 			if seen[string(key)] {
 				return
@@ -67,13 +69,13 @@ func (e *Engine) Series(selectors []string, from, to time.Time, limit int) (Foun
 }
 
 // LabelNames returns the names of the labels of such series; without selectors of all.
-func (e *Engine) LabelNames(selectors []string, from, to time.Time, limit int) (Found[string], error) {
-	return e.collect(selectors, from, to, limit, eachName)
+func (e *Engine) LabelNames(ctx context.Context, selectors []string, from, to time.Time, limit int) (Found[string], error) {
+	return e.collect(ctx, selectors, from, to, limit, eachName)
 }
 
 // LabelValues returns the values that a label has in such series; without selectors in all.
-func (e *Engine) LabelValues(name string, selectors []string, from, to time.Time, limit int) (Found[string], error) {
-	return e.collect(selectors, from, to, limit, eachValue(name))
+func (e *Engine) LabelValues(ctx context.Context, name string, selectors []string, from, to time.Time, limit int) (Found[string], error) {
+	return e.collect(ctx, selectors, from, to, limit, eachValue(name))
 }
 
 func eachName(l Labels, add func(string)) {
@@ -88,7 +90,7 @@ func eachValue(name string) func(Labels, func(string)) {
 	}
 }
 
-func (e *Engine) collect(selectors []string, from, to time.Time, limit int, each func(Labels, func(string))) (Found[string], error) {
+func (e *Engine) collect(ctx context.Context, selectors []string, from, to time.Time, limit int, each func(Labels, func(string))) (Found[string], error) {
 	all := [][]*Matcher{nil}
 	if len(selectors) > 0 {
 		var err error
@@ -96,16 +98,18 @@ func (e *Engine) collect(selectors []string, from, to time.Time, limit int, each
 			return Found[string]{}, err
 		}
 	}
-	found, err := e.texts(all, from, to, each)
+	ctx, cancel := context.WithTimeout(ctx, e.o.Timeout)
+	defer cancel()
+	found, err := e.texts(ctx, all, from, to, each)
 	return limited(found, limit), err
 }
 
 // texts returns what each adds of the labels of all series that any of the selectors chooses, sorted.
-func (e *Engine) texts(selectors [][]*Matcher, from, to time.Time, each func(Labels, func(string))) (Found[string], error) {
+func (e *Engine) texts(ctx context.Context, selectors [][]*Matcher, from, to time.Time, each func(Labels, func(string))) (Found[string], error) {
 	var found Found[string]
 	seen := map[string]struct{}{}
 	for _, matchers := range selectors {
-		err := e.eachSeries(matchers, from, to, &found.Warnings, func(l Labels) {
+		err := e.eachSeries(ctx, matchers, from, to, &found.Warnings, func(l Labels) {
 			each(l, func(text string) { seen[text] = struct{}{} })
 		})
 		if err != nil {
@@ -131,6 +135,9 @@ func limited[T any](f Found[T], limit int) Found[T] {
 // selectors reads series selectors.
 func (e *Engine) selectors(texts []string) ([][]*Matcher, error) {
 	all := make([][]*Matcher, 0, len(texts))
+	if err := CheckSelectors(texts); err != nil {
+		return nil, err
+	}
 	for _, text := range texts {
 		matchers, err := e.parser.ParseMetricSelector(text)
 		if err != nil {
@@ -145,12 +152,12 @@ func (e *Engine) selectors(texts []string) ([][]*Matcher, error) {
 }
 
 // eachSeries calls yield with the labels of all series that are chosen.
-func (e *Engine) eachSeries(matchers []*Matcher, from, to time.Time, warnings *[]string, yield func(Labels)) error {
+func (e *Engine) eachSeries(ctx context.Context, matchers []*Matcher, from, to time.Time, warnings *[]string, yield func(Labels)) error {
 	h := e.history()
 	if h == nil {
 		return ErrNoHistory
 	}
-	c := newChooser(matchers)
+	c := newChooser(ctx, matchers)
 	r, err := h.Select(history.Query{From: from, To: to, Step: catalogStep, Matchers: c.matchers()})
 	if err != nil {
 		return err
@@ -163,22 +170,25 @@ func (e *Engine) eachSeries(matchers []*Matcher, from, to time.Time, warnings *[
 		for _, p := range c.of(s) {
 			yield(e.known.of(s.Labels, &p))
 		}
+		if err := ctx.Err(); err != nil {
+			return inTime(err, "search of series")
+		}
 	}
-	return nil
+	return inTime(ctx.Err(), "search of series")
 }
 
 // LabelValues implements storage.LabelQuerier.
-func (q *querier) LabelValues(_ context.Context, name string, _ *storage.LabelHints, matchers ...*Matcher) ([]string, annotations.Annotations, error) {
-	return q.names(matchers, eachValue(name))
+func (q *querier) LabelValues(ctx context.Context, name string, _ *storage.LabelHints, matchers ...*Matcher) ([]string, annotations.Annotations, error) {
+	return q.names(ctx, matchers, eachValue(name))
 }
 
 // LabelNames implements storage.LabelQuerier.
-func (q *querier) LabelNames(_ context.Context, _ *storage.LabelHints, matchers ...*Matcher) ([]string, annotations.Annotations, error) {
-	return q.names(matchers, eachName)
+func (q *querier) LabelNames(ctx context.Context, _ *storage.LabelHints, matchers ...*Matcher) ([]string, annotations.Annotations, error) {
+	return q.names(ctx, matchers, eachName)
 }
 
-func (q *querier) names(matchers []*Matcher, each func(Labels, func(string))) ([]string, annotations.Annotations, error) {
-	found, err := q.engine.texts([][]*Matcher{matchers}, time.UnixMilli(q.from), time.UnixMilli(q.to), each)
+func (q *querier) names(ctx context.Context, matchers []*Matcher, each func(Labels, func(string))) ([]string, annotations.Annotations, error) {
+	found, err := q.engine.texts(ctx, [][]*Matcher{matchers}, time.UnixMilli(q.from), time.UnixMilli(q.to), each)
 	return found.All, nil, err
 }
 

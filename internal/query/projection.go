@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,13 +73,14 @@ var suffixes = []string{"", "_bucket", "_count", "_sum"}
 
 // chooser finds the projections that matchers choose.
 type chooser struct {
+	ctx   context.Context   // once it is over nothing is chosen: a regular expression may take a millisecond for each value
 	rest  []history.Matcher // of other labels than name and le
 	names []*labels.Matcher
 	les   []*labels.Matcher
 }
 
-func newChooser(matchers []*labels.Matcher) *chooser {
-	c := new(chooser)
+func newChooser(ctx context.Context, matchers []*labels.Matcher) *chooser {
+	c := &chooser{ctx: ctx}
 	for _, m := range matchers {
 		switch m.Name {
 		case labels.MetricName:
@@ -86,7 +88,7 @@ func newChooser(matchers []*labels.Matcher) *chooser {
 		case labels.BucketLabel:
 			c.les = append(c.les, m)
 		default:
-			c.rest = append(c.rest, history.Matcher{Name: m.Name, Match: m.Matches})
+			c.rest = append(c.rest, history.Matcher{Name: m.Name, Match: func(value string) bool { return c.matches(m, value) }})
 		}
 	}
 	return c
@@ -158,9 +160,13 @@ func isDistribution(name string) bool {
 	return false
 }
 
+func (c *chooser) matches(m *labels.Matcher, value string) bool {
+	return c.ctx.Err() == nil && m.Matches(value)
+}
+
 func (c *chooser) nameMatches(name string) bool {
 	for _, m := range c.names {
-		if !m.Matches(name) {
+		if !c.matches(m, name) {
 			return false
 		}
 	}
@@ -201,7 +207,7 @@ func (c *chooser) leMatches(le string) bool {
 	for _, m := range c.les {
 		positive := m.Type == labels.MatchEqual || m.Type == labels.MatchRegexp
 		short := strings.TrimSuffix(le, ".0")
-		if positive && !m.Matches(le) && !m.Matches(short) || !positive && (!m.Matches(le) || !m.Matches(short)) {
+		if positive && !c.matches(m, le) && !c.matches(m, short) || !positive && (!c.matches(m, le) || !c.matches(m, short)) {
 			return false
 		}
 	}

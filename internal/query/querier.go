@@ -20,14 +20,14 @@ import (
 )
 
 // queryable lets the engine ask the history for expressions in which series keep their value for as long as lookback. A rule's,
-// which will be evaluated again, have the time of this evaluation; others 0.
-func (e *Engine) queryable(lookback time.Duration, ruleAt int64) storage.Queryable {
+// which will be evaluated again, have the time of this evaluation; others 0. Each series counts as a number of samples.
+func (e *Engine) queryable(lookback time.Duration, ruleAt int64, seriesSamples int) storage.Queryable {
 	return storage.QueryableFunc(func(from, to int64) (storage.Querier, error) {
 		h := e.history()
 		if h == nil {
 			return nil, ErrNoHistory
 		}
-		return &querier{engine: e, h: h, from: from, to: to, lookback: lookback, ruleAt: ruleAt}, nil
+		return &querier{engine: e, h: h, from: from, to: to, lookback: lookback, ruleAt: ruleAt, seriesSamples: seriesSamples}, nil
 	})
 }
 
@@ -40,6 +40,10 @@ type querier struct {
 	ruleAt     int64 // of a rule: when it is evaluated
 	open       []*history.Result
 	selections []*selection
+
+	seriesSamples   int   // that each series counts as
+	samples, places int   // of the selections so far
+	over            error // why nothing more is read
 }
 
 // Close implements storage.Querier.
@@ -91,7 +95,10 @@ func byEnds(hints *storage.SelectHints) bool {
 }
 
 // Select implements storage.Querier.
-func (q *querier) Select(_ context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+	if q.over != nil { // the engine hears of it only when it takes the series
+		return storage.ErrSeriesSet(q.over)
+	}
 	if hints == nil {
 		hints = &storage.SelectHints{Start: q.from, End: q.to}
 	}
@@ -100,7 +107,8 @@ func (q *querier) Select(_ context.Context, sorted bool, hints *storage.SelectHi
 	if s.remembers {
 		s.key.matchers = selectorText(matchers)
 	}
-	if err := q.read(s, newChooser(matchers)); err != nil {
+	if err := q.read(ctx, s, newChooser(ctx, matchers)); err != nil {
+		q.over = err
 		return storage.ErrSeriesSet(err)
 	}
 	if sorted {
@@ -132,7 +140,7 @@ type selection struct {
 // Counts of distributions begin anew at midnight UTC, so that a value is the same whatever is asked for: they are the sum of what
 // the history has of the day. For that the hours of the day are read from midnight on, and those of the day before, which tell
 // what there already was; unless it is remembered.
-func (q *querier) read(s *selection, c *chooser) error {
+func (q *querier) read(ctx context.Context, s *selection, c *chooser) error {
 	from, to := s.hints.Start, s.hints.End
 	counts := c.hasDistributions()
 	s.remembers = s.remembers && counts
@@ -169,7 +177,10 @@ func (q *querier) read(s *selection, c *chooser) error {
 		queries = append(queries, p.query(matchers))
 	}
 	results, err := q.h.SelectAll(queries...)
-	if err != nil {
+	if err = cmp.Or(ctx.Err(), err); err != nil {
+		for _, r := range results {
+			r.Close()
+		}
 		return err
 	}
 	q.open, q.selections = append(q.open, results...), append(q.selections, s)
@@ -183,8 +194,7 @@ func (q *querier) read(s *selection, c *chooser) error {
 	if before != nil {
 		remembers = before.series
 	}
-	s.gather(c, results, remembers)
-	return nil
+	return q.gather(ctx, s, c, results, remembers)
 }
 
 // part is a time that is read in one resolution, both ends included, ms.
@@ -227,7 +237,7 @@ func (s *selection) parts(counted, from, to int64) []part {
 }
 
 // gather adds each series that was found in any part, or is remembered.
-func (s *selection) gather(c *chooser, results []*history.Result, before []remembered) {
+func (q *querier) gather(ctx context.Context, s *selection, c *chooser, results []*history.Result, before []remembered) error {
 	groups := map[string]*group{}
 	var name []byte
 	find := func(series *history.Series) *group {
@@ -253,9 +263,19 @@ func (s *selection) gather(c *chooser, results []*history.Result, before []remem
 		}
 	}
 	slices.SortFunc(s.groups, func(a, b *group) int { return compareLabels(a.label.Labels, b.label.Labels) })
-	for _, g := range s.groups {
-		s.add(c, g)
+	n := 0
+	for _, g := range s.groups { // before any labels are made
+		g.chosen = c.of(g.label)
+		n += len(g.chosen)
 	}
+	if err := cmp.Or(ctx.Err(), q.charge(n, s.hints)); err != nil {
+		s.remembers = false // what was not read must not be taken for what is not there
+		return err
+	}
+	for _, g := range s.groups {
+		s.add(g)
+	}
+	return nil
 }
 
 func compareLabels(a, b []analytics.Label) int {
@@ -284,8 +304,8 @@ func (q *querier) latest(from, to int64) int64 {
 }
 
 // add adds the projections of a series that are chosen.
-func (s *selection) add(c *chooser, g *group) {
-	for _, p := range c.of(g.label) {
+func (s *selection) add(g *group) {
+	for _, p := range g.chosen {
 		if p.kind == bucket {
 			g.buckets++
 		}
@@ -297,6 +317,7 @@ func (s *selection) add(c *chooser, g *group) {
 	if g.buckets > 1 { // which one table is for
 		g.keeps += 1 - g.buckets
 	}
+	g.chosen = nil
 }
 
 // warn says where the answer lacks something.
@@ -362,6 +383,7 @@ type group struct {
 	label     *history.Series          // any, for its labels
 	parts     []*history.Series        // what there is of it, in the order of time
 	resume    map[stateKey]*countState // what is remembered of before
+	chosen    []projection             // until they are series
 	buckets   int                      // that are asked for
 	keeps     int                      // states that are to be remembered
 	kept      map[stateKey]*countState

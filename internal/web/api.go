@@ -250,7 +250,7 @@ func (a *api) series(r *http.Request) (apiAnswer, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	found, err := a.o.Engine.Series(r.Form["match[]"], from, to, limit)
+	found, err := a.o.Engine.Series(r.Context(), r.Form["match[]"], from, to, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -266,18 +266,18 @@ func (a *api) labelValues(r *http.Request) (apiAnswer, error) {
 	if !model.UTF8Validation.IsValidLabelName(name) {
 		return nil, query.BadDataError{Err: fmt.Errorf("invalid label name: %q", name)}
 	}
-	return a.texts(r, func(selectors []string, from, to time.Time, limit int) (query.Found[string], error) {
-		return a.o.Engine.LabelValues(name, selectors, from, to, limit)
+	return a.texts(r, func(ctx context.Context, selectors []string, from, to time.Time, limit int) (query.Found[string], error) {
+		return a.o.Engine.LabelValues(ctx, name, selectors, from, to, limit)
 	})
 }
 
-func (a *api) texts(r *http.Request, find func(selectors []string, from, to time.Time, limit int) (query.Found[string], error)) (apiAnswer, error) {
+func (a *api) texts(r *http.Request, find func(ctx context.Context, selectors []string, from, to time.Time, limit int) (query.Found[string], error)) (apiAnswer, error) {
 	p := parameters{form: r.Form}
 	from, to, limit := p.time("start", timeMin), p.time("end", timeMax), p.limit("limit")
 	if p.err != nil {
 		return nil, p.err
 	}
-	found, err := find(r.Form["match[]"], from, to, limit)
+	found, err := find(r.Context(), r.Form["match[]"], from, to, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -134,6 +134,10 @@ func TestAPIAnswers(t *testing.T) {
 		{"query_range", "query=perfagent_history_ticks[1m]&start=0&end=1&step=1", 400,
 			`{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"}`},
 		{"query", "query=perfagent_history_ticks*on()group_left()label_replace({__name__=~\"http.*_count|http.*_sum\"},\"x\",\"\",\"x\",\"\")", 422, ``},
+		{"query", "query=max_over_time(vector(1)[15d:1ms])", 400, `{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": ` +
+			`exceeded maximum resolution of 50000 steps in subqueries. Try a longer step ([range:step]) or a shorter range"}`},
+		{"format_query", "query=" + strings.Repeat("(", 5001), 400, `{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": the expression has more than 5000 numbers, names and signs"}`},
+		{"series", `match[]={a=~"(.{1000}){1}` + strings.Repeat(".{1000}", 11) + `"}`, 400, ``},
 		{"series", "", 400, `{"status":"error","errorType":"bad_data","error":"no match[] parameter provided"}`},
 		{"series", "match[]={a=~\".*\"}", 400, `{"status":"error","errorType":"bad_data","error":"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"}`},
 	} {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/alert"
+	"github.com/perfagent/perfagent/internal/query"
 )
 
 // apiSuccess is what answers of Prometheus' API are wrapped in.
@@ -150,6 +151,9 @@ func invalidParameter(name string, err error) error {
 
 func parseRulesQuery(q url.Values) (_ *rulesQuery, err error) {
 	p := &rulesQuery{names: q["rule_name[]"], groups: q["rule_group[]"], files: q["file[]"], kind: strings.ToLower(q.Get("type")), from: q.Get("group_next_token")}
+	if err := query.CheckSelectors(q["match[]"]); err != nil {
+		return nil, err
+	}
 	if p.passes, err = alert.ParseMatchers(q["match[]"]); err != nil {
 		return nil, err
 	}

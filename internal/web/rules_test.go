@@ -84,6 +84,7 @@ func TestRulesAPI(t *testing.T) {
 		{"/api/v1/rules?file[]=objective&rule_name[]=ErrorBudgetBurn", 200, []string{`"name":"shop latency fast","file":"objective"`, `"burn_rate":"14.4"`}, "/r.yml"},
 		{"/api/v1/rules?file[]=/r.yml&group_limit=1", 200, []string{`"name":"one"`, `"groupNextToken":"`}, "two"},
 		{"/api/v1/rules?type=both", 400, []string{`{"status":"error","errorType":"bad_data","error":"invalid parameter \"type\": not supported value \"both\""}`}, "success"},
+		{"/api/v1/rules?match[]={a=~'" + strings.Repeat(".{1000}", 11) + "'}", 400, []string{"repeats too much"}, "success"},
 		{"/api/v1/rules?match[]={}", 400, []string{"match[] must contain at least one non-empty matcher"}, "success"},
 		{"/api/v1/rules?group_limit=0", 400, []string{"group_limit needs to be greater than 0"}, "success"},
 		{"/api/v1/rules?group_next_token=x", 400, []string{"group_limit needs to be present"}, "success"},
