@@ -30,11 +30,15 @@ type Answer struct {
 	Infos    []string // what the question may have meant
 	Stats    stats.QueryStats
 
-	query promql.Query
+	query promql.Query // that the value belongs to; nil: none
 }
 
 // Close gives back what the answer holds.
-func (a *Answer) Close() { a.query.Close() }
+func (a *Answer) Close() {
+	if a.query != nil {
+		a.query.Close()
+	}
+}
 
 // annotationsMax bounds the warnings of an answer, as in Prometheus.
 const annotationsMax = 10
@@ -48,20 +52,30 @@ func (e *Engine) Ask(ctx context.Context, q Question) (*Answer, error) {
 	if q.Step > 0 && q.End.Sub(q.Start)/q.Step > stepsMax {
 		return nil, BadDataError{errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")}
 	}
+	ctx, cancel := context.WithTimeout(ctx, min(cmp.Or(q.Timeout, e.o.Timeout), e.o.Timeout)) // of all its parts
+	defer cancel()
+	if q.Lookback == 0 {
+		q.Lookback = e.lookbackOf(expr, &q)
+	}
+	a, err := e.evaluate(ctx, &q, expr)
+	if tooMuch(err) && q.isDivisible(expr) {
+		a, err = e.divide(ctx, &q, expr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.truncate(q.Limit)
+	return a, nil
+}
+
+// evaluate has the engine answer a question as a whole.
+func (e *Engine) evaluate(ctx context.Context, q *Question, expr parser.Expr) (*Answer, error) {
 	seriesSamples, err := e.bounded(expr, q.Start, q.End, q.Step)
 	if errors.Is(err, errManySelected) {
 		return nil, err
 	}
 	if err != nil {
 		return nil, BadDataError{fmt.Errorf("invalid parameter \"query\": %w", err)}
-	}
-	if q.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, q.Timeout)
-		defer cancel()
-	}
-	if q.Lookback == 0 {
-		q.Lookback = e.lookbackOf(expr, &q)
 	}
 	options := promql.NewPrometheusQueryOpts(q.Stats == "all", q.Lookback, nil)
 	var query promql.Query
@@ -86,7 +100,6 @@ func (e *Engine) Ask(ctx context.Context, q Question) (*Answer, error) {
 	}
 	a := &Answer{Value: r.Value, query: query}
 	a.Warnings, a.Infos = r.Warnings.AsStrings(q.Expr, annotationsMax, annotationsMax)
-	a.truncate(q.Limit)
 	if q.Stats != "" {
 		a.Stats = stats.NewQueryStats(query.Stats())
 	}
