@@ -47,6 +47,9 @@ func TestE2EEventLog(t *testing.T) {
 	b := newBook(t, a)
 	b.fast(s, 101)
 	b.check()
+	if !until(visibleTimeout, func() bool { return len(loggedExchanges(t, name)) == 101 }) { // trace may be ahead of the file
+		t.Fatalf("%d of 101 exchanges", len(loggedExchanges(t, name)))
+	}
 	if err := os.Rename(name, name+"-old"); err != nil {
 		t.Fatal(err)
 	}
