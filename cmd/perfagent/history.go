@@ -15,6 +15,7 @@ import (
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/query"
+	"github.com/perfagent/perfagent/internal/statefile"
 )
 
 // StorageConfig is where and how long the local history is kept.
@@ -98,6 +99,17 @@ func (a *agent) openHistory(config *Config) {
 		Works: a.recoveries.of("history")})
 	a.history.Store(h)
 	a.engine.OnSeal(func(s *analytics.Seal) { h.Consume(s, a.sampler.Latest()) })
+}
+
+// checkStorage fails where others could have the agent write to files of theirs, or read what is kept.
+func (c *Config) checkStorage() error {
+	if c.Storage.Path == "" {
+		return nil
+	}
+	if err := statefile.CheckDirectory(c.Storage.Path); errors.Is(err, statefile.ErrUnsafe) {
+		return fmt.Errorf("--storage.path: %w; change its owner or mode, or choose another", err)
+	}
+	return nil
 }
 
 // historyTrouble is what is wrong with the local history, for the agent's health.

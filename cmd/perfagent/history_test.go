@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +59,21 @@ func TestDumpErrors(t *testing.T) {
 		code, stdout, stderr := runProgram(t, nil, c.args...)
 		if code != c.code || !strings.Contains(stderr, c.want) || stdout != "" {
 			t.Errorf("%v: exit code %d, %q, output %q", c.args, code, stderr, stdout)
+		}
+	}
+}
+
+// Shows that a storage directory that everybody may write to is refused, by the flag's name, and that one that is not there is not.
+func TestCheckStorage(t *testing.T) {
+	directory := t.TempDir()
+	c := defaultConfig()
+	for path, want := range map[string]string{"": "", filepath.Join(directory, "none"): "", directory: "--storage.path: directory " + directory} {
+		c.Storage.Path = path
+		if err := os.Chmod(directory, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.checkStorage(); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v", path, err)
 		}
 	}
 }

@@ -110,6 +110,9 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	if _, err := a.loadFiles(config); err != nil {
 		return nil, err
 	}
+	if err := config.checkStorage(); err != nil {
+		return nil, err
+	}
 	rules, err := config.rules()
 	if err != nil {
 		return nil, err

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/perfagent/perfagent/internal/alert"
 	"github.com/perfagent/perfagent/internal/export"
 )
 
@@ -94,24 +92,8 @@ func (a *agent) troubles() (all []string) {
 			all = append(all, trouble)
 		}
 	}
-	if n := a.failingRules(); n > 0 {
-		all = append(all, fmt.Sprintf("%d alert rules could not be evaluated: /api/v1/rules says why", n))
+	if m := a.alerts.Load(); m != nil {
+		all = append(all, m.Trouble()...)
 	}
 	return all
-}
-
-// failingRules counts the rules whose latest evaluation failed.
-func (a *agent) failingRules() (n int) {
-	m := a.alerts.Load()
-	if m == nil {
-		return 0
-	}
-	for _, g := range m.Groups(false) {
-		for _, r := range g.Rules {
-			if r.Health == alert.HealthBad {
-				n++
-			}
-		}
-	}
-	return n
 }

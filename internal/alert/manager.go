@@ -221,11 +221,9 @@ func (m *Manager) Evaluate(ctx context.Context, now time.Time) {
 			m.recordOwn(now)
 			m.evaluate(ctx, g, at)
 		}
+		m.publish(now) // at once: what others take their time for is not to hold it up
 		m.evaluating.Unlock()
 	}
-	m.evaluating.Lock()
-	defer m.evaluating.Unlock()
-	m.publish(now)
 }
 
 // publish keeps the state where there is news, and now and then, and then tells the Sink: so that after a crash in between the

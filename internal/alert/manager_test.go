@@ -249,7 +249,7 @@ func TestStateDamage(t *testing.T) {
 	}
 }
 
-// Where the state cannot be written, rules go on, and it is counted.
+// Where the state cannot be written, rules go on, and it is counted and told.
 func TestStateDisk(t *testing.T) {
 	r := newRig(t, oneRule)
 	if err := os.WriteFile(filepath.Dir(r.state), nil, 0o600); err != nil { // a file where the directory should be
@@ -260,6 +260,9 @@ func TestStateDisk(t *testing.T) {
 	r.expect("Down a fires since 00:00:30")
 	if c := r.Counts(); c.StateFailures == 0 || c.Firing != 1 {
 		t.Errorf("%+v", c)
+	}
+	if trouble := r.Trouble(); len(trouble) != 1 || !strings.Contains(trouble[0], "cannot be written") {
+		t.Errorf("%q", trouble)
 	}
 }
 

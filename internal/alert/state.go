@@ -65,7 +65,7 @@ type stateFile struct {
 	log     *slog.Logger
 	loaded  savedState
 	savedAt time.Time
-	failing bool
+	failing atomic.Bool
 
 	failures atomic.Uint64 // to write
 	damaged  uint64        // files that were set aside
@@ -96,7 +96,7 @@ func openState(name string, now time.Time, log *slog.Logger) *stateFile {
 
 // readState reads a file and checks it.
 func readState(name string) (*savedState, error) {
-	f, err := os.Open(name)
+	f, err := statefile.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -222,13 +222,13 @@ func (s *stateFile) write(saved *savedState, now time.Time) {
 	}
 	if err != nil {
 		s.failures.Add(1)
-		if !s.failing {
+		if !s.failing.Load() {
 			s.log.Error("the state of alerts cannot be kept: after a restart they begin anew", "err", err)
 		}
-	} else if s.failing {
+	} else if s.failing.Load() {
 		s.log.Info("the state of alerts is kept again")
 	}
-	s.failing = err != nil
+	s.failing.Store(err != nil)
 }
 
 // encodeState makes a file of at most stateBytesMax.

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -165,6 +166,25 @@ func (m *Manager) measure(v *ObjectiveView, allowed float64) {
 			}
 		}
 	}
+}
+
+// Trouble is what is wrong with the rules and what is remembered of alerts, for the agent's health.
+func (m *Manager) Trouble() (all []string) {
+	failing := 0
+	for _, g := range m.Groups(false) {
+		for _, r := range g.Rules {
+			if r.Health == HealthBad {
+				failing++
+			}
+		}
+	}
+	if failing > 0 {
+		all = append(all, fmt.Sprintf("%d alert rules could not be evaluated: /api/v1/rules says why", failing))
+	}
+	if m.state != nil && m.state.failing.Load() {
+		all = append(all, "the state of alerts cannot be written: after a restart they begin anew")
+	}
+	return all
 }
 
 // Counts are the Manager's own figures beside those of groups.

@@ -273,6 +273,9 @@ func mailFields(a *item) [][2]string {
 	if description := a.Annotations["description"]; description != "" {
 		fields = append(fields, [2]string{"Description", description})
 	}
+	if advice := a.advice(); advice != "" && !a.Over {
+		fields = append(fields, [2]string{"Next", advice})
+	}
 	fields = append(fields, [2]string{"Labels", a.about()}, [2]string{"Since", a.StartsAt.UTC().Format(time.RFC3339)})
 	if a.Over {
 		fields = append(fields, [2]string{"Until", a.EndsAt.UTC().Format(time.RFC3339)})

@@ -27,6 +27,9 @@ func (s *logSender) deliver(ctx context.Context, n *notification) error {
 			message = "alert still firing"
 		}
 		fields := []any{labelName, a.name(), "summary", a.summary(), "starts_at", a.StartsAt.UTC().Format(time.RFC3339)}
+		if advice := a.advice(); advice != "" && a.New {
+			fields = append(fields, "next", advice)
+		}
 		if a.Over {
 			fields = append(fields, "ends_at", a.EndsAt.UTC().Format(time.RFC3339))
 		}

@@ -96,6 +96,11 @@ func (a *Alert) name() string { return cmp.Or(a.Labels[labelName], "alert") }
 // summary is what an alert says in one sentence.
 func (a *Alert) summary() string { return cmp.Or(a.Annotations["summary"], a.name()) }
 
+// advice is what to do next, by the annotations next_step (of built-in rules) and runbook_url; "" where neither is there.
+func (a *Alert) advice() string {
+	return strings.TrimSpace(a.Annotations["next_step"] + " " + a.Annotations["runbook_url"])
+}
+
 // about lists the labels that tell an alert from others of its name.
 func (a *Alert) about() string {
 	var parts []string

@@ -70,7 +70,11 @@ func newPagerDutyEvent(n *notification, key, host string) *pagerDutyEvent {
 	for i := range n.Alerts[:min(len(n.Alerts), listedMax)] {
 		a := &n.Alerts[i]
 		name := cut(oneLine(a.name()+" "+a.about()), slackLineMax)
-		e.Payload.Details[name] = cut(a.status()+": "+oneLine(cmp.Or(a.Annotations["description"], a.summary())), annotationBytesMax)
+		detail := a.status() + ": " + cmp.Or(a.Annotations["description"], a.summary())
+		if advice := a.advice(); advice != "" && !a.Over {
+			detail += " Next: " + advice
+		}
+		e.Payload.Details[name] = cut(oneLine(detail), annotationBytesMax)
 	}
 	return e
 }

@@ -56,6 +56,9 @@ func newSlackMessage(n *notification, host string) *slackMessage {
 		if description := a.Annotations["description"]; description != "" {
 			text.WriteString(slackEscape(cut(oneLine(description), slackLineMax)) + "\n")
 		}
+		if advice := a.advice(); advice != "" && !a.Over {
+			text.WriteString("Next: " + slackEscape(cut(oneLine(advice), slackLineMax)) + "\n")
+		}
 		text.WriteString(slackEscape(cut(oneLine(a.about()), slackLineMax)) + "\n")
 	}
 	title := slackEscape(cut(oneLine(n.title()+" on "+host), slackLineMax))

@@ -93,7 +93,7 @@ func (s *store) write(v any) error {
 // read fills v with what was written. A file that is not there is no error; one that is damaged, or of another version, is set aside, and
 // is errDamaged.
 func (s *store) read(v any) error {
-	f, err := os.Open(s.path)
+	f, err := statefile.Open(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Replace writes a file (mode 0600) so that at any instant, also after a power cut, the old one or the new one is there, whole; when it
@@ -19,6 +20,43 @@ func Replace(name string, data []byte) error {
 		return errors.Join(fmt.Errorf("replace %s: %w", name, err), remove(temporary))
 	}
 	return SyncDirectory(filepath.Dir(name))
+}
+
+// ErrIrregular says that a file of state is none that can be read at once, such as a pipe.
+var ErrIrregular = errors.New("it is no regular file")
+
+// Open opens a file for reading. What would hold up whoever reads it, and a link, which may lead to somebody else's file, are refused.
+func Open(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &os.PathError{Op: "open", Path: name, Err: ErrIrregular}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// ErrUnsafe says that others may write to a directory, and could have a file of theirs written in place of the agent's.
+var ErrUnsafe = errors.New("others may write there")
+
+// CheckDirectory fails with ErrUnsafe where others than root and the program's user may make links in a directory.
+func CheckDirectory(path string) error {
+	var stat syscall.Stat_t
+	if err := syscall.Stat(path, &stat); err != nil {
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if stat.Uid != 0 && stat.Uid != uint32(os.Geteuid()) {
+		return fmt.Errorf("directory %s: %w: it belongs to the user %d", path, ErrUnsafe, stat.Uid)
+	}
+	if stat.Mode&syscall.S_IWOTH != 0 && stat.Mode&syscall.S_ISVTX == 0 {
+		return fmt.Errorf("directory %s: %w: its mode lets everybody", path, ErrUnsafe)
+	}
+	return nil
 }
 
 // write writes a file that lasts, under a name that may not.

@@ -1,8 +1,10 @@
 package statefile
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -36,5 +38,47 @@ func TestReplace(t *testing.T) {
 	}
 	if got, err := os.ReadFile(name); err != nil || string(got) != "second" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Shows that pipes, links and directories are not opened, and that a missing file is told as such.
+func TestOpen(t *testing.T) {
+	directory := t.TempDir()
+	at := func(name string) string { return filepath.Join(directory, name) }
+	if err := errors.Join(Replace(at("file"), []byte("x")), os.Symlink(at("file"), at("link")), syscall.Mkfifo(at("pipe"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for name, fine := range map[string]bool{"file": true, "link": false, "pipe": false, ".": false, "none": false} {
+		f, err := Open(at(name))
+		if (err == nil) != fine || (name == "none") != errors.Is(err, os.ErrNotExist) || (name == "pipe") != errors.Is(err, ErrIrregular) && name != "." {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			f.Close()
+		}
+	}
+}
+
+// Shows which directories are refused: those that everybody may write to, and, to root, those of another user.
+func TestCheckDirectory(t *testing.T) {
+	directory := t.TempDir()
+	check := func(mode os.FileMode, safe bool) {
+		t.Helper()
+		if err := os.Chmod(directory, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckDirectory(directory); (err == nil) != safe || err != nil && !errors.Is(err, ErrUnsafe) {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+	check(0o700, true)
+	check(0o755, true)
+	check(0o777, false)
+	check(0o777|os.ModeSticky, true)
+	if os.Geteuid() == 0 {
+		if err := os.Chown(directory, 65534, 0); err != nil {
+			t.Fatal(err)
+		}
+		check(0o700, false)
 	}
 }
