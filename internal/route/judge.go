@@ -384,7 +384,7 @@ func lexicalForm(s []byte) float64 {
 		score = -2
 	case known > 0:
 		score = 1 - 2*float64(known)/float64(words)
-	case digits == 0 && len(s) >= 3 && bytes.Equal(s, bytes.ToUpper(s)): // AWS
+	case digits == 0 && len(s) >= 3 && !hasLower(s): // AWS
 		score = 0
 	case digits == 0 && len(s) <= 3:
 		score = 0.3
@@ -400,6 +400,19 @@ func lexicalForm(s []byte) float64 {
 		score -= 0.4
 	}
 	return score
+}
+
+// hasLower tells whether a segment has a small letter, of ASCII or beyond it.
+func hasLower(s []byte) bool {
+	for i, c := range s {
+		if c >= 'a' && c <= 'z' {
+			return true
+		}
+		if c >= 0x80 {
+			return !bytes.Equal(s[i:], bytes.ToUpper(s[i:]))
+		}
+	}
+	return false
 }
 
 // fileEnd returns where the extension of a file's name begins.
@@ -455,8 +468,12 @@ func splitWords(s []byte) (known, words, digits int) {
 	}
 	for i := 0; i < len(s); i++ {
 		c := s[i]
-		switch n := numeronym(s[i:]); {
-		case n > 0 && len(w) == 0 && (i == 0 || !wire.IsLetter(s[i-1]) && !wire.IsDigit(s[i-1])):
+		n := 0
+		if len(w) == 0 && (i == 0 || !wire.IsLetter(s[i-1]) && !wire.IsDigit(s[i-1])) {
+			n = numeronym(s[i:])
+		}
+		switch {
+		case n > 0:
 			words++
 			i += n - 1
 		case wire.IsDigit(c):
