@@ -61,12 +61,7 @@ func (c historyCollector) Collect(ch chan<- prometheus.Metric) {
 	if s == nil {
 		return
 	}
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
-	}
+	gauge, counter := figures(ch)
 	gauge(descHistoryPersistent, oneIf(s.Persistent))
 	counter(descHistoryTicks, s.Ticks)
 	counter(descHistoryDropped, s.Dropped)

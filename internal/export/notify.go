@@ -58,12 +58,7 @@ func (c notifyCollector) Collect(ch chan<- prometheus.Metric) {
 	if s == nil {
 		return
 	}
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
-	}
+	gauge, counter := figures(ch)
 	for i := range s.Receivers {
 		r := &s.Receivers[i]
 		counter(descNotifications, r.Delivered, r.Receiver, r.Integration)

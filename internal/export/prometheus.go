@@ -168,12 +168,7 @@ func (c agentCollector) Describe(ch chan<- *prometheus.Desc) {
 // Collect sends the agent's own figures, from one snapshot, so that the books add up within a scrape. Labels may hold bytes of other
 // programs (names of services): what is no UTF-8 would make the whole scrape fail, so it is replaced.
 func (c agentCollector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, validLabels(labels)...)
-	}
-	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), validLabels(labels)...)
-	}
+	gauge, counter := figures(ch)
 	s := c.Source.Snapshot()
 	for _, k := range s.Exchanges {
 		counter(descExchanges, k.Count, k.Protocol, k.Role.String())
@@ -269,6 +264,17 @@ func validLabels(labels []string) []string {
 		labels[i] = strings.ToValidUTF8(labels[i], "\uFFFD")
 	}
 	return labels
+}
+
+// figures returns what hands gauges and counters to a channel, with labels made valid.
+func figures(ch chan<- prometheus.Metric) (gauge func(d *prometheus.Desc, v float64, labels ...string), counter func(d *prometheus.Desc, v uint64, labels ...string)) {
+	gauge = func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, validLabels(labels)...)
+	}
+	counter = func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), validLabels(labels)...)
+	}
+	return gauge, counter
 }
 
 // histogramCollector collects the endpoints' histograms.

@@ -72,9 +72,7 @@ func (c rulesCollector) Collect(ch chan<- prometheus.Metric) {
 	for i := range s.Groups {
 		s.Groups[i].collect(ch)
 	}
-	counter := func(d *prometheus.Desc, v uint64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
-	}
+	_, counter := figures(ch)
 	counter(descTemplateErrors, s.TemplateErrors)
 	counter(descStateErrors, s.StateErrors)
 	counter(descForgotten, s.ForgottenAlerts)
