@@ -9,18 +9,19 @@ const (
 	untimely        // far from that level at this time of the day and week
 	shifted         // the values of the last minutes together are far from it
 	unsteady        // the values change more, or less, from one to the next than they used to
+	relative        // far from what that lets expect, as a part of it: where a night's values are small, so is a fault of the night
 	anomalyKinds
 )
 
-var anomalyNames = [anomalyKinds]string{"sudden", "unusual", "untimely", "shifted", "unsteady"}
+var anomalyNames = [anomalyKinds]string{"sudden", "unusual", "untimely", "shifted", "unsteady", "untimely"}
 
 // severities of incidents, the least first.
 var severities = [...]string{"warning", "error", "critical"}
 
 // kindCosts are taken off the rarity of the kinds that are judged twice: a level that is unusual is untimely as well unless the season
-// explains it, a shift comes with values that are far out, and neighbours that differ more with values that are sudden. Only what is
-// clearly rarer by them is theirs.
-var kindCosts = [anomalyKinds]float64{unusual: 0.5, shifted: 0.5, unsteady: 0.5}
+// explains it, and far off in proportion; a shift comes with values that are far out, and neighbours that differ more with values that
+// are sudden. Only what is clearly rarer by them is theirs.
+var kindCosts = [anomalyKinds]float64{unusual: 0.5, shifted: 0.5, unsteady: 0.5, relative: 0.5}
 
 const (
 	fastRate   = 0.3   // of the level of the last values, in part of the difference per point
@@ -33,9 +34,19 @@ const (
 	// anomalyFirst is how many values are looked at before one is judged.
 	anomalyFirst = 120
 
+	// anomalyPull is how many mean distances it may pull them at least: after long standing still no deviation is usual.
+	anomalyPull = 1
+	// stepClip is how many usual steps count at most in what is a usual step, stepCalm the part of the mean distance that is no step.
+	stepClip, stepCalm = 8, 0.3
+	// nothing keeps quotients finite.
+	nothing = 1e-200
+
 	// noveltyFloor is from where a value is news, and noveltyHold how many points later the next may be, unless its novelty is
-	// larger by noveltyWorse: one incident is one finding.
-	noveltyFloor, noveltyHold, noveltyWorse = 2.75, 100, 1
+	// larger by noveltyWorse: one incident is one finding. From noveltySmall on it is small news, which holds back what is smaller.
+	noveltyFloor, noveltySmall, noveltyHold, noveltyWorse = 2.75, 1.5, 100, 1
+	// noveltyOften is what each tenfold of news lately takes off a novelty, noveltyMemory for how many points it does: the fifth
+	// time is less news than the first.
+	noveltyOften, noveltyMemory = 0.4, 500
 	// noveltyPast ends the growth of what a record means with the length of the past that it is a record of.
 	noveltyPast = 8000
 
@@ -44,6 +55,8 @@ const (
 
 	// material is the part of the usual deviation that is nothing: what a season explains to the last digit is not judged by digits.
 	material = 0.3
+	// proportion is the part of what was expected that is nothing.
+	proportion = 0.1
 
 	// incidentQuiet is how many usual values end an incident, incidentNear how much smaller than the alarm's a score may be to go on.
 	incidentQuiet, incidentNear = 10, 1
@@ -95,7 +108,7 @@ type Incident struct {
 }
 
 // Anomalies finds unusual values in a series while it comes in, in 4 KiB and without allocation. It knows neither unit nor
-// distribution: five quantities that are near zero while all is well (see the kinds) have their decayed histogram each, and a
+// distribution: six quantities that are near zero while all is well (see the kinds) have their decayed histogram each, and a
 // value is as rare as the rarest of them. The quantities keep their unit. Dividing them by a running deviation, as is usual,
 // made it much worse: a burst would then widen the scale that it is measured by.
 type Anomalies struct {
@@ -109,6 +122,7 @@ type Anomalies struct {
 	fast, middle, slow  float64 // levels of what is left without the season
 	raw                 float64 // slow level with it
 	stepFast, stepSlow  float64
+	spread              float64 // mean size of value less raw
 	deviation, residual float64 // usual size of value less raw, and less season and slow
 	dayLevel, weekLevel float64 // what the seasons deviate from
 	season              float64 // both seasons' part of the value that is judged
@@ -119,6 +133,7 @@ type Anomalies struct {
 	weekSlot            [weekSlots]float32
 
 	newsPeak float64
+	newsRate float64 // number of news of late, decayed
 	newsAt   int
 	quiet    int
 	incident Incident
@@ -186,21 +201,18 @@ func (a *Anomalies) learn(unix int64, value float64) (q quantities, expected flo
 	q[unusual] = value - a.raw
 	q[untimely] = y - a.slow
 
-	rate := a.rate(slowRate)
-	fromRaw, fromSlow := clampTo(q[unusual], anomalyClip*a.deviation), clampTo(q[untimely], anomalyClip*a.residual)
-	if a.count < anomalyFirst/2 {
-		fromRaw, fromSlow = q[unusual], q[untimely]
-	}
-	mid := anomalyClip * a.residual
-	if a.count < anomalyFirst/2 {
-		mid = math.MaxFloat64
-	}
+	near := a.residual/2 + nothing
+	q[relative] = math.Log((max(0, math.Copysign(value, value*expected)) + near) / (math.Abs(expected) + near))
+
+	rate, usual := a.rate(slowRate), a.rate(math.Ln2/tailHalf)
+	a.spread += usual * (math.Abs(q[unusual]) - a.spread)
+	most := a.most(a.residual)
+	fromRaw, fromSlow := clampTo(q[unusual], a.most(a.deviation)), clampTo(q[untimely], most)
 	a.learnSeasons(unix, value, elapsed, rate)
 	a.fast += fastRate * q[sudden]
-	a.middle += a.rate(middleRate) * clampTo(y-a.middle, mid)
+	a.middle += a.rate(middleRate) * clampTo(y-a.middle, most)
 	a.slow += rate * fromSlow
 	a.raw += rate * fromRaw
-	usual := a.rate(math.Ln2 / tailHalf)
 	a.deviation += usual * (math.Abs(fromRaw) - a.deviation)
 	a.residual += usual * (math.Abs(fromSlow) - a.residual)
 	q[shifted] = a.middle - a.slow
@@ -208,18 +220,25 @@ func (a *Anomalies) learn(unix int64, value float64) (q quantities, expected flo
 	step := math.Abs(value - a.last)
 	a.stepFast += a.rate(stepRate) * (step - a.stepFast)
 	if a.stepSlow > 0 {
-		step = min(step, 8*a.stepSlow)
+		step = min(step, max(stepClip*a.stepSlow, a.spread))
 	}
 	a.stepSlow += rate * (step - a.stepSlow)
-	if a.stepSlow > 0 {
-		q[unsteady] = math.Log(a.stepFast/a.stepSlow + 0.01) // 0.01: standing still is no more than that
-	}
+	calm := stepCalm*a.spread + nothing
+	q[unsteady] = math.Log((a.stepFast+calm)/(a.stepSlow+calm) + 0.01) // 0.01: standing still is no more than that
 	a.last, a.lastUnix = value, unix
 	return q, expected
 }
 
 // rate returns a rate that is an average's at first.
 func (a *Anomalies) rate(wanted float64) float64 { return max(wanted, 1/float64(a.count)) }
+
+// most is how far a value may pull the levels when their usual error is as given.
+func (a *Anomalies) most(usual float64) float64 {
+	if a.count < anomalyFirst/2 {
+		return math.MaxFloat64
+	}
+	return max(anomalyClip*usual, anomalyPull*a.spread)
+}
 
 func clampTo(v, most float64) float64 { return max(-most, min(most, v)) }
 
@@ -237,10 +256,7 @@ func (a *Anomalies) enterSeason(unix int64) {
 // learnSeasons teaches both seasons a value. One that comes into use by it, or out of use, moves the levels, so that what they say
 // together stays the same.
 func (a *Anomalies) learnSeasons(unix int64, value, elapsed, rate float64) {
-	most := anomalyClip * a.deviation
-	if a.count < anomalyFirst/2 {
-		most = math.MaxFloat64
-	}
+	most := a.most(a.deviation)
 	day, slot, _ := a.day.at(a.daySlot[:], unix)
 	before, beforeWeek := a.day.used, a.week.used
 	week, weekSlot, _ := a.week.at(a.weekSlot[:], unix)
@@ -286,7 +302,7 @@ func (a *Anomalies) judge(unix int64, value float64, q quantities, expected floa
 	rarity, kind := 0.0, 0
 	for k := range q {
 		m := math.Abs(q[k])
-		if k != unsteady && m < a.deviation*material || k == unsteady && m < material {
+		if m < a.least(k) {
 			m = 0
 		}
 		if r := a.tails[k].add(m, a.weight) - kindCosts[k]; r > rarity {
@@ -299,24 +315,51 @@ func (a *Anomalies) judge(unix int64, value float64, q quantities, expected floa
 	v.Kind = anomalyNames[kind]
 	v.Score = a.rates.add(rarity)
 	v.Novelty = a.novelty(rarity)
-	a.follow(unix, value, kind, &v)
+	a.follow(unix, value, &v)
 	return v
+}
+
+// least is how large a quantity must be to be something.
+func (a *Anomalies) least(kind int) float64 {
+	switch kind {
+	case unsteady:
+		return material
+	case relative:
+		return proportion
+	}
+	return material * a.deviation
 }
 
 // novelty relates a rarity to the length of the past, and holds it back for a while after news.
 func (a *Anomalies) novelty(rarity float64) float64 {
 	n := max(0, rarity-0.5*math.Log10(300/a.options.Step)-math.Log10(min(float64(a.count), noveltyPast)/2000))
-	if a.newsAt > 0 && a.count-a.newsAt < noveltyHold && n < a.newsPeak+noveltyWorse {
+	a.newsRate -= a.newsRate / noveltyMemory
+	n -= noveltyOften * math.Log10(1+a.newsRate) * max(0, min((n-noveltySmall)/(noveltyFloor-noveltySmall), 1))
+	if a.newsAt > 0 && a.count-a.newsAt < noveltyHold && n <= a.breaking(n) {
 		return n / 100
 	}
-	if n > noveltyFloor {
+	if n >= noveltySmall {
 		a.newsPeak, a.newsAt = n, a.count
+	}
+	if n >= noveltyFloor {
+		a.newsRate++
 	}
 	return n
 }
 
+// breaking is what a novelty must be larger than to be heard soon after others.
+func (a *Anomalies) breaking(n float64) float64 {
+	switch {
+	case a.newsPeak >= noveltyFloor:
+		return a.newsPeak + noveltyWorse
+	case n >= noveltyFloor:
+		return 0
+	}
+	return a.newsPeak
+}
+
 // follow opens, continues and ends incidents.
-func (a *Anomalies) follow(unix int64, value float64, kind int, v *Verdict) {
+func (a *Anomalies) follow(unix int64, value float64, v *Verdict) {
 	in := &a.incident
 	if !in.Open {
 		if v.Score < a.threshold {

@@ -11,6 +11,9 @@ import (
 // of another version is refused, and its series begins anew.
 const anomalyStateVersion = 1
 
+// stepLeast is the shortest step that is taken: a microsecond. With shorter ones a week has more values than there are numbers for.
+const stepLeast = 1e-6
+
 var unmetBits = math.Float32bits(unmet)
 
 // MarshalBinary returns all that the detector has learned, for UnmarshalBinary: after it both say the same about whatever comes.
@@ -65,12 +68,15 @@ func (a *Anomalies) UnmarshalBinary(data []byte) error {
 func (a *Anomalies) code(c *stateCoder) {
 	c.atLeast0(&a.options.Sensitivity)
 	c.atLeast0(&a.options.Step)
+	if step := a.options.Step; step != 0 && (step < stepLeast || step > timeMost) {
+		c.refuse("a step that cannot be")
+	}
 	c.number(&a.count)
 	c.time(&a.lastUnix)
 	for _, v := range [...]*float64{&a.last, &a.fast, &a.middle, &a.slow, &a.raw, &a.dayLevel, &a.weekLevel} {
 		c.finite(v)
 	}
-	for _, v := range [...]*float64{&a.stepFast, &a.stepSlow, &a.deviation, &a.residual, &a.newsPeak} {
+	for _, v := range [...]*float64{&a.stepFast, &a.stepSlow, &a.spread, &a.deviation, &a.residual, &a.newsPeak, &a.newsRate} {
 		c.atLeast0(v)
 	}
 	c.between(&a.weight, 1, tailWeightMax)
@@ -124,7 +130,7 @@ func (in *Incident) code(c *stateCoder) {
 		c.finite(v)
 	}
 	c.number(&in.Values)
-	c.word(&in.Kind, anomalyNames[:])
+	c.word(&in.Kind, anomalyNames[:relative]) // whose name is there before
 	c.word(&in.Severity, severities[:])
 	c.flag(&in.Open)
 }

@@ -108,6 +108,7 @@ func TestAnomaliesStateRefused(t *testing.T) {
 	for name, spoil := range map[string]func(d *Anomalies){
 		"a sensitivity that is NaN": func(d *Anomalies) { d.options.Sensitivity = math.NaN() },
 		"a step below 0":            func(d *Anomalies) { d.options.Step = -1 },
+		"a step of no time":         func(d *Anomalies) { d.options.Step = 1e-300 },
 		"fewer than no values":      func(d *Anomalies) { d.count = -1 },
 		"the end of time":           func(d *Anomalies) { d.lastUnix = math.MaxInt64 },
 		"an infinite level":         func(d *Anomalies) { d.slow = math.Inf(-1) },

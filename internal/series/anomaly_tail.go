@@ -101,6 +101,9 @@ func (h *tail) score(i int, part, weight float64) float64 {
 	if i == 0 || h.sum <= 0 {
 		return 0
 	}
+	if i == tailSlots-1 {
+		part = 0 // of what is beyond everything none is farther out than the other
+	}
 	above := float64(h.counts[i]) * (1 - part)
 	for _, c := range h.counts[i+1:] {
 		above += float64(c)

@@ -117,6 +117,59 @@ func TestAnomaliesSensitivity(t *testing.T) {
 	}
 }
 
+// A series that stood still long moves its levels when it begins to live, however long it stood: within two days what is expected is
+// near the values, and hardly one of them is unusual.
+func TestAnomaliesAfterStandingStill(t *testing.T) {
+	for _, still := range []int{100, 3000, 150_000} {
+		y := append(make([]float64, still), noise(7, 3*1440)...)
+		d := NewAnomalies(AnomalyOptions{})
+		feed(d, 0, y[:still+2*1440])
+		unusual := 0
+		for i := still + 2*1440; i < len(y); i++ {
+			v := d.Add(int64(i)*60, y[i])
+			if v.Score > 0 {
+				unusual++
+			}
+			if math.Abs(v.Expected-100) > 20 {
+				t.Fatalf("after %d values of 0, then 100 for %d: expected %g", still, i-still, v.Expected)
+			}
+		}
+		if unusual > 3 {
+			t.Errorf("after %d values of 0 and two days: %d of the third day's are unusual", still, unusual)
+		}
+	}
+}
+
+// What is beyond all magnitudes that are told apart becomes usual like anything else: the hundredth is not as rare as the first.
+func TestTailBeyondEverything(t *testing.T) {
+	var h tail
+	for range 1000 {
+		h.add(1, 1)
+	}
+	first := h.add(1e12, 1)
+	for range 98 {
+		h.add(1e12, 1)
+	}
+	if last := h.add(1e12, 1); first < 3 || last > 2 {
+		t.Errorf("the first has rarity %g, the hundredth %g", first, last)
+	}
+}
+
+// Where nights are quiet a fault of the night is small next to what the day brings: requests go from 20 to 1 at night, in a series that
+// has 400 ± 32 by day. It is what comes less than once a week; by its size alone it would be what comes 450 times.
+func TestAnomaliesInProportion(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 5))
+	y := make([]float64, 9*1440)
+	for i := range y {
+		y[i] = (210 - 190*math.Cos(2*math.Pi*float64(i)/1440)) * (1 + 0.08*r.NormFloat64())
+	}
+	d := NewAnomalies(AnomalyOptions{Sensitivity: 1})
+	feed(d, 0, y)
+	if v := d.Add(9*86400, 1); !v.Alarm || v.Kind != "untimely" {
+		t.Errorf("1 at midnight: %+v", v)
+	}
+}
+
 // A missing value and one from the past change nothing, and a constant series alarms at its first other value only.
 func TestAnomaliesMissing(t *testing.T) {
 	a, b := NewAnomalies(AnomalyOptions{Step: 60}), NewAnomalies(AnomalyOptions{Step: 60})
