@@ -70,6 +70,9 @@ type AnomalyOptions struct {
 	// Sensitivity is how many false alarms are wanted per series and week; 0: AnomalySensitivity. More of them find smaller
 	// anomalies.
 	Sensitivity float64
+	// Early judges the first values, too, from the 30th on: only what is gross and lasts for some values is found until there are
+	// 120, with a confidence that says so.
+	Early bool
 	// Step is the time between two values in seconds; 0: as between the first two.
 	Step float64
 }
@@ -135,6 +138,7 @@ type Anomalies struct {
 	newsPeak float64
 	newsRate float64 // number of news of late, decayed
 	newsAt   int
+	early    early
 	quiet    int
 	incident Incident
 }
@@ -309,7 +313,13 @@ func (a *Anomalies) judge(unix int64, value float64, q quantities, expected floa
 			rarity, kind = r, k
 		}
 	}
-	if a.count < anomalyFirst || a.options.Step <= 0 {
+	if a.options.Step <= 0 {
+		return v
+	}
+	if a.count < anomalyFirst {
+		if a.options.Early {
+			a.judgeEarly(unix, value, &v)
+		}
 		return v
 	}
 	v.Kind = anomalyNames[kind]
@@ -317,6 +327,17 @@ func (a *Anomalies) judge(unix int64, value float64, q quantities, expected floa
 	v.Novelty = a.novelty(rarity)
 	a.follow(unix, value, &v)
 	return v
+}
+
+// judgeEarly judges a value that there are too few before of to say how rare it is.
+func (a *Anomalies) judgeEarly(unix int64, value float64, v *Verdict) {
+	rarity := a.early.add(value)
+	if rarity == 0 && !a.incident.Open {
+		return
+	}
+	v.Kind = anomalyNames[shifted]
+	v.Score = min(rarity-math.Log10(a.rates.weekly), scoreMost)
+	a.follow(unix, value, v)
 }
 
 // least is how large a quantity must be to be something.

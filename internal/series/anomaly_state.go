@@ -35,7 +35,7 @@ func (a *Anomalies) AppendBinary(b []byte) ([]byte, error) {
 }
 
 // UnmarshalBinary makes the detector go on where the one that the state is of stopped. A detector of NewAnomalies keeps its
-// sensitivity; it refuses a state whose values came in another step than its own, as it does one that no detector can have written.
+// sensitivity and whether it judges early; it refuses a state whose values came in another step than its own, as it does one that no detector can have written.
 // After an error it is as it was.
 func (a *Anomalies) UnmarshalBinary(data []byte) error {
 	if len(data) == 0 || data[0] != anomalyStateVersion {
@@ -54,7 +54,7 @@ func (a *Anomalies) UnmarshalBinary(data []byte) error {
 		return fmt.Errorf("state of an anomaly detector: of values %g s apart, not %g", read.options.Step, want)
 	}
 	if a.options.Sensitivity > 0 {
-		read.options.Sensitivity = a.options.Sensitivity
+		read.options.Sensitivity, read.options.Early = a.options.Sensitivity, a.options.Early
 	}
 	if a.options.Step > 0 {
 		read.options.Step = a.options.Step
@@ -71,6 +71,7 @@ func (a *Anomalies) code(c *stateCoder) {
 	if step := a.options.Step; step != 0 && (step < stepLeast || step > timeMost) {
 		c.refuse("a step that cannot be")
 	}
+	c.flag(&a.options.Early)
 	c.number(&a.count)
 	c.time(&a.lastUnix)
 	for _, v := range [...]*float64{&a.last, &a.fast, &a.middle, &a.slow, &a.raw, &a.dayLevel, &a.weekLevel} {
@@ -84,6 +85,7 @@ func (a *Anomalies) code(c *stateCoder) {
 		c.refuse("news from the future")
 	}
 	c.number(&a.quiet)
+	a.early.code(c)
 	for i := range a.tails {
 		a.tails[i].code(c)
 	}
@@ -91,6 +93,13 @@ func (a *Anomalies) code(c *stateCoder) {
 	a.week.code(c, a.weekSlot[:])
 	a.rates.code(c)
 	a.incident.code(c)
+}
+
+func (e *early) code(c *stateCoder) {
+	c.number(&e.values)
+	c.number(&e.run)
+	c.finite(&e.low)
+	c.finite(&e.high)
 }
 
 func (h *tail) code(c *stateCoder) {

@@ -32,7 +32,7 @@ func lived(seed uint64, n int, o AnomalyOptions) (d *Anomalies, next func() (uni
 func TestAnomaliesStateRoundTrip(t *testing.T) {
 	incidents := 0
 	for _, n := range []int{0, 1, 2, 50, 119, 120, 600, 693, 699, 720, 1440, 5000, 16 * 1440} {
-		d, next := lived(uint64(n), n, AnomalyOptions{Sensitivity: 10})
+		d, next := lived(uint64(n), n, AnomalyOptions{Sensitivity: 10, Early: true})
 		state, err := d.MarshalBinary()
 		if err != nil {
 			t.Fatal(err)

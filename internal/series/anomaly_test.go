@@ -170,6 +170,44 @@ func TestAnomaliesInProportion(t *testing.T) {
 	}
 }
 
+// A young series is judged by order alone, if asked: ten times the latency from the 45th value on is an alarm within six, with less
+// confidence than later; without Early it is none. Of 3,000 series of 119 values in which nothing happens as many alarm as are wanted
+// at most, drifting ones among them.
+func TestAnomaliesEarly(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		y := noise(10, 60)
+		for i := 45; i < len(y); i++ {
+			y[i] *= 10
+		}
+		d := NewAnomalies(AnomalyOptions{Early: early})
+		alarms := feed(d, 0, y)
+		if in := d.Incident(); early && (len(alarms) != 1 || alarms[0] < 45 || alarms[0] > 50 || in.Confidence > 0.5 || in.Peak < 500) {
+			t.Errorf("alarms at %v of %+v", alarms, in)
+		}
+		if !early && len(alarms) > 0 {
+			t.Errorf("alarms at %v of a detector that was not asked for", alarms)
+		}
+	}
+	const seriesOf, wanted = 3000, 1
+	for name, phi := range map[string]float64{"noise": 0, "drift": 0.9} {
+		alarms := 0
+		for seed := range uint64(seriesOf) {
+			r := rand.New(rand.NewPCG(seed, 41))
+			d := NewAnomalies(AnomalyOptions{Sensitivity: wanted, Early: true})
+			v := 0.0
+			for i := range anomalyFirst - 1 {
+				v = phi*v + r.ExpFloat64()
+				if d.Add(int64(i)*60, v).Alarm {
+					alarms++
+				}
+			}
+		}
+		if most := float64(seriesOf*wanted*anomalyFirst) / (7 * 1440); float64(alarms) > most {
+			t.Errorf("%s: %d false alarms, wanted %.0f", name, alarms, most)
+		}
+	}
+}
+
 // A missing value and one from the past change nothing, and a constant series alarms at its first other value only.
 func TestAnomaliesMissing(t *testing.T) {
 	a, b := NewAnomalies(AnomalyOptions{Step: 60}), NewAnomalies(AnomalyOptions{Step: 60})
