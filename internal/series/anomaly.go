@@ -9,15 +9,19 @@ const (
 	untimely        // far from that level at this time of the day and week
 	shifted         // the values of the last minutes together are far from it
 	unsteady        // the values change more, or less, from one to the next than they used to
+	relative        // far from what that lets expect, as a part of it: where a night's values are small, so is a fault of the night
 	anomalyKinds
 )
 
-var anomalyNames = [anomalyKinds]string{"sudden", "unusual", "untimely", "shifted", "unsteady"}
+var anomalyNames = [anomalyKinds]string{"sudden", "unusual", "untimely", "shifted", "unsteady", "untimely"}
+
+// severities of incidents, the least first.
+var severities = [...]string{"warning", "error", "critical"}
 
 // kindCosts are taken off the rarity of the kinds that are judged twice: a level that is unusual is untimely as well unless the season
-// explains it, a shift comes with values that are far out, and neighbours that differ more with values that are sudden. Only what is
-// clearly rarer by them is theirs.
-var kindCosts = [anomalyKinds]float64{unusual: 0.5, shifted: 0.5, unsteady: 0.5}
+// explains it, and far off in proportion; a shift comes with values that are far out, and neighbours that differ more with values that
+// are sudden. Only what is clearly rarer by them is theirs.
+var kindCosts = [anomalyKinds]float64{unusual: 0.5, shifted: 0.5, unsteady: 0.5, relative: 0.5}
 
 const (
 	fastRate   = 0.3   // of the level of the last values, in part of the difference per point
@@ -30,14 +34,29 @@ const (
 	// anomalyFirst is how many values are looked at before one is judged.
 	anomalyFirst = 120
 
+	// anomalyPull is how many mean distances it may pull them at least: after long standing still no deviation is usual.
+	anomalyPull = 1
+	// stepClip is how many usual steps count at most in what is a usual step, stepCalm the part of the mean distance that is no step.
+	stepClip, stepCalm = 8, 0.3
+	// nothing keeps quotients finite.
+	nothing = 1e-200
+
 	// noveltyFloor is from where a value is news, and noveltyHold how many points later the next may be, unless its novelty is
-	// larger by noveltyWorse: one incident is one finding.
-	noveltyFloor, noveltyHold, noveltyWorse = 2.75, 100, 1
+	// larger by noveltyWorse: one incident is one finding. From noveltySmall on it is small news, which holds back what is smaller.
+	noveltyFloor, noveltySmall, noveltyHold, noveltyWorse = 2.75, 1.5, 100, 1
+	// noveltyOften is what each tenfold of news lately takes off a novelty, noveltyMemory for how many points it does: the fifth
+	// time is less news than the first.
+	noveltyOften, noveltyMemory = 0.4, 500
 	// noveltyPast ends the growth of what a record means with the length of the past that it is a record of.
 	noveltyPast = 8000
 
+	// valueMost ends what is a value: a season keeps its levels in 4 bytes. timeMost ends times, so that their differences are exact.
+	valueMost, timeMost = 1e36, 1 << 53
+
 	// material is the part of the usual deviation that is nothing: what a season explains to the last digit is not judged by digits.
 	material = 0.3
+	// proportion is the part of what was expected that is nothing.
+	proportion = 0.1
 
 	// incidentQuiet is how many usual values end an incident, incidentNear how much smaller than the alarm's a score may be to go on.
 	incidentQuiet, incidentNear = 10, 1
@@ -51,6 +70,9 @@ type AnomalyOptions struct {
 	// Sensitivity is how many false alarms are wanted per series and week; 0: AnomalySensitivity. More of them find smaller
 	// anomalies.
 	Sensitivity float64
+	// Early judges the first values, too, from the 30th on: only what is gross and lasts for some values is found until there are
+	// 120, with a confidence that says so.
+	Early bool
 	// Step is the time between two values in seconds; 0: as between the first two.
 	Step float64
 }
@@ -89,7 +111,7 @@ type Incident struct {
 }
 
 // Anomalies finds unusual values in a series while it comes in, in 4 KiB and without allocation. It knows neither unit nor
-// distribution: five quantities that are near zero while all is well (see the kinds) have their decayed histogram each, and a
+// distribution: six quantities that are near zero while all is well (see the kinds) have their decayed histogram each, and a
 // value is as rare as the rarest of them. The quantities keep their unit. Dividing them by a running deviation, as is usual,
 // made it much worse: a burst would then widen the scale that it is measured by.
 type Anomalies struct {
@@ -103,19 +125,20 @@ type Anomalies struct {
 	fast, middle, slow  float64 // levels of what is left without the season
 	raw                 float64 // slow level with it
 	stepFast, stepSlow  float64
+	spread              float64 // mean size of value less raw
 	deviation, residual float64 // usual size of value less raw, and less season and slow
 	dayLevel, weekLevel float64 // what the seasons deviate from
-	season              float64 // both seasons' part of the last value
+	season              float64 // both seasons' part of the value that is judged
 	weight              float64
 	tails               [anomalyKinds]tail
 	day, week           season
 	daySlot             [daySlots]float32
 	weekSlot            [weekSlots]float32
-	dayFilled           [daySlots]bool
-	weekFilled          [weekSlots]bool
 
 	newsPeak float64
+	newsRate float64 // number of news of late, decayed
 	newsAt   int
+	early    early
 	quiet    int
 	incident Incident
 }
@@ -125,16 +148,17 @@ func NewAnomalies(o AnomalyOptions) *Anomalies {
 	if !(o.Sensitivity > 0) {
 		o.Sensitivity = AnomalySensitivity
 	}
-	a := &Anomalies{options: o, weight: 1, threshold: -math.Log10(o.Sensitivity)}
+	a := &Anomalies{options: o, weight: 1}
 	a.day, a.week = newSeason(a.daySlot[:], daySpan), newSeason(a.weekSlot[:], weekSpan)
-	a.setStep(o.Step)
+	a.applyOptions()
 	return a
 }
 
-// setStep fixes what a rarity means in weeks.
-func (a *Anomalies) setStep(seconds float64) {
-	if a.options.Step = seconds; seconds > 0 {
-		a.rates.weekly = weekSpan / seconds
+// applyOptions fixes what a rarity means in weeks, and which score is an alarm.
+func (a *Anomalies) applyOptions() {
+	a.threshold = -math.Log10(a.options.Sensitivity)
+	if a.options.Step > 0 {
+		a.rates.weekly = weekSpan / a.options.Step
 	}
 }
 
@@ -144,9 +168,10 @@ func (a *Anomalies) Incident() Incident { return a.incident }
 // Seasons tells which seasons have proved themselves.
 func (a *Anomalies) Seasons() (day, week bool) { return a.day.used, a.week.used }
 
-// Add judges the value at a time, in seconds since 1970, by what came before, and learns it. NaN and infinities are missing values.
+// Add judges the value at a time, in seconds since 1970, by what came before, and learns it. NaN, infinities and what is as good as
+// infinite are missing values, and so is one from before the last.
 func (a *Anomalies) Add(unix int64, value float64) Verdict {
-	if math.IsNaN(value) || math.IsInf(value, 0) || a.count > 0 && unix < a.lastUnix {
+	if !(math.Abs(value) <= valueMost) || unix < -timeMost || unix > timeMost || a.count > 0 && unix < a.lastUnix {
 		return Verdict{}
 	}
 	if a.count == 0 {
@@ -154,7 +179,8 @@ func (a *Anomalies) Add(unix int64, value float64) Verdict {
 		return Verdict{Expected: value, Low: value, High: value}
 	}
 	if a.options.Step <= 0 {
-		a.setStep(float64(unix - a.lastUnix))
+		a.options.Step = float64(unix - a.lastUnix)
+		a.applyOptions()
 	}
 	a.count++
 	q, expected := a.learn(unix, value)
@@ -179,21 +205,18 @@ func (a *Anomalies) learn(unix int64, value float64) (q quantities, expected flo
 	q[unusual] = value - a.raw
 	q[untimely] = y - a.slow
 
-	rate := a.rate(slowRate)
-	fromRaw, fromSlow := clampTo(q[unusual], anomalyClip*a.deviation), clampTo(q[untimely], anomalyClip*a.residual)
-	if a.count < anomalyFirst/2 {
-		fromRaw, fromSlow = q[unusual], q[untimely]
-	}
-	mid := anomalyClip * a.residual
-	if a.count < anomalyFirst/2 {
-		mid = math.MaxFloat64
-	}
+	near := a.residual/2 + nothing
+	q[relative] = math.Log((max(0, math.Copysign(value, value*expected)) + near) / (math.Abs(expected) + near))
+
+	rate, usual := a.rate(slowRate), a.rate(math.Ln2/tailHalf)
+	a.spread += usual * (math.Abs(q[unusual]) - a.spread)
+	most := a.most(a.residual)
+	fromRaw, fromSlow := clampTo(q[unusual], a.most(a.deviation)), clampTo(q[untimely], most)
 	a.learnSeasons(unix, value, elapsed, rate)
 	a.fast += fastRate * q[sudden]
-	a.middle += a.rate(middleRate) * clampTo(y-a.middle, mid)
+	a.middle += a.rate(middleRate) * clampTo(y-a.middle, most)
 	a.slow += rate * fromSlow
 	a.raw += rate * fromRaw
-	usual := a.rate(math.Ln2 / tailHalf)
 	a.deviation += usual * (math.Abs(fromRaw) - a.deviation)
 	a.residual += usual * (math.Abs(fromSlow) - a.residual)
 	q[shifted] = a.middle - a.slow
@@ -201,12 +224,11 @@ func (a *Anomalies) learn(unix int64, value float64) (q quantities, expected flo
 	step := math.Abs(value - a.last)
 	a.stepFast += a.rate(stepRate) * (step - a.stepFast)
 	if a.stepSlow > 0 {
-		step = min(step, 8*a.stepSlow)
+		step = min(step, max(stepClip*a.stepSlow, a.spread))
 	}
 	a.stepSlow += rate * (step - a.stepSlow)
-	if a.stepSlow > 0 {
-		q[unsteady] = math.Log(a.stepFast/a.stepSlow + 0.01) // 0.01: standing still is no more than that
-	}
+	calm := stepCalm*a.spread + nothing
+	q[unsteady] = math.Log((a.stepFast+calm)/(a.stepSlow+calm) + 0.01) // 0.01: standing still is no more than that
 	a.last, a.lastUnix = value, unix
 	return q, expected
 }
@@ -214,32 +236,40 @@ func (a *Anomalies) learn(unix int64, value float64) (q quantities, expected flo
 // rate returns a rate that is an average's at first.
 func (a *Anomalies) rate(wanted float64) float64 { return max(wanted, 1/float64(a.count)) }
 
+// most is how far a value may pull the levels when their usual error is as given.
+func (a *Anomalies) most(usual float64) float64 {
+	if a.count < anomalyFirst/2 {
+		return math.MaxFloat64
+	}
+	return max(anomalyClip*usual, anomalyPull*a.spread)
+}
+
 func clampTo(v, most float64) float64 { return max(-most, min(most, v)) }
 
 // enterSeason sets the part of the seasons in use at a time.
 func (a *Anomalies) enterSeason(unix int64) {
 	a.season = 0
-	for _, s := range [...]*season{&a.day, &a.week} {
-		if v, _, known := s.at(unix); s.used && known {
-			a.season += v
-		}
+	if v, _, known := a.day.at(a.daySlot[:], unix); a.day.used && known {
+		a.season += v
+	}
+	if v, _, known := a.week.at(a.weekSlot[:], unix); a.week.used && known {
+		a.season += v
 	}
 }
 
 // learnSeasons teaches both seasons a value. One that comes into use by it, or out of use, moves the levels, so that what they say
 // together stays the same.
 func (a *Anomalies) learnSeasons(unix int64, value, elapsed, rate float64) {
-	most := anomalyClip * a.deviation
-	if a.count < anomalyFirst/2 {
-		most = math.MaxFloat64
-	}
-	day, slot, _ := a.day.at(unix)
+	most := a.most(a.deviation)
+	day, slot, _ := a.day.at(a.daySlot[:], unix)
 	before, beforeWeek := a.day.used, a.week.used
-	week, weekSlot, _ := a.week.at(unix)
+	week, weekSlot, _ := a.week.at(a.weekSlot[:], unix)
 	fromDay := value - a.dayLevel
-	a.day.learn(slot, day+clampTo(fromDay-day, most), math.Abs(clampTo(fromDay-day, most)), math.Abs(clampTo(fromDay, most)), rate, elapsed)
+	left := clampTo(fromDay-day, most)
+	a.day.learn(a.daySlot[:], slot, day+left, math.Abs(left), math.Abs(clampTo(fromDay, most)), rate, elapsed)
 	fromWeek := value - a.weekLevel - day
-	a.week.learn(weekSlot, week+clampTo(fromWeek-week, most), math.Abs(clampTo(fromWeek-week, most)), math.Abs(clampTo(fromWeek, most)), rate, elapsed)
+	left = clampTo(fromWeek-week, most)
+	a.week.learn(a.weekSlot[:], weekSlot, week+left, math.Abs(left), math.Abs(clampTo(fromWeek, most)), rate, elapsed)
 	a.dayLevel += max(min(elapsed/daySpan, 1), 1/float64(a.count)) * clampTo(fromDay, most)
 	a.weekLevel += max(min(elapsed/weekSpan, 1), 1/float64(a.count)) * clampTo(value-a.weekLevel, most)
 	change := 0.0
@@ -276,37 +306,81 @@ func (a *Anomalies) judge(unix int64, value float64, q quantities, expected floa
 	rarity, kind := 0.0, 0
 	for k := range q {
 		m := math.Abs(q[k])
-		if k != unsteady && m < a.deviation*material || k == unsteady && m < material {
+		if m < a.least(k) {
 			m = 0
 		}
 		if r := a.tails[k].add(m, a.weight) - kindCosts[k]; r > rarity {
 			rarity, kind = r, k
 		}
 	}
+	if a.options.Step <= 0 {
+		return v
+	}
 	if a.count < anomalyFirst {
+		if a.options.Early {
+			a.judgeEarly(unix, value, &v)
+		}
 		return v
 	}
 	v.Kind = anomalyNames[kind]
 	v.Score = a.rates.add(rarity)
 	v.Novelty = a.novelty(rarity)
-	a.follow(unix, value, kind, &v)
+	a.follow(unix, value, &v)
 	return v
+}
+
+// judgeEarly judges a value that there are too few before of to say how rare it is.
+func (a *Anomalies) judgeEarly(unix int64, value float64, v *Verdict) {
+	rarity := a.early.add(value)
+	if rarity == 0 && !a.incident.Open {
+		return
+	}
+	v.Kind = anomalyNames[shifted]
+	v.Score = min(rarity-math.Log10(a.rates.weekly), scoreMost)
+	a.follow(unix, value, v)
+}
+
+// least is how large a quantity must be to be something.
+func (a *Anomalies) least(kind int) float64 {
+	switch kind {
+	case unsteady:
+		return material
+	case relative:
+		return proportion
+	}
+	return material * a.deviation
 }
 
 // novelty relates a rarity to the length of the past, and holds it back for a while after news.
 func (a *Anomalies) novelty(rarity float64) float64 {
 	n := max(0, rarity-0.5*math.Log10(300/a.options.Step)-math.Log10(min(float64(a.count), noveltyPast)/2000))
-	if a.newsAt > 0 && a.count-a.newsAt < noveltyHold && n < a.newsPeak+noveltyWorse {
+	a.newsRate -= a.newsRate / noveltyMemory
+	n -= noveltyOften * math.Log10(1+a.newsRate) * max(0, min((n-noveltySmall)/(noveltyFloor-noveltySmall), 1))
+	if a.newsAt > 0 && a.count-a.newsAt < noveltyHold && n <= a.breaking(n) {
 		return n / 100
 	}
-	if n > noveltyFloor {
+	if n >= noveltySmall {
 		a.newsPeak, a.newsAt = n, a.count
+	}
+	if n >= noveltyFloor {
+		a.newsRate++
 	}
 	return n
 }
 
+// breaking is what a novelty must be larger than to be heard soon after others.
+func (a *Anomalies) breaking(n float64) float64 {
+	switch {
+	case a.newsPeak >= noveltyFloor:
+		return a.newsPeak + noveltyWorse
+	case n >= noveltyFloor:
+		return 0
+	}
+	return a.newsPeak
+}
+
 // follow opens, continues and ends incidents.
-func (a *Anomalies) follow(unix int64, value float64, kind int, v *Verdict) {
+func (a *Anomalies) follow(unix int64, value float64, v *Verdict) {
 	in := &a.incident
 	if !in.Open {
 		if v.Score < a.threshold {
@@ -347,9 +421,9 @@ func (a *Anomalies) confidence(score float64) float64 {
 func severityOf(size, excess float64) string {
 	switch {
 	case size >= 4 && excess >= 1:
-		return "critical"
+		return severities[2]
 	case size >= 2 && excess >= 0.5:
-		return "error"
+		return severities[1]
 	}
-	return "warning"
+	return severities[0]
 }

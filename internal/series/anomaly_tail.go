@@ -7,6 +7,8 @@ const (
 	tailHome  = 24 // where the median of the magnitudes is kept: 1,000 times it is still told apart, for what is far out matters
 	tailDrift = 8  // slots that the median may wander before everything is moved back
 	tailEvery = 64 // points between two looks at where the median is
+	// tailBaseMost bounds the first slot: no float64 is farther from 1 than 2^1074.
+	tailBaseMost = 4*1074 + tailSlots
 
 	// tailHalf is after how many points a value counts half: a day and a night of minutes.
 	tailHalf = 1500
@@ -98,6 +100,9 @@ func (h *tail) add(magnitude, weight float64) float64 {
 func (h *tail) score(i int, part, weight float64) float64 {
 	if i == 0 || h.sum <= 0 {
 		return 0
+	}
+	if i == tailSlots-1 {
+		part = 0 // of what is beyond everything none is farther out than the other
 	}
 	above := float64(h.counts[i]) * (1 - part)
 	for _, c := range h.counts[i+1:] {
