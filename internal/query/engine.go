@@ -63,6 +63,7 @@ type Engine struct {
 	parser  parser.Parser
 	queries *promql.Engine // of people and dashboards
 	rules   *promql.Engine // whose evaluation must not wait for those
+	places  *places        // of queries, and of what is asked beside PromQL
 	known   labelSets
 	memory  memory
 }
@@ -92,7 +93,8 @@ func New(o Options) *Engine {
 		EnableQueryCost: true,
 	}
 	e.rules = promql.NewEngine(options)
-	options.ActiveQueryTracker = newPlaces(o.Concurrency)
+	e.places = newPlaces(o.Concurrency)
+	options.ActiveQueryTracker = e.places
 	e.queries = promql.NewEngine(options)
 	return e
 }

@@ -139,7 +139,16 @@ func (p *Parameter) check(text string) error {
 	return nil
 }
 
-// serveJSON makes a handler of what answers a query. Its error is the server's, not the client's.
+// statusError is an error of an answer that has another status than the server's own.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e statusError) Error() string { return e.err.Error() }
+func (e statusError) Unwrap() error { return e.err }
+
+// serveJSON makes a handler of what answers a query. Its error is the server's, not the client's, unless it is a statusError.
 func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
 	answers := newAnswers()
 	r.Errors = append(r.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
@@ -156,7 +165,9 @@ func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
 		answers.serve(w, req, key.Encode(), func(w http.ResponseWriter) {
 			document, err := answer(q)
 			if err != nil {
-				problem(w, http.StatusInternalServerError, err.Error())
+				status := statusError{http.StatusInternalServerError, err}
+				errors.As(err, &status)
+				problem(w, status.status, err.Error())
 				return
 			}
 			writeJSON(w, document)
