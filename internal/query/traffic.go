@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/history"
@@ -70,7 +71,7 @@ func (e *Engine) Traffic(ctx context.Context, q TrafficQuestion) (*Traffic, erro
 	}
 	results, err := h.SelectAll(q.query(ticksMatcher), q.query(q.matchers()))
 	if err != nil {
-		return nil, err
+		return nil, promql.ErrStorage{Err: err}
 	}
 	defer func() {
 		for _, r := range results {
@@ -157,10 +158,13 @@ func (q *TrafficQuestion) each(s *history.Series, t *Traffic, use func(*Period, 
 			continue
 		}
 		if err := use(&t.Periods[i], it.At()); err != nil {
-			return fmt.Errorf("read the history: %w", err)
+			return promql.ErrStorage{Err: fmt.Errorf("read the history: %w", err)}
 		}
 	}
-	return it.Err()
+	if err := it.Err(); err != nil {
+		return promql.ErrStorage{Err: err}
+	}
+	return nil
 }
 
 // isFailure tells whether a series is of failures: a stream that its client ended was answered.

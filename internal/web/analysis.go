@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -25,6 +26,8 @@ type AnalysisOptions struct {
 	Findings func(from, to time.Time) []finding.Finding
 	// Objectives are limits of response times and error rates; nil: there are none.
 	Objectives func() []alert.ObjectiveView
+	// Timeout bounds an answer; 0 means as long as others wait for theirs.
+	Timeout time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -36,8 +39,6 @@ const (
 	// analysisPoints is how many steps a window has at most where nobody says how long they are, analysisPointsMax where somebody
 	// does: a day of minutes.
 	analysisPoints, analysisPointsMax = 300, 1500
-	// analysisTimeout bounds an answer, whoever waits for it: as long as others wait for theirs.
-	analysisTimeout = answerWait
 	// analysisBytesMax is what is unpacked of requests in less than half a second. Where there is more, steps become hours.
 	analysisBytesMax = 12 << 20
 	// analysisHours is the window from which on steps of an hour leave something to conclude from.
@@ -65,10 +66,18 @@ type analysisQuestion struct {
 // steps is how many there are.
 func (q *analysisQuestion) steps() int { return int(q.to.Sub(q.from) / q.step) }
 
-func analysisRoute(o AnalysisOptions) Route {
+// fill puts defaults where nothing is set.
+func (o *AnalysisOptions) fill() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Timeout == 0 {
+		o.Timeout = answerWait
+	}
+}
+
+func analysisRoute(o AnalysisOptions) Route {
+	o.fill()
 	return Route{
 		Path: "/performance/analytics", Response: analysisJSON{}, Errors: []int{http.StatusUnprocessableEntity},
 		Summary: "Conclusions from the local history: statistics, trend, changes, anomalies, correlations and forecast of a metric, or of the usual ones.",
@@ -91,7 +100,7 @@ func analysisRoute(o AnalysisOptions) Route {
 		if err != nil {
 			return nil, statusError{http.StatusBadRequest, err}
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), analysisTimeout) // who asks for the same shares the answer
+		ctx, cancel := context.WithTimeout(context.Background(), o.Timeout) // who asks for the same shares the answer
 		defer cancel()
 		return o.answer(ctx, q)
 	})
@@ -130,18 +139,34 @@ func (q *analysisQuestion) readSubject(values map[string]string) error {
 		if s.Route != "" {
 			return errors.New("target is of what clients ask, route of what servers answer: they exclude each other")
 		}
-		s.Role, s.Address = "client", target
-		if i := strings.LastIndexByte(target, ':'); i > strings.LastIndexByte(target, ']') && strings.Count(target[:i], ":")*strings.Count(target, "]") == strings.Count(target[:i], ":") {
-			port, err := strconv.ParseUint(target[i+1:], 10, 16)
-			if err != nil || port == 0 {
-				return fmt.Errorf("target: %q is no port", target[i+1:])
-			}
-			s.Address, s.Port = target[:i], uint16(port)
+		s.Role = "client"
+		var err error
+		if s.Address, s.Port, err = splitTarget(target); err != nil {
+			return err
 		}
-		s.Address = strings.Trim(s.Address, "[]")
 	}
 	q.subject = s
 	return nil
+}
+
+// splitTarget reads ADDRESS or ADDRESS:PORT; port 0: any. An address of IPv6 with a port stands in brackets.
+func splitTarget(text string) (address string, port uint16, err error) {
+	bracketed := strings.HasPrefix(text, "[")
+	switch {
+	case bracketed && strings.HasSuffix(text, "]"):
+		return text[1 : len(text)-1], 0, nil
+	case !bracketed && strings.Count(text, ":") != 1:
+		return text, 0, nil
+	}
+	address, digits, err := net.SplitHostPort(text)
+	if err != nil {
+		return "", 0, fmt.Errorf("target: %w", err)
+	}
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil || n == 0 {
+		return "", 0, fmt.Errorf("target: %q is no port", digits)
+	}
+	return address, uint16(n), nil
 }
 
 func (q *analysisQuestion) readPercentile(text string) error {

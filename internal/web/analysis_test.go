@@ -611,6 +611,41 @@ func TestAnalysisSteps(t *testing.T) {
 	}
 }
 
+// A target is an address of any kind, with a port or without.
+func TestAnalysisTargets(t *testing.T) {
+	for text, want := range map[string]finding.Subject{
+		"db": {Address: "db"}, "db:80": {Address: "db", Port: 80}, "10.0.0.1:443": {Address: "10.0.0.1", Port: 443}, "::1": {Address: "::1"}, "fe80::1:80": {Address: "fe80::1:80"},
+		"[::1]": {Address: "::1"}, "[::1]:80": {Address: "::1", Port: 80},
+	} {
+		address, port, err := splitTarget(text)
+		if err != nil || address != want.Address || port != want.Port {
+			t.Errorf("%s: %q %d %v", text, address, port, err)
+		}
+	}
+	for _, text := range []string{"db:", "db:0", "db:65536", "[::1]:", "[::1", "[::1]x:80"} {
+		if address, port, err := splitTarget(text); err == nil {
+			t.Errorf("%s: %q %d", text, address, port)
+		}
+	}
+}
+
+// A value that no sum can hold is missing, whatever an expression makes; what is almost as large is a number of JSON still.
+func TestAnalysisHugeValues(t *testing.T) {
+	w := newAnalysisWorld(t)
+	w.run("endpoint shop GET /cart rate=1 ms=20")
+	w.run("load 20m")
+	w.script(`
+ask query=vector(1e307)&window=20m
+expect metrics.0.unknown_reason is there is no value in the 20 minutes
+ask query=vector(1e99)*time()&window=20m
+expect metrics.0.unknown_reason is there is no value in the 20 minutes
+ask query=1e80*vector(time()-1772409600)&window=20m
+expect metrics.0.trend.direction is rising
+ask query=vector(NaN)&window=20m
+expect metrics.0.statistics.values is 0
+`)
+}
+
 // Numbers and times are written as people write them.
 func TestAnalysisWords(t *testing.T) {
 	for v, want := range map[float64]string{0: "0", 1: "1", 0.01234: "0.0123", 12.345: "12.3", 123.4: "123", 123456.7: "123457", -0.5: "-0.5", 99.96: "100", 1e-9: "1e-09", 1e20: "1e+20"} {

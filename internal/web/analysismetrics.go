@@ -227,7 +227,7 @@ func (d *analysisData) readTraffic() (*query.Traffic, error) {
 	t, err := d.o.Engine.Traffic(d.ctx, question)
 	if errors.Is(err, query.ErrMuchToRead) && !d.fixed {
 		d.q.choose(window, time.Hour)
-		d.notes = append(d.notes, "the steps are hours, because there are very many endpoints; a service, a route or a step of your own makes them shorter")
+		d.notes = append(d.notes, "the steps are hours, because there are very many endpoints; with service, route or step they are shorter")
 		t, err = d.o.Engine.Traffic(d.ctx, d.trafficQuestion())
 	}
 	if err != nil {
@@ -464,7 +464,8 @@ func (d *analysisData) ask(q query.Question) (all []askedSeries, err error) {
 				s.floats = append(s.floats, askedValue{f.T, f.F})
 			}
 			if len(s.floats) == 0 && len(v[i].Histograms) > 0 {
-				return nil, statusError{http.StatusUnprocessableEntity, errors.New("the expression has histograms, no numbers; take histogram_quantile(0.95, sum(rate(…))) of them")}
+				return nil, statusError{http.StatusUnprocessableEntity,
+					errors.New("the expression has histograms, no numbers; take histogram_quantile(0.95, sum(rate(…))) of them")}
 			}
 			all = append(all, s)
 		}
@@ -476,6 +477,9 @@ func (d *analysisData) ask(q query.Question) (all []askedSeries, err error) {
 	return all, nil
 }
 
+// valueMax is the largest value that is taken for one: sums of its squares are still numbers.
+const valueMax = 1e100
+
 // onSteps puts values where their steps are.
 func (d *analysisData) onSteps(s askedSeries) []float64 {
 	values := make([]float64, d.q.steps())
@@ -484,7 +488,7 @@ func (d *analysisData) onSteps(s askedSeries) []float64 {
 	}
 	for _, f := range s.floats {
 		i := (f.ms-d.q.from.UnixMilli())/d.q.step.Milliseconds() - 1
-		if i >= 0 && i < int64(len(values)) && !math.IsInf(f.value, 0) {
+		if i >= 0 && i < int64(len(values)) && math.Abs(f.value) <= valueMax {
 			values[i] = f.value
 		}
 	}

@@ -283,10 +283,13 @@ func (t *teller) forecast(values []float64, limits []analysisLimit, withValues b
 		options.Season = int(day / q.step)
 	}
 	f := series.MakeForecast(values, options)
-	j := &forecastJSON{HorizonSeconds: (time.Duration(options.Horizon) * q.step).Seconds(), SeasonSeconds: (time.Duration(options.Season) * q.step).Seconds(),
-		Models: []forecastModelJSON{}}
+	j := &forecastJSON{HorizonSeconds: (time.Duration(options.Horizon) * q.step).Seconds(),
+		SeasonSeconds: (time.Duration(options.Season) * q.step).Seconds(), Models: []forecastModelJSON{}}
 	for _, m := range f.Models {
 		j.Models = append(j.Models, forecastModelJSON{m.Name, rounded(m.Weight)})
+	}
+	if len(f.Values) == 0 {
+		return nil, []limitJSON{}
 	}
 	all := make([]forecastValueJSON, len(f.Values))
 	for i, v := range f.Values {
@@ -346,8 +349,8 @@ func (d *analysisData) anomalies(m *measured) ([]finding.Finding, string) {
 // the host.
 func covers(asked, found *finding.Subject, requests bool) bool {
 	any := func(want, has string) bool { return want == has || want == "" && requests }
-	return any(asked.Service, found.Service) && any(asked.Method, found.Method) && any(asked.Route, found.Route) && any(asked.Address, found.Address) &&
-		(asked.Port == found.Port || asked.Port == 0) && (asked.Role == "client") == (found.Role == "client")
+	return any(asked.Service, found.Service) && any(asked.Method, found.Method) && any(asked.Route, found.Route) &&
+		any(asked.Address, found.Address) && (asked.Port == found.Port || asked.Port == 0) && (asked.Role == "client") == (found.Role == "client")
 }
 
 const (
@@ -357,8 +360,10 @@ const (
 )
 
 // correlated are the metrics that every other is compared with.
-var correlated = []string{"response_time", loadMetric, "error_rate", "saturation", "cpu_usage", "memory_usage", "disk_busy", "disk_read", "disk_write", "network_receive",
-	"network_transmit", "tcp_retransmits", "cpu_pressure", "memory_pressure", "io_pressure", "cpu_throttling", "threads"}
+var correlated = []string{
+	"response_time", loadMetric, "error_rate", "saturation", "cpu_usage", "memory_usage", "disk_busy", "disk_read", "disk_write",
+	"network_receive", "network_transmit", "tcp_retransmits", "cpu_pressure", "memory_pressure", "io_pressure", "cpu_throttling", "threads",
+}
 
 // compared reads what others are compared with: what the same requests did, and figures of their service and of the host.
 func (d *analysisData) compared() ([]measured, error) {
@@ -380,7 +385,7 @@ func (d *analysisData) compared() ([]measured, error) {
 			}
 			v, err := d.measure(m, subjects[i])
 			if errors.Is(err, query.ErrMuchToRead) {
-				d.notes = append(d.notes, "it is compared with no figure of requests, because there are very many endpoints; a step of an hour makes that possible")
+				d.notes = append(d.notes, "figures of requests are not compared, because there are very many endpoints; with step=1h they are")
 				continue
 			}
 			if err != nil {
@@ -437,7 +442,7 @@ func (d *analysisData) correlations(m *measured) ([]correlationJSON, error) {
 		if load != nil && with[i].name != loadMetric {
 			j.HeldConstant = loadMetric
 		}
-		j.Summary = correlationText(&j, c.Coefficient, m.name)
+		j.Summary = correlationText(&j, c.Coefficient, m)
 		found = append(found, j)
 	}
 	slices.SortStableFunc(found, func(a, b correlationJSON) int {

@@ -12,15 +12,19 @@ import (
 )
 
 // unitWords are what people call the units.
-var unitWords = map[string]string{millisecondUnit: " ms", rateUnit: " requests a second", percentUnit: " %", megabyteUnit: " MB", transferUnit: " MB a second",
-	secondUnit: " a second"}
+var unitWords = map[string]string{millisecondUnit: " ms", rateUnit: " requests a second", percentUnit: " %",
+	megabyteUnit: " MB", transferUnit: " MB a second", secondUnit: " a second"}
 
 // metricWords are what people call metrics whose names do not say it.
-var metricWords = map[string]string{"error_rate": "share of failures", "in_flight": "requests in progress", "cpu_usage": "use of processors", "memory_usage": "use of memory",
-	"memory_limit_usage": "use of the memory limit", "swap_usage": "use of swap", "disk_usage": "use of the fullest disk", "disk_busy": "use of the busiest disk",
-	"disk_read": "reading from disks", "disk_write": "writing to disks", "network_receive": "receiving", "network_transmit": "sending", "tcp_retransmits": "TCP retransmits",
-	"cpu_pressure": "waiting for processors", "memory_pressure": "waiting for memory", "io_pressure": "waiting for disks", "cpu_throttling": "CPU throttling",
-	"open_files_usage": "use of the limit of open files", "query": "value"}
+var metricWords = map[string]string{
+	"error_rate": "share of failures", "in_flight": "requests in progress", "cpu_usage": "use of processors",
+	"memory_usage": "use of memory", "memory_limit_usage": "use of the memory limit", "swap_usage": "use of swap",
+	"disk_usage": "use of the fullest disk", "disk_busy": "use of the busiest disk", "disk_read": "reading from disks",
+	"disk_write": "writing to disks", "network_receive": "receiving", "network_transmit": "sending",
+	"tcp_retransmits": "TCP retransmits", "cpu_pressure": "waiting for processors", "memory_pressure": "waiting for memory",
+	"io_pressure": "waiting for disks", "cpu_throttling": "CPU throttling", "open_files_usage": "use of the limit of open files",
+	"query": "value",
+}
 
 func metricText(name string) string {
 	if words, known := metricWords[name]; known {
@@ -127,7 +131,10 @@ func (t *teller) changeText(j *changeJSON, c *series.Change) string {
 }
 
 func (t *teller) forecastText(end series.ForecastValue, season float64) string {
-	text := fmt.Sprintf("expected %s in %s, between %s and %s with 95 %%", t.value(end.Mean), spanText(t.horizon()), numberText(end.Low), t.value(end.High))
+	text := fmt.Sprintf("expected %s in %s", t.value(end.Mean), spanText(t.horizon()))
+	if end.Low < end.High {
+		text += fmt.Sprintf(", between %s and %s with 95 %%", numberText(end.Low), t.value(end.High))
+	}
 	if season > 0 {
 		text += "; days are taken to repeat themselves"
 	}
@@ -157,9 +164,11 @@ func (t *teller) limitText(j *limitJSON, l analysisLimit, steps int) string {
 	return fmt.Sprintf("%s is likely reached on %s, at the earliest on %s, %s", what, t.momentText(*j.Likely), t.momentText(*j.Earliest), latest)
 }
 
-// subjectText names whom a figure is of.
-func subjectText(s *finding.Subject) string {
+// subjectText names whom a figure is of, where it is not of whom was asked for.
+func subjectText(s, asked *finding.Subject) string {
 	switch {
+	case *s == *asked:
+		return ""
 	case *s == finding.Subject{}:
 		return " of the host"
 	case s.Route == "" && s.Method == "" && s.Role == "":
@@ -168,12 +177,13 @@ func subjectText(s *finding.Subject) string {
 	return ""
 }
 
-func correlationText(j *correlationJSON, coefficient float64, metric string) string {
+func correlationText(j *correlationJSON, coefficient float64, m *measured) string {
 	if j.Relationship == series.Unrelated {
 		return ""
 	}
 	with := map[series.Relationship]string{series.Positive: "moves with", series.Negative: "moves against"}[j.Relationship]
-	text := fmt.Sprintf("%s %s %s%s (%s, %.2f, q %s)", metricText(metric), with, metricText(j.Metric), subjectText(&j.Subject), j.Strength, coefficient,
+	text := fmt.Sprintf("%s %s %s%s (%s, %.2f, q %s)", metricText(m.name), with, metricText(j.Metric),
+		subjectText(&j.Subject, &m.Subject), j.Strength, coefficient,
 		strings.TrimPrefix(strings.TrimPrefix(series.ProbabilityText(j.Q), "p "), "p"))
 	if lag := time.Duration(j.LagSeconds) * time.Second; lag > 0 {
 		text += ", " + spanText(lag) + " later"
@@ -200,7 +210,9 @@ func (a *metricAnalysisJSON) headline(m *measured, q *analysisQuestion) string {
 	if s.Values == 0 {
 		return name + ": " + a.Unknown
 	}
-	s.Summary = fmt.Sprintf("median %s, between %s and %s", t.value(*s.Median), numberText(*s.Min), t.value(*s.Max))
+	if s.Summary = "always " + t.value(*s.Median); *s.Min < *s.Max {
+		s.Summary = fmt.Sprintf("median %s, between %s and %s", t.value(*s.Median), numberText(*s.Min), t.value(*s.Max))
+	}
 	if s.Requests != nil {
 		s.Summary += fmt.Sprintf("; %d requests", *s.Requests)
 	}
@@ -210,6 +222,9 @@ func (a *metricAnalysisJSON) headline(m *measured, q *analysisQuestion) string {
 	rest := a.Unknown
 	if a.Trend != nil {
 		rest = a.Trend.Summary
+	}
+	if n := len(a.Changes); n > 0 {
+		rest += "; changed " + a.Changes[n-1].Summary
 	}
 	return fmt.Sprintf("%s: %s; %s", name, s.Summary, rest)
 }
