@@ -28,6 +28,9 @@ type Query struct {
 	Step     time.Duration
 	Matchers []Matcher   // all of them must match
 	Any      [][]Matcher // and all of one of these; none: whatever there is
+	// CopyBytes is how much of files is copied at once, for who reads all of very many series: each file is opened once then, and not
+	// for each of them. 0 means copiedMax, which is enough for few.
+	CopyBytes int
 }
 
 // Result is what a query found. It must be closed.
@@ -285,7 +288,7 @@ func (s *selection) addSegment(g *segment, p piece) error {
 				continue
 			}
 			source := columnSource{segment: g, entry: string(name), column: string(column), lo: p.lo, hi: p.hi, bytes: len(b.data[i])}
-			if s.copied += len(b.data[i]); s.copied <= copiedMax {
+			if s.copied += len(b.data[i]); s.copied <= max(copiedMax, s.q.CopyBytes) {
 				source.data = slices.Clone(b.data[i])
 			}
 			series.sources = append(series.sources, source)

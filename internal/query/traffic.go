@@ -24,6 +24,9 @@ import (
 // trafficStepsMax bounds the steps of an answer, each of which has a histogram: 1 KiB usually, 12 at worst.
 const trafficStepsMax = 2_000
 
+// trafficCopyBytes bounds what is copied of files, so that few are opened for each series.
+const trafficCopyBytes = 8 << 20
+
 // ErrMuchToRead says that an answer would take too long; longer steps take less.
 var ErrMuchToRead = errors.New("there is too much to read in steps of this length")
 
@@ -93,7 +96,7 @@ func (q *TrafficQuestion) query(matchers []history.Matcher) history.Query {
 			interval = i
 		}
 	}
-	return history.Query{From: q.Start.Add(time.Millisecond), To: q.End, Step: interval, Matchers: matchers}
+	return history.Query{From: q.Start.Add(time.Millisecond), To: q.End, Step: interval, Matchers: matchers, CopyBytes: trafficCopyBytes}
 }
 
 func (q *TrafficQuestion) matchers() []history.Matcher {

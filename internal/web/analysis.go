@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,8 +40,8 @@ const (
 	// analysisPoints is how many steps a window has at most where nobody says how long they are, analysisPointsMax where somebody
 	// does: a day of minutes.
 	analysisPoints, analysisPointsMax = 300, 1500
-	// analysisBytesMax is what is unpacked of requests in less than half a second. Where there is more, steps become hours.
-	analysisBytesMax = 12 << 20
+	// analysisBytesMax is what is unpacked of requests in about half a second. Where there is more, steps become hours.
+	analysisBytesMax = 4 << 20
 	// analysisHours is the window from which on steps of an hour leave something to conclude from.
 	analysisHours     = 12 * time.Hour
 	percentileDefault = 95
@@ -113,7 +114,7 @@ func (o *AnalysisOptions) question(values map[string]string) (*analysisQuestion,
 		q.metric = analysisMetricOf(values["metric"])
 	}
 	q.values = values["series"] == "yes" || values["series"] == "" && (q.metric != nil || q.expr != "")
-	if err := errors.Join(q.readSubject(values), q.readPercentile(values["percentile"]), o.readTimes(q, values)); err != nil {
+	if err := cmp.Or(q.readSubject(values), q.readPercentile(values["percentile"]), o.readTimes(q, values)); err != nil {
 		return nil, err
 	}
 	switch {
