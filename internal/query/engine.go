@@ -109,7 +109,7 @@ func (e *Engine) Vector(ctx context.Context, expr string, at time.Time) (Vector,
 	if err != nil {
 		return nil, err
 	}
-	q, err := e.rules.NewInstantQuery(ctx, e.queryable(lookback, at.UnixMilli(), seriesSamples), nil, expr, at)
+	q, err := e.rules.NewInstantQuery(ctx, e.queryable(lookback, at.UnixMilli(), seriesSamples, 0), nil, expr, at)
 	if err != nil {
 		return nil, err
 	}

@@ -368,6 +368,10 @@ func (d *analysisData) queueShare(v *measured) error {
 	return nil
 }
 
+// figureSamples is how many intervals a step's figure is made of at least: minutes in steps of five, whose ends are those of the step.
+// A day is read of a sixth of the samples then, and of as few files.
+const figureSamples = 5
+
 // figure reads a figure of the host or a service.
 func (d *analysisData) figure(m *analysisMetric, v *measured) error {
 	expr := m.host
@@ -386,7 +390,7 @@ func (d *analysisData) figure(m *analysisMetric, v *measured) error {
 	}
 	window := max(d.q.step, 30*time.Second) // with less there are not always two samples
 	expr = strings.ReplaceAll(expr, "$W", strconv.FormatInt(window.Milliseconds(), 10)+"ms")
-	all, err := d.ask(query.Question{Expr: expr, Start: d.q.from.Add(d.q.step), End: d.q.to, Step: d.q.step})
+	all, err := d.ask(query.Question{Expr: expr, Start: d.q.from.Add(d.q.step), End: d.q.to, Step: d.q.step, WindowSamples: figureSamples})
 	if err != nil {
 		return err
 	}
