@@ -210,6 +210,15 @@ func (a *agent) alertsOptions() web.AlertsOptions {
 	return web.AlertsOptions{Manager: a.alerts.Load, Off: a.alertsOff}
 }
 
+// objectives are those that rules are made of, none where no rules are evaluated.
+func (a *agent) objectives() []alert.ObjectiveView {
+	m := a.alerts.Load()
+	if m == nil {
+		return nil
+	}
+	return m.Objectives()
+}
+
 // rulesState is what /metrics shows of rules.
 func (a *agent) rulesState() *export.RulesState {
 	m := a.alerts.Load()

@@ -165,7 +165,7 @@ func writePairs(w io.Writer, values *table, pairs []pairFinding) {
 		} else if p.Lag < 0 {
 			lag = ", " + p.X + " later by " + values.steps(float64(-p.Lag))
 		}
-		fmt.Fprintf(w, "%11.2f  %8s  %-9s %s\n", p.Coefficient, strings.TrimPrefix(strings.TrimPrefix(probability(p.Q), "p = "), "p "), p.Strength, p.X+" and "+p.Y+lag)
+		fmt.Fprintf(w, "%11.2f  %8s  %-9s %s\n", p.Coefficient, strings.TrimPrefix(strings.TrimPrefix(series.ProbabilityText(p.Q), "p = "), "p "), p.Strength, p.X+" and "+p.Y+lag)
 	}
 	fmt.Fprintln(w, "of "+strconv.Itoa(len(pairs))+" pairs, "+strconv.Itoa(relatedPairs(pairs))+" are related (q < 0.05)")
 }

@@ -80,21 +80,13 @@ func analyzeTrend(r io.Reader, w io.Writer, column string, asJSON bool) error {
 func writeTrend(w io.Writer, name string, values *table, t series.Trend) error {
 	what := fmt.Sprintf("%s over %s (%d values)", name, values.steps(float64(values.rows())), t.Values)
 	if t.Direction == series.Steady {
-		_, err := fmt.Fprintf(w, "%s: steady (%s)\n", what, probability(t.P))
+		_, err := fmt.Fprintf(w, "%s: steady (%s)\n", what, series.ProbabilityText(t.P))
 		return err
 	}
 	factor, unit := slopeUnit(values)
 	_, err := fmt.Fprintf(w, "%s: %s by %.4g %s\n95 %% interval %.4g to %.4g, %s; autocorrelation %.2f\n%s: the line explains %.0f %% of the variance\n",
-		what, t.Direction, math.Abs(t.Slope*factor), unit, t.SlopeLow*factor, t.SlopeHigh*factor, probability(t.P), t.Autocorrelation, t.Strength, 100*t.R2)
+		what, t.Direction, math.Abs(t.Slope*factor), unit, t.SlopeLow*factor, t.SlopeHigh*factor, series.ProbabilityText(t.P), t.Autocorrelation, t.Strength, 100*t.R2)
 	return err
-}
-
-// probability writes a p-value as far as anybody can know it.
-func probability(p float64) string {
-	if p < 1e-6 {
-		return "p < 1e-6"
-	}
-	return fmt.Sprintf("p = %.2g", p)
 }
 
 // slopeUnit returns what turns a change per step into one per hour or day, whichever is the longest that fits into the data.

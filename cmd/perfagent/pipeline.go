@@ -186,6 +186,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	options.Alerts = a.alertsOptions()
 	options.API = web.APIOptions{Engine: a.query, Concurrency: config.Query.MaxConcurrency,
 		Build: web.APIBuild{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion}}
+	options.Analysis = web.AnalysisOptions{Engine: a.query, Objectives: a.objectives}
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
 	}

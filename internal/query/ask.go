@@ -21,6 +21,9 @@ type Question struct {
 	Lookback   time.Duration // 0 means the usual 5 minutes, and an hour more where hours alone are kept
 	Limit      int           // most series of the answer; 0: no limit
 	Stats      string        // "": none; "all": by step as well
+	// WindowSamples is how many intervals a window has at least, if longer ones are read where they suffice; 0 means 60, with which
+	// what is extrapolated at a window's ends is next to nothing.
+	WindowSamples int
 }
 
 // Answer is what was found. It must be closed.
@@ -80,9 +83,9 @@ func (e *Engine) evaluate(ctx context.Context, q *Question, expr parser.Expr) (*
 	options := promql.NewPrometheusQueryOpts(q.Stats == "all", q.Lookback, nil)
 	var query promql.Query
 	if q.Step > 0 {
-		query, err = e.queries.NewRangeQuery(ctx, e.queryable(q.Lookback, 0, seriesSamples), options, q.Expr, q.Start, q.End, q.Step)
+		query, err = e.queries.NewRangeQuery(ctx, e.queryable(q.Lookback, 0, seriesSamples, q.WindowSamples), options, q.Expr, q.Start, q.End, q.Step)
 	} else {
-		query, err = e.queries.NewInstantQuery(ctx, e.queryable(q.Lookback, 0, seriesSamples), options, q.Expr, q.Start)
+		query, err = e.queries.NewInstantQuery(ctx, e.queryable(q.Lookback, 0, seriesSamples, q.WindowSamples), options, q.Expr, q.Start)
 	}
 	if queued := inTime(err, "query queue"); queued != nil {
 		return nil, queued

@@ -63,6 +63,7 @@ type Engine struct {
 	parser  parser.Parser
 	queries *promql.Engine // of people and dashboards
 	rules   *promql.Engine // whose evaluation must not wait for those
+	places  *places        // of queries, and of what is asked beside PromQL
 	known   labelSets
 	memory  memory
 }
@@ -92,7 +93,8 @@ func New(o Options) *Engine {
 		EnableQueryCost: true,
 	}
 	e.rules = promql.NewEngine(options)
-	options.ActiveQueryTracker = newPlaces(o.Concurrency)
+	e.places = newPlaces(o.Concurrency)
+	options.ActiveQueryTracker = e.places
 	e.queries = promql.NewEngine(options)
 	return e
 }
@@ -107,7 +109,7 @@ func (e *Engine) Vector(ctx context.Context, expr string, at time.Time) (Vector,
 	if err != nil {
 		return nil, err
 	}
-	q, err := e.rules.NewInstantQuery(ctx, e.queryable(lookback, at.UnixMilli(), seriesSamples), nil, expr, at)
+	q, err := e.rules.NewInstantQuery(ctx, e.queryable(lookback, at.UnixMilli(), seriesSamples, 0), nil, expr, at)
 	if err != nil {
 		return nil, err
 	}

@@ -20,14 +20,16 @@ import (
 )
 
 // queryable lets the engine ask the history for expressions in which series keep their value for as long as lookback. A rule's,
-// which will be evaluated again, have the time of this evaluation; others 0. Each series counts as a number of samples.
-func (e *Engine) queryable(lookback time.Duration, ruleAt int64, seriesSamples int) storage.Queryable {
+// which will be evaluated again, have the time of this evaluation; others 0. Each series counts as a number of samples. A window has at
+// least that many intervals; 0 means windowSamples.
+func (e *Engine) queryable(lookback time.Duration, ruleAt int64, seriesSamples, inWindow int) storage.Queryable {
 	return storage.QueryableFunc(func(from, to int64) (storage.Querier, error) {
 		h := e.history()
 		if h == nil {
 			return nil, ErrNoHistory
 		}
-		return &querier{engine: e, h: h, from: from, to: to, lookback: lookback, ruleAt: ruleAt, seriesSamples: seriesSamples}, nil
+		return &querier{engine: e, h: h, from: from, to: to, lookback: lookback, ruleAt: ruleAt, seriesSamples: seriesSamples,
+			inWindow: int64(cmp.Or(inWindow, windowSamples))}, nil
 	})
 }
 
@@ -41,6 +43,7 @@ type querier struct {
 	open       []*history.Result
 	selections []*selection
 
+	inWindow        int64 // intervals that a window has at least
 	seriesSamples   int   // that each series counts as
 	samples, places int   // of the selections so far
 	over            error // why nothing more is read
@@ -75,10 +78,10 @@ const hoursFrom = 4 * hourMS
 //
 // A range needs many samples, of which the first and the last decide. An instant needs the latest: longer intervals have the same
 // value at their end, so they do where every evaluation is at one.
-func resolution(hints *storage.SelectHints, lookback time.Duration) time.Duration {
+func resolution(hints *storage.SelectHints, lookback time.Duration, inWindow int64) time.Duration {
 	for _, interval := range []time.Duration{time.Hour, time.Minute} {
 		ms := interval.Milliseconds()
-		if hints.Range >= windowSamples*ms {
+		if hints.Range >= inWindow*ms {
 			return interval
 		}
 		evaluated := hints.Start - 1 + lookback.Milliseconds()
@@ -102,7 +105,7 @@ func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.Select
 	if hints == nil {
 		hints = &storage.SelectHints{Start: q.from, End: q.to}
 	}
-	s := &selection{engine: q.engine, h: q.h, hints: hints, step: resolution(hints, q.lookback), remembers: q.ruleAt != 0}
+	s := &selection{engine: q.engine, h: q.h, hints: hints, step: resolution(hints, q.lookback, q.inWindow), remembers: q.ruleAt != 0}
 	s.key = reminderKey{window: hints.Range, step: s.step, offset: q.ruleAt - hints.End}
 	if s.remembers {
 		s.key.matchers = selectorText(matchers)

@@ -1,6 +1,7 @@
 package series
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -46,24 +47,27 @@ type Correlation struct {
 func Correlate(x, y []float64, options CorrelationOptions) Correlation {
 	n := min(len(x), len(y))
 	width := max(1, (n+correlationPointsMax-1)/correlationPointsMax)
-	scores := func(y []float64) []float64 { return blocks(normalScores(finite(y[:n])), width, mean) }
-	u, v := scores(x), scores(y)
-	var load []float64
+	var u, v []float64
 	if len(options.Load) >= n {
-		load = scores(options.Load)
+		values := func(y []float64) []float64 { return blocks(clipped(finite(y[:n])), width, mean) }
+		load := values(options.Load)
+		u, v = without(values(x), load), without(values(y), load)
+	} else {
+		scores := func(y []float64) []float64 { return blocks(normalScores(finite(y[:n])), width, mean) }
+		u, v = scores(x), scores(y)
 	}
-	test := relate(u, v, load)
+	test := relate(u, v)
 	c := Correlation{Relationship: Unrelated, Strength: Negligible, P: test.p, Values: test.n}
 	if lags := min(options.LagMax/width, len(u)/4); lags > 0 {
 		c.P = min(1, 2*test.p)
 		lag := bestLag(u, v, lags, test)
-		shifted := relate(shift(u, lag), v, load)
+		shifted := relate(shift(u, lag), v)
 		if p := min(1, 4*float64(lags)*shifted.p); lag != 0 && p < c.P {
 			c.P, c.Lag, c.Values = p, lag, shifted.n
 		}
 	}
 	c.Q = c.P
-	c.Coefficient = partial(shift(u, c.Lag), v, load)
+	c.Coefficient = pearson(shift(u, c.Lag), v)
 	c.Lag *= width
 	c.name()
 	return c
@@ -81,16 +85,84 @@ func (c *Correlation) name() {
 	}
 }
 
-// relate tests whether v depends on u, with the load held constant.
-func relate(u, v, load []float64) regression {
+// relate tests whether v depends on u.
+func relate(u, v []float64) regression {
 	one := make([]float64, len(v))
 	for i := range one {
 		one[i] = 1
 	}
-	if load == nil {
-		return regress(v, one, u)
+	return regress(v, one, u)
+}
+
+const (
+	// loadShare is the part of all rows, those of the most similar load, that tell what a row owes to its load; and loadRowsLeast
+	// the fewest.
+	loadShare, loadRowsLeast = 0.2, 12
+	// loadExplained is the part of the variance that is left where a series is nothing but the load.
+	loadExplained = 1e-9
+)
+
+// without returns the scores of what a series does not owe to the load: of each value less the line through the rows of similar load.
+// One line for all, through scores, would not do: these bend where the load's do, and have its gaps, those of two such series alike.
+// Of 60 pairs that share nothing but a load in waves, with noise of a tenth of it, 50 were related. A row is without the load of its
+// own time also where it is compared with a later one.
+func without(y, load []float64) []float64 {
+	var order []int
+	for i, l := range load {
+		if !math.IsNaN(l) && !math.IsNaN(y[i]) {
+			order = append(order, i)
+		}
 	}
-	return regress(v, one, load, u)
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(load[a], load[b]) })
+	left := make([]float64, len(y))
+	for i := range left {
+		left[i] = math.NaN()
+	}
+	side := max(int(loadShare*float64(len(order))), loadRowsLeast) / 2
+	for k, i := range order {
+		near := order[max(0, k-side):min(len(order), k+side+1)]
+		left[i] = y[i] - lineAt(load[i], load, y, near)
+	}
+	if variance(left) <= loadExplained*variance(y) {
+		return make([]float64, len(y)) // it is the load
+	}
+	return normalScores(left)
+}
+
+// clipMADs is how many median deviations from the median a value counts with at most where lines are fitted, which one outlier bends.
+const clipMADs = 10
+
+// clipped draws outliers in.
+func clipped(y []float64) []float64 {
+	middle := median(present(y))
+	deviations := present(y)
+	for i, v := range deviations {
+		deviations[i] = math.Abs(v - middle)
+	}
+	reach := clipMADs * median(deviations)
+	for i, v := range y {
+		if reach > 0 {
+			y[i] = min(max(v, middle-reach), middle+reach)
+		}
+	}
+	return y
+}
+
+// lineAt returns the value at x of the line through some points, by ordinary least squares.
+func lineAt(at float64, x, y []float64, points []int) float64 {
+	var n, mx, my, sxx, sxy float64
+	for _, i := range points {
+		n++
+		dx := x[i] - mx
+		mx += dx / n
+		my += (y[i] - my) / n
+		sxx += dx * (x[i] - mx)
+		sxy += dx * (y[i] - my)
+	}
+	if !(sxx > 0) {
+		return my
+	}
+	return my + sxy/sxx*(at-mx)
 }
 
 // shift returns the series later by lag steps.
@@ -144,20 +216,6 @@ func innovations(y []float64, phi, noise float64) []float64 {
 		variance = phi*phi*variance*(1-gain) + (1-phi*phi)*(1-noise)
 	}
 	return fresh
-}
-
-// partial returns the coefficient of correlation of u and v, without what both owe to the load.
-func partial(u, v, load []float64) float64 {
-	r := pearson(u, v)
-	if load == nil {
-		return r
-	}
-	ul, vl := pearson(u, load), pearson(v, load)
-	left := (1 - ul*ul) * (1 - vl*vl)
-	if left < 1e-9 { // they are the load
-		return 0
-	}
-	return max(-1, min(1, (r-ul*vl)/math.Sqrt(left)))
 }
 
 // pearson returns the coefficient of correlation of the rows in which both have a value; 0 where one is constant.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 // neither knows a path that the other does not.
 type Route struct {
 	Path    string
+	Pattern string // of net/http, where the path has a parameter that is a part of a segment; empty means the path
 	Summary string // one line, for people
 	// Methods are what the path takes; empty means GET, and HEAD with it unless the answer is endless.
 	Methods    []string
@@ -67,7 +69,7 @@ func (r *Route) mediaType() string {
 
 // register makes the mux serve the route, and refuse other methods.
 func (r Route) register(mux *http.ServeMux) {
-	pattern := r.Path
+	pattern := cmp.Or(r.Pattern, r.Path)
 	if pattern == "/" {
 		pattern = "/{$}"
 	}
@@ -92,6 +94,9 @@ func (r *Route) query(raw string) (map[string]string, error) {
 	values := make(map[string]string, len(r.Parameters))
 	for i := range r.Parameters {
 		p := &r.Parameters[i]
+		if p.InPath {
+			continue
+		}
 		values[p.Name] = p.Default
 		texts, ok := given[p.Name]
 		delete(given, p.Name)
@@ -139,8 +144,17 @@ func (p *Parameter) check(text string) error {
 	return nil
 }
 
-// serveJSON makes a handler of what answers a query. Its error is the server's, not the client's.
-func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
+// statusError is an error of an answer that has another status than the server's own.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e statusError) Error() string { return e.err.Error() }
+func (e statusError) Unwrap() error { return e.err }
+
+// serve makes a handler of what answers a query. Its error is the server's, not the client's, unless it is a statusError.
+func (r Route) serve(answer func(q map[string]string) (write func(http.ResponseWriter), err error)) Route {
 	answers := newAnswers()
 	r.Errors = append(r.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
 	r.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -149,20 +163,35 @@ func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
 			problem(w, http.StatusBadRequest, err.Error())
 			return
 		}
+		for i := range r.Parameters {
+			if p := &r.Parameters[i]; p.InPath {
+				q[p.Name] = req.PathValue(p.Name)
+			}
+		}
 		key := make(url.Values, len(q))
 		for name, value := range q {
 			key.Set(name, value)
 		}
 		answers.serve(w, req, key.Encode(), func(w http.ResponseWriter) {
-			document, err := answer(q)
+			write, err := answer(q)
 			if err != nil {
-				problem(w, http.StatusInternalServerError, err.Error())
+				status := statusError{http.StatusInternalServerError, err}
+				errors.As(err, &status)
+				problem(w, status.status, err.Error())
 				return
 			}
-			writeJSON(w, document)
+			write(w)
 		})
 	})
 	return r
+}
+
+// serveJSON is serve for documents.
+func (r Route) serveJSON(answer func(q map[string]string) (any, error)) Route {
+	return r.serve(func(q map[string]string) (func(http.ResponseWriter), error) {
+		document, err := answer(q)
+		return func(w http.ResponseWriter) { writeJSON(w, document) }, err
+	})
 }
 
 func writeJSON(w http.ResponseWriter, document any) {

@@ -61,6 +61,8 @@ type ServerOptions struct {
 	Alerts AlertsOptions
 	// API is what Prometheus' query API shows; without an engine it is not served.
 	API APIOptions
+	// Analysis is what /performance/analytics concludes from and what charts show; without an engine neither is served.
+	Analysis AnalysisOptions
 	// Routes are served beside those of this package.
 	Routes []Route
 	// Reload applies the configuration anew, and says in one line what was taken over; nil: /-/reload is disabled.
@@ -125,7 +127,7 @@ func NewServer(o ServerOptions) *Server {
 		if r.Question {
 			s.questions = append(s.questions, r.Path)
 		}
-		if r.Path != "/" && len(r.Methods) == 0 {
+		if r.Path != "/" && len(r.Methods) == 0 && !strings.Contains(r.Path, "{") {
 			s.pages = append(s.pages, r)
 		}
 	}
@@ -152,6 +154,9 @@ func (s *Server) routes() []Route {
 	}
 	if o.Performance.Engine != nil {
 		all = append(all, summaryRoute(o.Performance), performanceHealthRoute(o.Performance))
+	}
+	if o.Analysis.Engine != nil {
+		all = append(all, analysisRoute(o.Analysis), chartsRoute(o.Analysis))
 	}
 	if o.Agent.Source != nil {
 		all = append(all, agentHealthRoute(o.Agent))

@@ -283,9 +283,14 @@ func rounded(v float64) *float64 {
 	if v > -1 && v < 1 {
 		scale = 1e6
 	}
-	v = math.Round(v*scale) / scale
+	if math.Abs(v) < wholeFrom {
+		v = math.Round(v*scale) / scale
+	}
 	return &v
 }
+
+// wholeFrom is from where on a number has no decimals, and its thousandfold may be none.
+const wholeFrom = 1e15
 
 func sumActive(byService map[string]int64) *int64 {
 	if byService == nil {

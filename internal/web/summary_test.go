@@ -19,6 +19,7 @@ import (
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/host"
 	perfhttp "github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/query"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -341,8 +342,8 @@ func fullServer(t testing.TB) *Server {
 	e := shopEngine(c)
 	return NewServer(ServerOptions{
 		Version: "1.2.3", Performance: performanceOf(e, c), Agent: AgentOptions{Source: e}, Metrics: metricsOf(t, e),
-		Requests: filledRequests(t),
-		Routes:   []Route{{Path: "/more", Summary: "More.", Handler: http.NotFoundHandler()}},
+		Requests: filledRequests(t), Analysis: AnalysisOptions{Engine: query.New(query.Options{}), Now: c.now},
+		Routes: []Route{{Path: "/more", Summary: "More.", Handler: http.NotFoundHandler()}},
 	})
 }
 
@@ -386,7 +387,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	for path, name := range map[string]string{"/performance/summary": "Summary", "/health/performance": "PerformanceHealth", "/monitoring/health": "AgentHealth",
-		"/requests": "RequestsDocument"} {
+		"/requests": "RequestsDocument", "/performance/analytics": "Analysis"} {
 		var answer map[string]any
 		get(t, s, path, &answer)
 		for _, problem := range mismatches(answer, doc.Components.Schemas[name], doc.Components.Schemas, name) {
