@@ -185,6 +185,10 @@ func ownSamples(own *export.Own, at time.Time) (all query.Vector) {
 
 // address is where the agent's pages are, nil where it has none for a browser.
 func (a *agent) address(config *Config) *url.URL {
+	if config.Web.ExternalURL != "" {
+		u, _ := url.Parse(config.Web.ExternalURL) // it was checked
+		return u
+	}
 	if a.server == nil {
 		return nil
 	}
@@ -207,7 +211,7 @@ func (a *agent) address(config *Config) *url.URL {
 }
 
 func (a *agent) alertsOptions() web.AlertsOptions {
-	return web.AlertsOptions{Manager: a.alerts.Load, Off: a.alertsOff}
+	return web.AlertsOptions{Manager: a.alerts.Load, Off: a.alertsOff, Status: a.alertStatus}
 }
 
 // objectives are those that rules are made of, none where no rules are evaluated.
@@ -229,7 +233,7 @@ func (a *agent) rulesState() *export.RulesState {
 	s := &export.RulesState{TemplateErrors: counts.TemplateFailures, StateErrors: counts.StateFailures, ForgottenAlerts: counts.ResolvedLost}
 	for _, g := range m.Groups(false) {
 		s.Groups = append(s.Groups, export.RuleGroupState{Key: g.File + ";" + g.Name, Interval: g.Interval, Took: g.Took, Last: g.Last, Rules: len(g.Rules),
-			Samples: g.Samples, Evaluations: g.Evaluations, Failures: g.Failures, Iterations: g.Iterations, Missed: g.Missed})
+			Samples: g.Samples, Evaluations: g.Evaluations, Failures: g.Failures, Iterations: g.Iterations, Missed: g.Missed, Overruns: g.Overruns})
 	}
 	m.Series(func(labels map[string]string) { s.Alerts = append(s.Alerts, labels) })
 	for _, o := range m.Objectives() {

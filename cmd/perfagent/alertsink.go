@@ -43,7 +43,7 @@ func (a *agent) newAlertSink() *alertSink {
 	return &alertSink{notifier: a.notifier, events: a.events, redis: a.redis, now: time.Now, fires: map[string]time.Time{}}
 }
 
-// Send implements alert.Sink. Alerts that fire come once a minute: of these the first one is news, also after a restart.
+// Send implements alert.Sink. Alerts that fire come once a minute: of these the first one is news, unless it was told before a restart.
 func (s *alertSink) Send(alerts []notify.Alert) {
 	if s.notifier != nil {
 		s.notifier.Send(alerts)
@@ -71,7 +71,7 @@ func (s *alertSink) news(a *notify.Alert, now time.Time) *alertEvent {
 		return event
 	}
 	s.fires[key] = a.StartsAt
-	if fires && since.Equal(a.StartsAt) {
+	if a.Resumed || fires && since.Equal(a.StartsAt) {
 		return nil
 	}
 	return event

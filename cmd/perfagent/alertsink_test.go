@@ -23,7 +23,7 @@ func describe(v any) string {
 }
 
 // Shows that the event log and Redis get one event when an alert begins and one when it ends, whatever comes in between, and that an
-// alert with the same labels that begins again is another one.
+// alert with the same labels that begins again is another one; of one that fired before a restart its end alone is news.
 func TestAlertSink(t *testing.T) {
 	taken := &takenEvents{}
 	now := time.Unix(1_800_000_000, 0)
@@ -39,7 +39,11 @@ func TestAlertSink(t *testing.T) {
 	s.Send([]notify.Alert{over})
 	slow.StartsAt = now
 	s.Send([]notify.Alert{slow})
-	want := []string{"Slow firing false", "Failing firing false", "Slow resolved true", "Slow firing false"}
+	resumed := notify.Alert{Labels: map[string]string{"alertname": "Resumed"}, StartsAt: now, Resumed: true} // told of before a restart
+	s.Send([]notify.Alert{resumed})
+	resumed.EndsAt = now
+	s.Send([]notify.Alert{resumed})
+	want := []string{"Slow firing false", "Failing firing false", "Slow resolved true", "Slow firing false", "Resumed resolved true"}
 	if !slices.Equal(taken.stream, want) {
 		t.Errorf("stream %q", taken.stream)
 	}

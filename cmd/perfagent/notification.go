@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/notify"
+	"github.com/perfagent/perfagent/internal/web"
 )
 
 // NotifyConfig is who is told of alerts, and when.
@@ -97,11 +99,33 @@ func (c *NotifyConfig) locate(err error) error {
 // openNotifier makes what tells of alerts. It runs with the exporters.
 func (a *agent) openNotifier(config *Config) (err error) {
 	a.notifier, err = notify.New(notify.Options{Config: config.notification(), Path: config.Storage.Path, ReadFile: readNamedFile,
-		Version: readBuild().Version, Log: a.log})
+		ExternalURL: config.Web.ExternalURL, Version: readBuild().Version, Log: a.log})
 	return config.Notify.locate(err)
 }
 
 func (a *agent) notifyTrouble() []string { return a.notifier.Trouble() }
+
+// alertStatus is how notifications stand for alerts, as /alerts shows it.
+func (a *agent) alertStatus(ctx context.Context, labels []map[string]string) []web.AlertStatus {
+	all := make([]web.AlertStatus, len(labels))
+	instant := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	for i, s := range a.notifier.Status(ctx, labels) {
+		for _, silence := range s.SilencedBy {
+			all[i].SilencedBy = append(all[i].SilencedBy, web.SilenceJSON{Matchers: silence.Text(), Comment: silence.Comment, Until: silence.To})
+		}
+		all[i].InhibitedBy = s.InhibitedBy
+		for _, r := range s.Receivers {
+			all[i].Notifications = append(all[i].Notifications, web.NotificationJSON{Receiver: r.Receiver, Integration: r.Integration, State: r.State,
+				ToldAt: instant(r.ToldAt), NextAt: instant(r.NextAt), QuietUntil: instant(r.QuietUntil)})
+		}
+	}
+	return all
+}
 
 // notifyState adds up the places of each receiver.
 func (a *agent) notifyState() *export.NotifyState {

@@ -184,9 +184,63 @@ func TestNotifierOfAgent(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if r := s.Receivers[0]; r.Receiver != "am" || r.Integration != "alertmanager" || r.Queue != 2 || r.QueueAge <= 0 || len(r.Failed) != 2 || len(r.Dropped) != 1 || len(s.Remedies) != 5 {
+	if r := s.Receivers[0]; r.Receiver != "am" || r.Integration != "alertmanager" || r.Queue != 2 || r.QueueAge <= 0 || len(r.Failed) != 2 || len(r.Dropped) != 1 || len(s.Remedies) != 6 {
 		t.Errorf("%+v", s)
 	}
 	cancel()
 	<-ended
+}
+
+// Shows that a reload takes over every change of every kind of receiver, so that a second one finds none: also where a value is left out.
+func TestReceiversAreTakenOver(t *testing.T) {
+	const quiet = ", quiet-hours: {from: 22:00, to: 06:00}"
+	for _, kind := range []string{"log: ", "log: null", "log: ~", "log: {}", "slack: {url-file: /a}", "webhook: {url: 'http://host/'}", "pagerduty: {routing-key-file: /a}",
+		"email: {smarthost: 'h:25', from: a@b, to: a@b}", "alertmanager: {url: 'http://host/'}"} {
+
+		load := func(more string) *Config {
+			t.Helper()
+			c, err := loadConfig(t, "notify.receivers: [{name: a, "+kind+more+"}]\n", nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		day := load("")
+		fresh := withLive(defaultConfig(), day)
+		if live, _ := changes(fresh, day); live != nil {
+			t.Errorf("%s: is not taken over", kind)
+		}
+		if strings.HasPrefix(kind, "alertmanager") { // which has no quiet hours here
+			continue
+		}
+		night := load(quiet)
+		for _, c := range [][2]*Config{{day, night}, {night, day}} {
+			if live, _ := changes(c[0], c[1]); len(live) != 1 {
+				t.Errorf("%s: %v has changed", kind, live)
+			}
+			merged := withLive(c[0], c[1])
+			if live, _ := changes(merged, c[1]); live != nil || !reflect.DeepEqual(merged.notification().Receivers, c[1].notification().Receivers) {
+				t.Errorf("%s: after a reload %v has changed still: %+v", kind, live, merged.notification().Receivers)
+			}
+		}
+	}
+}
+
+// Shows how the address in messages is set, and what it is otherwise.
+func TestExternalURL(t *testing.T) {
+	config, err := loadConfig(t, "web.external-url: https://proxy.example/perfagent/\n", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := new(agent).address(config); got.JoinPath("/alerts").String() != "https://proxy.example/perfagent/alerts" {
+		t.Error(got)
+	}
+	if got := new(agent).address(defaultConfig()); got != nil {
+		t.Errorf("without a server: %s", got)
+	}
+	for _, bad := range []string{"proxy.example", "ftp://proxy.example", "https://me:verysecret@proxy.example/", "https://proxy.example/?a=b", "https://proxy.example/#a", "https:///x"} {
+		if _, err := loadConfig(t, "web.external-url: '"+bad+"'\n", nil, nil); err == nil || strings.Contains(err.Error(), "verysecret") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
 }

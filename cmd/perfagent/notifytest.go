@@ -48,7 +48,7 @@ func newNotifyTestCommand(environ []string) *cobra.Command {
 
 // testReceivers implements `notify test`.
 func testReceivers(ctx context.Context, config *Config, receiver string, w io.Writer, log *slog.Logger) error {
-	results, err := notify.Test(ctx, notify.Options{Config: config.notification(), ReadFile: readNamedFile, Version: readBuild().Version, Log: log}, receiver)
+	results, err := notify.Test(ctx, notify.Options{Config: config.notification(), ReadFile: readNamedFile, ExternalURL: config.Web.ExternalURL, Version: readBuild().Version, Log: log}, receiver)
 	if errors.Is(err, notify.ErrNoReceiver) {
 		return usageError{fmt.Errorf("flag --receiver: %w", err)}
 	}

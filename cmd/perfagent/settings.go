@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 	"net"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -61,6 +62,7 @@ func (c *Config) settings() []setting {
 		{"web.listen-address", "`address` to serve on, host:port or unix:/path; repeatable", list(&c.Web.ListenAddresses, parseListenAddress, "address", ","), forRun, false},
 		{"web.config.file", "`file` with TLS and basic auth, exporter-toolkit format", text(&c.Web.ConfigFile, "file"), forRun, false},
 		{"web.allow-unprotected", "serve beyond loopback also without TLS and password, with a warning", boolean(&c.Web.AllowUnprotected), forRun, false},
+		{"web.external-url", "`URL` at which people reach the agent, which links in messages begin with; empty for the address that it listens on", scalar(&c.Web.ExternalURL, parseExternalURL, "URL"), notifying, false},
 		{"web.enable-lifecycle", "accept POST /-/reload", boolean(&c.Web.EnableLifecycle), forRun, false},
 		{"web.socket", "Unix socket (`path`) of the agent that trace reads from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace, false},
 		{"capture.port", "only exchanges whose server `port` is one of these; repeatable", list(&c.Capture.Ports, parsePort, "port", ","), observing, false},
@@ -319,6 +321,18 @@ func parseRing(s string) (uint32, error) {
 		return 0, fmt.Errorf("%q is not a power of two between 64KiB and 1GiB", s)
 	}
 	return uint32(n), nil
+}
+
+// parseExternalURL takes an address with perhaps a path, behind a proxy, and nothing that does not belong in a link to a page below it.
+func parseExternalURL(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || notify.CheckURL(s) != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", errors.New("the value is no URL such as https://host/perfagent, without credentials and a query")
+	}
+	return strings.TrimRight(s, "/"), nil
 }
 
 func parsePort(s string) (uint16, error) {

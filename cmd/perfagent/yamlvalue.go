@@ -71,8 +71,20 @@ func (v *yamlValue[T]) setNode(node *yaml.Node) (*yaml.Node, error) {
 	if err != nil {
 		return node, errors.New("the value cannot be written as YAML")
 	}
+	if err := v.checkText(string(text)); err != nil {
+		return node, fmt.Errorf("the value cannot be written as YAML: %w", err)
+	}
 	*v.to = parsed[T]{value, strings.TrimSpace(string(text))}
 	return nil, nil
+}
+
+// checkText fails where the text that is kept of a value does not mean one: a reload takes values over by their texts.
+func (v *yamlValue[T]) checkText(text string) error {
+	node, err := contentOf([]string{text})
+	if err == nil && node != nil {
+		_, _, err = v.read(node)
+	}
+	return err
 }
 
 // plain returns a copy without comments, in one line: the same for the same values.
@@ -80,6 +92,9 @@ func plain(node *yaml.Node) *yaml.Node {
 	c := yaml.Node{Kind: node.Kind, Tag: node.Tag, Value: node.Value, Style: yaml.FlowStyle}
 	if node.Kind == yaml.ScalarNode {
 		c.Style = node.Style & (yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle)
+	}
+	if isNothing(node) {
+		c.Value = "null" // a value that is left out would be written as an empty text, which means another thing
 	}
 	for _, inner := range node.Content {
 		c.Content = append(c.Content, plain(inner))

@@ -2,6 +2,9 @@ package alert
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -28,6 +31,13 @@ type group struct {
 
 	evaluations, failures uint64 // of rules
 	iterations, missed    uint64 // of the group
+	overruns              uint64 // evaluations that were ended
+	overran               bool   // the latest one was
+
+	running bool // it is evaluated now
+	slowly  bool // it took a place of slow ones
+	retired bool // another has taken its place, or it is gone: what is still evaluated of it counts no more
+	stop    context.CancelFunc
 }
 
 // key names the group in metrics, as in Prometheus.
@@ -42,7 +52,7 @@ func (g *group) same(o *group) bool {
 // takeOver gives the group what its predecessor's rules left, and returns the rules that found no successor.
 func (g *group) takeOver(from *group) (gone []*rule) {
 	g.last, g.took, g.next, g.samples, g.stale = from.last, from.took, from.next, from.samples, from.stale
-	g.evaluations, g.failures, g.iterations, g.missed = from.evaluations, from.failures, from.iterations, from.missed
+	g.evaluations, g.failures, g.iterations, g.missed, g.overruns = from.evaluations, from.failures, from.iterations, from.missed, from.overruns
 	byKey := map[string][]*rule{}
 	for _, r := range from.rules {
 		byKey[r.key()] = append(byKey[r.key()], r)
@@ -74,43 +84,132 @@ func (g *group) abandon(r *rule) {
 	}
 }
 
-// evaluate evaluates the group's rules in their order: what one records, the next one sees.
+// retire ends an evaluation of a group that is replaced.
+func (g *group) retire() {
+	g.retired = true
+	if g.stop != nil {
+		g.stop()
+	}
+}
+
+// evaluationMin is the least time that an evaluation may take, also where a group is evaluated more often.
+const evaluationMin = 10 * time.Second
+
+// errOverrun says that a group's evaluation was ended, errRetired that its group is no more.
+var (
+	errOverrun = errors.New("the evaluation of its group took too long and was ended")
+	errRetired = errors.New("the rule is gone")
+)
+
+// patience is how long an evaluation of the group may take.
+func (g *group) patience() time.Duration { return max(g.interval, evaluationMin) }
+
+// enter takes the lock for what an evaluation of a group changes; ok: the group is still in force.
+func (m *Manager) enter(g *group) (leave func(), ok bool) {
+	unlock := m.lock()
+	if g.retired {
+		unlock()
+		return nil, false
+	}
+	return unlock, true
+}
+
+// evaluate evaluates the group's rules in their order: what one records, the next one sees. What takes too long is ended: its next time has come.
 func (m *Manager) evaluate(ctx context.Context, g *group, at time.Time) {
 	began := m.now()
-	samples := 0
-	for _, r := range g.rules {
-		if ctx.Err() != nil {
-			return
-		}
-		samples += m.evaluateRule(ctx, g, r, at)
+	ctx, cancel := context.WithTimeoutCause(ctx, g.patience(), errOverrun)
+	defer cancel()
+	unlock, ok := m.enter(g)
+	if !ok {
+		return
 	}
-	if len(g.stale) > 0 && m.record(g, at, nil, g.stale) == nil {
-		g.stale = nil
+	g.stop = cancel
+	unlock()
+	samples, done := 0, 0
+	for done < len(g.rules) && ctx.Err() == nil {
+		samples += m.evaluateRule(ctx, g, g.rules[done], at)
+		done++
+	}
+	overrun := ctx.Err() != nil && errors.Is(context.Cause(ctx), errOverrun)
+	if overrun {
+		m.leaveOut(g, done, at)
+	}
+	m.markStale(g, at)
+	unlock, ok = m.enter(g)
+	if !ok {
+		return
+	}
+	defer unlock()
+	g.stop, g.overran = nil, overrun
+	if done == len(g.rules) || overrun { // else the agent ends
+		g.last, g.took, g.samples = at, m.now().Sub(began), samples
+		g.iterations++
+	}
+}
+
+// leaveOut notes that an evaluation was ended before the rules from a place on had their turn. Their alerts stay as they were.
+func (m *Manager) leaveOut(g *group, from int, at time.Time) {
+	for _, r := range g.rules[from:] {
+		m.tell(g, r, at)
+	}
+	unlock, ok := m.enter(g)
+	if !ok {
+		return
+	}
+	defer unlock()
+	g.overruns++
+	if !g.overran { // once, not every 15 s
+		m.log.Warn("the evaluation of a group of rules took too long and was ended", "group", g.name, "file", g.file, "after", g.patience(), "rules_left_out", len(g.rules)-from)
+	}
+	for _, r := range g.rules[from:] {
+		r.err, r.health = errOverrun, HealthBad
+		g.failures++
+	}
+}
+
+// markStale ends the series of rules that are gone.
+func (m *Manager) markStale(g *group, at time.Time) {
+	unlock, ok := m.enter(g)
+	if !ok {
+		return
+	}
+	gone := slices.Clone(g.stale)
+	unlock()
+	if len(gone) == 0 || m.record(g, at, nil, gone) != nil {
+		return
 	}
 	defer m.lock()()
-	g.last, g.took, g.samples = at, m.now().Sub(began), samples
-	g.iterations++
+	g.stale = g.stale[len(gone):] // others are behind them
 }
 
 // evaluateRule evaluates a rule, tells the Sink, and records the series that it leaves. It returns their number.
 func (m *Manager) evaluateRule(ctx context.Context, g *group, r *rule, at time.Time) int {
 	began := m.now()
-	e := &evaluation{source: m.source, at: at, offset: g.offset, limit: g.limit, outer: m.outer, failed: m.templateFailed}
+	e := &evaluation{source: m.source, at: at, offset: g.offset, limit: g.limit, outer: m.outer, failed: m.templateFailed, doubtUntil: m.started.Add(restartHold),
+		enter: func() (func(), bool) { return m.enter(g) }}
 	var samples promql.Vector
 	var err error
 	if r.alerting {
-		samples, err = r.alert(ctx, e, m.lock)
+		samples, err = r.alert(ctx, e)
 	} else {
 		samples, err = r.record(ctx, e)
 	}
-	m.tell(r, at)
+	m.tell(g, r, at)
 	if err == nil {
 		err = m.recordRule(g, r, at, samples)
 	}
-	defer m.lock()()
+	if err != nil && errors.Is(context.Cause(ctx), errOverrun) {
+		err = fmt.Errorf("%w after %s", errOverrun, g.patience())
+	}
+	unlock, ok := m.enter(g)
+	if !ok {
+		return 0
+	}
+	defer unlock()
 	g.evaluations++
 	r.keep(g, samples)
-	if err != nil && (r.err == nil || r.err.Error() != err.Error()) && ctx.Err() == nil { // once, not every 15 s
+	isStop := ctx.Err() != nil && !errors.Is(err, errOverrun)
+	if err != nil && (r.err == nil || r.err.Error() != err.Error()) && !isStop { // once, not every 15 s
 		m.log.Warn("evaluating a rule failed", "group", g.name, "file", g.file, "rule", r.name, "err", err)
 	}
 	r.at, r.took, r.err, r.health = began, m.now().Sub(began), err, HealthGood
@@ -127,19 +226,33 @@ func (m *Manager) recordRule(g *group, r *rule, at time.Time, samples promql.Vec
 	for _, s := range samples {
 		now[s.Metric.String()] = s.Metric
 	}
+	unlock, ok := m.enter(g)
+	if !ok {
+		return errRetired
+	}
 	var gone []labels.Labels
 	for name, series := range r.series {
 		if _, ok := now[name]; !ok {
 			gone = append(gone, series)
 		}
 	}
+	all := now // whoever takes the rule over meanwhile has to end these as well
+	if len(gone) > 0 {
+		all = maps.Clone(now)
+		maps.Copy(all, r.series)
+	}
+	r.series = all
+	unlock()
 	if len(samples)+len(gone) == 0 {
 		return nil
 	}
 	if err := m.record(g, at, samples, gone); err != nil {
 		return err
 	}
-	r.series = now
+	if unlock, ok = m.enter(g); ok {
+		r.series = now
+		unlock()
+	}
 	return nil
 }
 

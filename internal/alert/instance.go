@@ -39,7 +39,7 @@ const resolvedRetention = 15 * time.Minute
 // instance is one alert of a rule: a set of labels for which its expression has, or had, a value.
 type instance struct {
 	labels labels.Labels
-	told   telling // what its annotations are made of
+	told   *telling // what its annotations are made of; another one after each evaluation
 	state  State
 	value  float64
 
@@ -49,6 +49,9 @@ type instance struct {
 	keepFiringSince time.Time // from when on keep_firing_for counts; zero: it does not
 	sentAt          time.Time // when the Sink heard of it last; zero: never
 	endTold         bool      // it heard that it is over
+	announced       bool      // the Sink has heard of it: after a restart it is no news
+	resumed         bool      // the Sink had heard of it before the agent's start
+	doubtful        bool      // it may have been there before the start, and was forgotten
 	// heldUntil is set on alerts that fired when the agent ended: until then an expression without a value does not resolve
 	// them, since the windows of rates begin empty.
 	heldUntil time.Time
@@ -56,18 +59,22 @@ type instance struct {
 
 // evaluation is what the rules of a group share in one evaluation.
 type evaluation struct {
-	source Source
-	at     time.Time
-	offset time.Duration // query_offset
-	limit  int
-	outer  external
-	failed func(r *rule, err error) // told of templates that fail
+	source     Source
+	at         time.Time
+	offset     time.Duration // query_offset
+	limit      int
+	outer      external
+	failed     func(r *rule, err error) // told of templates that fail
+	doubtUntil time.Time                // what begins until then may have been there before the agent's start
+
+	// enter takes the lock for what the evaluation changes; ok: its group is still in force.
+	enter func() (leave func(), ok bool)
 }
 
 // alert evaluates an alerting rule as Prometheus does: what has a value is pending, after `for` it fires, what has none any more
-// is dropped or, once keep_firing_for is over, resolved. The result are the series that it leaves. Only the query and the
-// templates run without lock.
-func (r *rule) alert(ctx context.Context, e *evaluation, lock func() (unlock func())) (promql.Vector, error) {
+// is dropped or, once keep_firing_for is over, resolved. The result are the series that it leaves. The query and the templates run
+// without lock.
+func (r *rule) alert(ctx context.Context, e *evaluation) (promql.Vector, error) {
 	found, err := e.source.Vector(ctx, r.expr, e.at.Add(-e.offset))
 	if err != nil {
 		return nil, err
@@ -76,7 +83,11 @@ func (r *rule) alert(ctx context.Context, e *evaluation, lock func() (unlock fun
 	if err != nil {
 		return nil, err
 	}
-	defer lock()()
+	leave, ok := e.enter()
+	if !ok {
+		return nil, errRetired
+	}
+	defer leave()
 	for hash, a := range now {
 		if before, ok := r.active[hash]; ok && before.state != Inactive {
 			before.value, before.told = a.value, a.told
@@ -111,18 +122,19 @@ func (r *rule) instances(ctx context.Context, e *evaluation, found promql.Vector
 	now := make(map[uint64]*instance, len(found))
 	builder := labels.NewBuilder(labels.EmptyLabels())
 	for _, s := range found {
-		t := telling{sample: s, at: e.at, outer: e.outer}
+		s.Metric = bounded(s.Metric) // for templates, and what is remembered
+		t := &telling{sample: s, at: e.at, outer: e.outer, failed: e.failed}
 		builder.Reset(s.Metric)
 		builder.Del(model.MetricNameLabel)
-		r.labels.Range(func(l labels.Label) { builder.Set(l.Name, r.templates.label(ctx, r, e, &t, l)) })
+		r.labels.Range(func(l labels.Label) { builder.Set(l.Name, t.label(ctx, r, l, e.source)) })
 		builder.Set(model.AlertNameLabel, r.name)
-		all := builder.Labels()
+		all := bounded(builder.Labels())
 		hash := all.Hash()
 		if _, ok := now[hash]; ok {
 			return nil, errSameAlert
 		}
-		r.templates.eager(ctx, r, e, &t)
-		now[hash] = &instance{labels: all, told: t, state: Pending, value: s.F, activeAt: e.at}
+		t.eager(ctx, r, e.source)
+		now[hash] = &instance{labels: all, told: t, state: Pending, value: s.F, activeAt: e.at, doubtful: !e.at.After(e.doubtUntil)}
 	}
 	return now, nil
 }
@@ -145,6 +157,7 @@ func (r *rule) advance(a *instance, hash uint64, present bool, now time.Time) bo
 		a.state, a.firedAt = Firing, now
 	case a.state == Firing && !held: // `for` has become longer
 		a.state, a.firedAt, a.sentAt, a.keepFiringSince = Pending, time.Time{}, time.Time{}, time.Time{}
+		a.announced, a.resumed = false, false
 	}
 	return true
 }

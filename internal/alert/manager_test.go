@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 
 	"github.com/perfagent/perfagent/internal/notify"
+	"github.com/perfagent/perfagent/internal/statefile"
 )
 
 // fakeSource answers an expression with what a test says; what is recorded is found under its name.
@@ -240,7 +242,7 @@ func TestStateDamage(t *testing.T) {
 	if c := r.Counts(); c.Firing != 0 || c.StateDamaged != 1 {
 		t.Errorf("%+v", c)
 	}
-	if kept, err := os.ReadFile(r.state + ".damaged"); err != nil || string(kept) != string(whole) {
+	if kept, err := os.ReadFile(r.state + ".damaged.0"); err != nil || string(kept) != string(whole) {
 		t.Error("the damaged file is not kept")
 	}
 	r.to("00:03:00") // it goes on, and writes a new one
@@ -394,5 +396,146 @@ func TestTemplates(t *testing.T) {
 	alerts := r.Groups(true)[0].Rules[0].Alerts
 	if len(alerts) != 2 || alerts[1].Annotations["summary"] != "b 2" || !strings.HasPrefix(alerts[1].Annotations["broken"], "<error expanding template: ") {
 		t.Errorf("%+v", alerts)
+	}
+}
+
+// After a restart the Sink knows that an alert fired before already; one that was not told before the agent was killed is new. What holds as soon as rules are
+// evaluated again and is not remembered may be older, wherever its memory went; what begins later is not.
+func TestWhatARestartForgets(t *testing.T) {
+	for name, forget := range map[string]func(file string) error{
+		"nothing": func(string) error { return nil },
+		"lost":    os.Remove,
+		"damaged": func(file string) error { return os.WriteFile(file, []byte("damage"), 0o600) },
+		"of another version": func(file string) error {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(file, []byte(strings.Replace(string(data), stateMagic+" 1 ", stateMagic+" 9 ", 1)), 0o600)
+		},
+	} {
+		r := newRig(t, oneRule)
+		sink := &lockedSink{}
+		r.to("00:06:00")
+		r.source.set("down", "a")
+		r.to("00:08:00")
+		r.save(r.clock)
+		if err := forget(r.state); err != nil {
+			t.Fatal(err)
+		}
+		r.clock = r.clock.Add(10 * time.Minute)
+		r.start(oneRule)
+		r.sink.told = nil
+		r.Manager.sink = sink
+		r.to("00:25:00")
+		r.source.set("down", "a", "b")
+		r.to("00:30:00")
+		first := map[string]notify.Alert{}
+		for _, a := range sink.told {
+			if _, known := first[a.Labels["instance"]]; !known {
+				first[a.Labels["instance"]] = a
+			}
+		}
+		a, b := first["a"], first["b"]
+		remembered := name == "nothing"
+		if a.Resumed != remembered || a.Doubtful == remembered || a.StartsAt.Equal(midnight.Add(6*time.Minute+45*time.Second)) != remembered || b.Resumed || b.Doubtful || b.StartsAt.IsZero() {
+			t.Errorf("%s: %+v\n%+v", name, a, b)
+		}
+		r.clock = r.clock.Add(time.Minute)
+		r.start(oneRule) // what was doubtful stays so
+		r.Manager.sink = sink
+		before := len(sink.told)
+		r.to("00:40:00")
+		for _, told := range sink.told[before:] {
+			if told.Labels["instance"] == "a" && told.Doubtful == remembered || told.Labels["instance"] == "b" && told.Doubtful || !told.Resumed {
+				t.Errorf("%s, after another restart: %+v", name, told)
+			}
+		}
+	}
+	r := newRig(t, oneRule)
+	r.source.set("down", "a")
+	r.to("00:00:15")
+	r.Manager.sink = nil // it is killed between the state and the telling
+	r.to("00:00:30")
+	r.start(oneRule)
+	sink := &lockedSink{}
+	r.Manager.sink = sink
+	r.to("00:03:00")
+	if len(sink.told) == 0 || sink.told[0].Resumed || !sink.told[0].StartsAt.Equal(midnight.Add(30*time.Second)) {
+		t.Errorf("%+v", sink.told)
+	}
+}
+
+// Damaged states are kept under numbered names, four of them.
+func TestDamagedStatesAreKept(t *testing.T) {
+	r := newRig(t, oneRule)
+	if err := os.MkdirAll(filepath.Dir(r.state), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range statefile.AsideMax + 2 {
+		if err := os.WriteFile(r.state, fmt.Append(nil, "damage ", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.start(oneRule)
+	}
+	kept, err := filepath.Glob(r.state + ".damaged.*")
+	if err != nil || len(kept) != statefile.AsideMax {
+		t.Errorf("%v %v", kept, err)
+	}
+	for i, want := range []string{"damage 0", "damage 1", "damage 2", "damage 5"} {
+		if got, err := os.ReadFile(fmt.Sprintf("%s.damaged.%d", r.state, i)); err != nil || string(got) != want {
+			t.Errorf("%d: %q %v", i, got, err)
+		}
+	}
+}
+
+// A megabyte in a label, whether of a series or of a template, reaches neither /alerts nor the state nor a message, and two alerts that differ
+// behind the cut stay two; annotations are cut as well.
+func TestLargeLabels(t *testing.T) {
+	r := newRig(t, strings.Replace(oneRule, "    for: 30s", "    labels: {team: '{{ $labels.instance }}{{ $labels.instance }}'}\n    annotations: {summary: '{{ $labels.instance }}', text: '"+strings.Repeat("é", 5000)+"'}", 1))
+	sink := &lockedSink{}
+	r.Manager.sink = sink
+	long := strings.Repeat("é", 1<<19)
+	r.source.set("down", long+"1", long+"2", "short")
+	r.to("00:00:15")
+	alerts := r.Groups(true)[0].Rules[0].Alerts
+	if len(alerts) != 3 || len(sink.told) != 3 || r.Groups(false)[0].Rules[0].Err != "" {
+		t.Fatalf("%d alerts, %d told: %s", len(alerts), len(sink.told), r.Groups(false)[0].Rules[0].Err)
+	}
+	names := map[string]bool{}
+	for _, a := range alerts {
+		names[a.Labels["instance"]] = true
+		for name, value := range a.Labels {
+			if len(value) > 1<<10 {
+				t.Errorf("%s has %d bytes", name, len(value))
+			}
+		}
+		for name, value := range a.Annotations {
+			if len(value) > 2<<10 || name == "text" && !strings.HasSuffix(value, "é…") {
+				t.Errorf("%s has %d bytes", name, len(value))
+			}
+		}
+	}
+	if len(names) != 3 || !names["short"] {
+		t.Errorf("%v", names)
+	}
+	if info, err := os.Stat(r.state); err != nil || info.Size() > 40<<10 {
+		t.Errorf("the state has %d bytes, %v", info.Size(), err)
+	}
+	keys := map[string]bool{}
+	for _, a := range sink.told {
+		keys[a.Key()] = true
+	}
+	if len(keys) != 3 {
+		t.Errorf("%d identities", len(keys))
+	}
+}
+
+// Links of alerts lead below the address that the agent is reached at, to the alerts of their name and service.
+func TestLinks(t *testing.T) {
+	r := newRig(t, oneRule)
+	r.outer.url = &url.URL{Scheme: "https", Host: "proxy.example", Path: "/perfagent"}
+	if got := r.generator(map[string]string{"alertname": "Down & out", "service_name": "shop", "http_route": "/a"}); got != "https://proxy.example/perfagent/alerts?alertname=Down+%26+out&service_name=shop" {
+		t.Error(got)
 	}
 }

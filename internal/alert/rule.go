@@ -42,7 +42,7 @@ type rule struct {
 	keepFiringFor time.Duration
 	labels        labels.Labels
 	annotations   labels.Labels
-	templates     templates
+	templates     *templates
 
 	active  map[uint64]*instance     // of an alerting rule, by the hash of their labels
 	dropped []*instance              // that fired, and were dropped for the group's limit
@@ -72,7 +72,9 @@ func newRule(r rulefmt.Rule, outer map[string]string, promQL parser.Parser) (*ru
 		made.alerting, made.name, made.active = true, r.Alert, map[uint64]*instance{}
 		made.hold, made.keepFiringFor = time.Duration(r.For), time.Duration(r.KeepFiringFor)
 		made.annotations = labels.FromMap(r.Annotations)
-		made.templates = newTemplates(made)
+		if made.templates, err = newTemplates(made); err != nil {
+			return nil, fmt.Errorf("rule %q: %w", made.name, err)
+		}
 	}
 	return made, nil
 }

@@ -57,6 +57,11 @@ type savedAlert struct {
 	ActiveAt        time.Time         `json:"active_at"`
 	FiredAt         time.Time         `json:"fired_at,omitzero"`
 	KeepFiringSince time.Time         `json:"keep_firing_since,omitzero"`
+	Announced       bool              `json:"announced,omitempty"`
+	Doubtful        bool              `json:"doubtful,omitempty"`
+
+	told *telling // until it is written
+	rule *rule
 }
 
 // stateFile is the file with what it had at the start, as long as no rule has taken that over. A nil one remembers nothing.
@@ -83,8 +88,8 @@ func openState(name string, now time.Time, log *slog.Logger) *stateFile {
 		return s
 	case err != nil:
 		s.damaged++
-		aside := fmt.Sprintf("%s.damaged", name)
-		if moved := os.Rename(name, aside); moved != nil {
+		aside, moved := statefile.SetAside(name)
+		if moved != nil {
 			aside = "nowhere: " + moved.Error()
 		}
 		log.Warn("the state of alerts cannot be read: it begins anew", "err", err, "kept", aside)
@@ -159,11 +164,10 @@ func (s *stateFile) restore(g *group, now time.Time) {
 }
 
 func (a *savedAlert) restore(r *rule, now time.Time, away time.Duration) {
-	i := &instance{labels: labels.FromMap(a.Labels), state: Pending, activeAt: a.ActiveAt.Add(away), firedAt: a.FiredAt, keepFiringSince: a.KeepFiringSince}
+	i := &instance{labels: labels.FromMap(a.Labels), state: Pending, activeAt: a.ActiveAt.Add(away), firedAt: a.FiredAt, keepFiringSince: a.KeepFiringSince,
+		announced: a.Announced, resumed: a.Announced, doubtful: a.Doubtful}
 	_, _ = fmt.Sscan(a.Value, &i.value)
-	i.told.sample = promql.Sample{Metric: labels.FromMap(a.Metric), F: i.value}
-	annotations := labels.FromMap(a.Annotations)
-	i.told.done, i.told.at = &annotations, now
+	i.told = told(promql.Sample{Metric: labels.FromMap(a.Metric), F: i.value}, now, labels.FromMap(a.Annotations))
 	switch {
 	case !a.FiredAt.IsZero():
 		i.state, i.activeAt, i.heldUntil = Firing, a.ActiveAt, now.Add(restartHold)
@@ -174,27 +178,38 @@ func (a *savedAlert) restore(r *rule, now time.Time, away time.Duration) {
 }
 
 // orphans returns what fired of rules that are no more, as resolved.
-func (s *stateFile) orphans(now time.Time) (over []notify.Alert) {
+func (s *stateFile) orphans(now time.Time) (over []news) {
 	if s == nil {
 		return nil
 	}
 	for _, a := range s.loaded.Alerts {
 		if !a.FiredAt.IsZero() {
-			over = append(over, notify.Alert{Labels: a.Labels, Annotations: a.Annotations, StartsAt: a.FiredAt, EndsAt: now})
+			over = append(over, news{Alert: notify.Alert{Labels: a.Labels, Annotations: a.Annotations, StartsAt: a.FiredAt, EndsAt: now}})
 		}
 	}
 	s.loaded.Alerts = nil
 	return over
 }
 
-// save writes the state of all alerts.
+// save writes the state of all alerts. It is called by one at a time.
 func (m *Manager) save(now time.Time) {
 	if m.state == nil {
 		return
 	}
-	unlock := m.lock()
+	saved := m.stateOf(now)
+	for i := range saved.Alerts { // without lock, as templates may take their time
+		a := &saved.Alerts[i]
+		a.Annotations = a.told.annotations(a.rule).Map()
+	}
+	tellAll(saved.Resolved)
+	m.state.write(saved, now)
+}
+
+// stateOf returns what is to be written, but for annotations.
+func (m *Manager) stateOf(now time.Time) *savedState {
+	defer m.lock()()
 	m.resolved = slices.DeleteFunc(m.resolved, func(r resolvedAlert) bool { return now.Sub(r.ResolvedAt) > resolvedAge })
-	saved := savedState{SavedAt: now, Resolved: slices.Clone(m.resolved)}
+	saved := &savedState{SavedAt: now, Resolved: slices.Clone(m.resolved)}
 	for _, g := range m.groups {
 		for _, r := range g.rules {
 			for _, a := range r.sorted() {
@@ -204,13 +219,12 @@ func (m *Manager) save(now time.Time) {
 			}
 		}
 	}
-	unlock()
-	m.state.write(&saved, now)
+	return saved
 }
 
 func newSavedAlert(g *group, r *rule, a *instance) savedAlert {
-	return savedAlert{g.key(), r.key(), a.labels.Map(), a.annotations(r).Map(), a.told.sample.Metric.Map(), fmt.Sprint(a.value), a.activeAt, a.firedAt,
-		a.keepFiringSince}
+	return savedAlert{Group: g.key(), Rule: r.key(), Labels: a.labels.Map(), Metric: a.told.sample.Metric.Map(), Value: fmt.Sprint(a.value), ActiveAt: a.activeAt,
+		FiredAt: a.firedAt, KeepFiringSince: a.keepFiringSince, Announced: a.announced, Doubtful: a.doubtful, told: a.told, rule: r}
 }
 
 // write replaces the file. A failure is said once, until it is over.

@@ -21,6 +21,8 @@ type AlertView struct {
 	KeepFiringSince     time.Time // zero: its expression has a value
 	ResolvedAt          time.Time // zero: it is not over
 	Rule, Group, File   string    // "" of alerts that are over
+
+	told *telling
 }
 
 // RuleView is a rule as of its latest evaluation.
@@ -49,6 +51,7 @@ type GroupView struct {
 	Samples               int
 	Evaluations, Failures uint64 // of rules
 	Iterations, Missed    uint64 // of the group
+	Overruns              uint64 // evaluations that were ended as they took too long
 }
 
 // ObjectiveView is one part of an objective with what is left of its error budget.
@@ -61,19 +64,34 @@ type ObjectiveView struct {
 	Exact      bool               // the latency's bound is one of the histogram's; else it is interpolated
 }
 
-// Groups returns all groups in the order of their evaluation. withAlerts has their alerts, with annotations expanded.
+// Groups returns all groups in the order of their files. withAlerts has their alerts, with annotations expanded.
 func (m *Manager) Groups(withAlerts bool) []GroupView {
+	views, rules := m.views(withAlerts)
+	for i := range views { // without lock, as templates may take their time
+		for j := range views[i].Rules {
+			for k := range views[i].Rules[j].Alerts {
+				a := &views[i].Rules[j].Alerts[k]
+				a.Annotations = a.told.annotations(rules[i][j]).Map()
+			}
+		}
+	}
+	return views
+}
+
+// views are all groups, without annotations of alerts, and their rules.
+func (m *Manager) views(withAlerts bool) (views []GroupView, rules [][]*rule) {
 	defer m.lock()()
-	views := make([]GroupView, 0, len(m.groups))
+	views = make([]GroupView, 0, len(m.groups))
 	for _, g := range m.groups {
 		v := GroupView{g.name, g.file, g.origin, g.interval, g.limit, make([]RuleView, 0, len(g.rules)), g.last, g.took, g.samples,
-			g.evaluations, g.failures, g.iterations, g.missed}
+			g.evaluations, g.failures, g.iterations, g.missed, g.overruns}
+		rules = append(rules, g.rules)
 		for _, r := range g.rules {
 			v.Rules = append(v.Rules, r.view(g, withAlerts))
 		}
 		views = append(views, v)
 	}
-	return views
+	return views, rules
 }
 
 func (r *rule) view(g *group, withAlerts bool) RuleView {
@@ -89,8 +107,8 @@ func (r *rule) view(g *group, withAlerts bool) RuleView {
 	if withAlerts {
 		for _, a := range r.sorted() {
 			if a.state != Inactive {
-				v.Alerts = append(v.Alerts, AlertView{a.labels.Map(), a.annotations(r).Map(), a.state, a.value, a.activeAt, a.firedAt, a.keepFiringSince,
-					time.Time{}, r.name, g.name, g.file})
+				v.Alerts = append(v.Alerts, AlertView{Labels: a.labels.Map(), State: a.state, Value: a.value, ActiveAt: a.activeAt, FiredAt: a.firedAt,
+					KeepFiringSince: a.keepFiringSince, Rule: r.name, Group: g.name, File: g.file, told: a.told})
 			}
 		}
 	}
@@ -99,9 +117,11 @@ func (r *rule) view(g *group, withAlerts bool) RuleView {
 
 // Resolved returns the alerts that are over, the latest first.
 func (m *Manager) Resolved() (views []AlertView) {
-	defer m.lock()()
-	now := m.now()
-	for _, r := range slices.Backward(m.resolved) {
+	unlock := m.lock()
+	all, now := slices.Clone(m.resolved), m.now()
+	unlock()
+	tellAll(all)
+	for _, r := range slices.Backward(all) {
 		if now.Sub(r.ResolvedAt) <= resolvedAge {
 			views = append(views, AlertView{Labels: r.Labels, Annotations: r.Annotations, State: Inactive, Value: r.Value, ActiveAt: r.ActiveAt,
 				FiredAt: r.FiredAt, ResolvedAt: r.ResolvedAt})
@@ -199,7 +219,7 @@ type Counts struct {
 // Counts returns the figures as of now.
 func (m *Manager) Counts() Counts {
 	defer m.lock()()
-	c := Counts{ResolvedLost: m.lost, TemplateFailures: m.templates}
+	c := Counts{ResolvedLost: m.lost, TemplateFailures: m.templates.Load()}
 	if m.state != nil {
 		c.StateFailures, c.StateDamaged = m.state.failures.Load(), m.state.damaged
 	}

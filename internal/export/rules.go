@@ -27,6 +27,7 @@ type RuleGroupState struct {
 	Last                                      time.Time // zero: it was not evaluated yet
 	Rules, Samples                            int
 	Evaluations, Failures, Iterations, Missed uint64
+	Overruns                                  uint64 // evaluations that were ended as they took too long
 }
 
 // ObjectiveState is one part of an objective. Figures that are nil are not known.
@@ -41,6 +42,7 @@ var (
 	descRuleFailures    = describe("perfagent_rule_evaluation_failures_total", "Evaluations of rules that failed.", "rule_group")
 	descGroupIterations = describe("perfagent_rule_group_iterations_total", "Evaluations of the group, missed ones included.", "rule_group")
 	descGroupMissed     = describe("perfagent_rule_group_iterations_missed_total", "Evaluations of the group that were left out, as the one before took too long or the host slept.", "rule_group")
+	descGroupOverruns   = describe("perfagent_rule_group_overruns_total", "Evaluations of the group that were ended, as they took longer than its interval and 10 s.", "rule_group")
 	descGroupInterval   = describe("perfagent_rule_group_interval_seconds", "How often the group is evaluated.", "rule_group")
 	descGroupTook       = describe("perfagent_rule_group_last_duration_seconds", "How long the latest evaluation of the group took.", "rule_group")
 	descGroupLast       = describe("perfagent_rule_group_last_evaluation_timestamp_seconds", "When the group was evaluated last.", "rule_group")
@@ -110,6 +112,7 @@ func (g *RuleGroupState) collect(ch chan<- prometheus.Metric) {
 	counter(descRuleFailures, g.Failures)
 	counter(descGroupIterations, g.Iterations+g.Missed)
 	counter(descGroupMissed, g.Missed)
+	counter(descGroupOverruns, g.Overruns)
 	gauge(descGroupInterval, g.Interval.Seconds())
 	gauge(descGroupTook, g.Took.Seconds())
 	gauge(descGroupRules, float64(g.Rules))

@@ -14,7 +14,7 @@ func TestRulesMetrics(t *testing.T) {
 	left := .25
 	state := &RulesState{
 		Groups: []RuleGroupState{{Key: "f.yml;g", Interval: 15 * time.Second, Took: 2 * time.Millisecond, Last: time.UnixMilli(1500), Rules: 3, Samples: 4,
-			Evaluations: 9, Failures: 1, Iterations: 3, Missed: 2}, {Key: "f.yml;new"}},
+			Evaluations: 9, Failures: 1, Iterations: 3, Missed: 2, Overruns: 1}, {Key: "f.yml;new"}},
 		Alerts:     []map[string]string{{"alertname": "A", "alertstate": "firing", "bad": "\xff"}, {"alertname": "A", "alertstate": "firing", "bad": "\xff"}},
 		Objectives: []ObjectiveState{{Labels: map[string]string{"service_name": "shop", "objective": "latency"}, BudgetLeft: &left, BurnRates: map[string]float64{"1h": 2}}, {}},
 	}
@@ -39,6 +39,7 @@ func TestRulesMetrics(t *testing.T) {
 		"\nperfagent_rule_evaluation_failures_total{rule_group=\"f.yml;g\"} 1\n",
 		"\nperfagent_rule_group_iterations_total{rule_group=\"f.yml;g\"} 5\n",
 		"\nperfagent_rule_group_iterations_missed_total{rule_group=\"f.yml;g\"} 2\n",
+		"\nperfagent_rule_group_overruns_total{rule_group=\"f.yml;g\"} 1\n",
 		"\nperfagent_rule_group_last_evaluation_timestamp_seconds{rule_group=\"f.yml;g\"} 1.5\n",
 		"\nperfagent_rule_group_last_duration_seconds{rule_group=\"f.yml;g\"} 0.002\n",
 	} {

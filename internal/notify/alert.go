@@ -10,4 +10,10 @@ type Alert struct {
 	Labels, Annotations map[string]string
 	StartsAt, EndsAt    time.Time
 	GeneratorURL        string
+
+	// Resumed says that the alert fired before the agent's start already, and was told of then: that it fires is no news.
+	Resumed bool
+	// Doubtful says that the alert may have fired before the agent's start: it was there as soon as rules were evaluated again, and
+	// nothing was remembered of it. StartsAt may then be another than before.
+	Doubtful bool
 }

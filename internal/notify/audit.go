@@ -18,12 +18,22 @@ type audit struct{ path string } // "": there is none
 type auditLine struct {
 	Time       time.Time         `json:"time"`
 	Remedy     string            `json:"remedy"`
-	Decision   string            `json:"decision"` // run, dry-run, rate-limited, silenced, refused; then done or failed
+	Decision   string            `json:"decision"` // run, dry-run, rate-limited, silenced, refused, unknown; then done or failed
 	Reason     string            `json:"reason,omitempty"`
 	StartsAt   time.Time         `json:"alert_starts_at"`
 	Labels     map[string]string `json:"alert_labels"`
 	DurationMS int64             `json:"duration_ms,omitempty"`
 	Output     string            `json:"output,omitempty"`
+}
+
+// exists tells whether something was decided before.
+func (a *audit) exists() bool {
+	for _, name := range []string{a.path, a.path + ".1"} {
+		if info, err := os.Lstat(name); a.path != "" && err == nil && info.Size() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // write appends a line. The file is opened each time: lines are rare, and who moves it away gets a new one.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/user"
@@ -121,17 +122,13 @@ func (r *Remedy) execute(ctx context.Context, n *notification) (output string, e
 		return "", fmt.Errorf("encode the alert: %w", err)
 	}
 	out := &boundedBuffer{left: outputBytesMax}
-	c := exec.CommandContext(ctx, r.Command[0], r.Command[1:]...)
+	c := exec.Command(r.Command[0], r.Command[1:]...)
 	c.Env = commandEnvironment(n, a)
 	c.Dir = "/"
 	c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(append(input, '\n')), out, out
 	c.WaitDelay = outputGrace
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: a.credential}
-	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
-	err = runConfined(c)
-	if c.Process != nil {
-		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // what it has left behind; mostly there is nothing
-	}
+	err = runConfined(ctx, c)
 	switch {
 	case err == nil:
 	case ctx.Err() == context.DeadlineExceeded:
@@ -144,20 +141,79 @@ func (r *Remedy) execute(ctx context.Context, n *notification) (output string, e
 	return out.text(), err
 }
 
-// runConfined runs a command from a thread of its own, without the agent's ambient capabilities, which a program would inherit. The thread
-// lives as long as the command: its end, which is also the agent's, kills the command (Pdeathsig).
-func runConfined(c *exec.Cmd) error {
-	ended := make(chan error, 1)
+// runConfined runs a command, and kills it with its process group when ctx ends, and what is left of the group when it has ended by
+// itself. The group's number is free for others once the command was waited for, so all that is killed is killed before.
+func runConfined(ctx context.Context, c *exec.Cmd) error {
+	started, ended := make(chan error, 1), make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		const prCapAmbient, clearAll = 47, 4
-		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prCapAmbient, clearAll, 0, 0, 0, 0); errno != 0 {
-			ended <- fmt.Errorf("give up the agent's capabilities: %w", errno)
+		// The thread lives as long as the command: its end, which is also the agent's, kills the command (Pdeathsig). It is never
+		// unlocked, so it ends with this goroutine.
+		runtime.LockOSThread()
+		err := startConfined(c)
+		started <- err
+		if err == nil {
+			awaitEnd(c.Process.Pid)
+		}
+		close(ended)
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	kill := func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		kill()
+		<-ended
+	}
+	kill() // mostly nothing is left
+	return c.Wait()
+}
+
+// startConfined starts a command with nothing of the agent: neither its ambient capabilities, which the calling thread gives up, nor a
+// file that is open in it.
+func startConfined(c *exec.Cmd) error {
+	const prCapAmbient, clearAll = 47, 4
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prCapAmbient, clearAll, 0, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("give up the agent's capabilities: %w", errno)
+	}
+	if err := closeOnExec(); err != nil {
+		return fmt.Errorf("keep the agent's files from the command: %w", err)
+	}
+	return c.Start()
+}
+
+// closeOnExec has everything that is open behind standard error closed in programs that are started. Go opens files so; what the agent was
+// started with, by a shell or a supervisor, may be open otherwise.
+func closeOnExec() error {
+	const closeRange, markOnly = 436, 4 // close_range(2), in Linux 5.11 with this flag; a new call has one number everywhere
+	if _, _, errno := syscall.RawSyscall(closeRange, 3, math.MaxUint32, markOnly); errno == 0 {
+		return nil
+	}
+	return closeEachOnExec()
+}
+
+func closeEachOnExec() error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, entry := range open {
+		if number, err := strconv.Atoi(entry.Name()); err == nil && number > 2 {
+			syscall.CloseOnExec(number)
+		}
+	}
+	return nil
+}
+
+// awaitEnd returns when a child has ended, and leaves it to be waited for: until then nobody else gets its number.
+func awaitEnd(pid int) {
+	const ofProcess, leaveIt = 1, syscall.WEXITED | syscall.WNOWAIT
+	for {
+		if _, _, errno := syscall.Syscall6(syscall.SYS_WAITID, ofProcess, uintptr(pid), 0, leaveIt, 0, 0); errno != syscall.EINTR {
 			return
 		}
-		ended <- c.Run()
-	}()
-	return <-ended
+	}
 }
 
 // commandEnvironment has nothing of the agent's own environment. Values come from requests, so they have no character that means something

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"html"
@@ -60,8 +61,8 @@ func (s *emailSender) deliver(ctx context.Context, n *notification) error {
 		return mailError("connect to "+s.Smarthost, err)
 	}
 	defer client.Close()
-	if err := s.authorize(client); err != nil {
-		return mailError("log in at "+s.Smarthost, err)
+	if secrets, err := s.authorize(client); err != nil {
+		return mailError("log in at "+s.Smarthost, hiding{err, secrets})
 	}
 	if err := s.send(client, message); err != nil {
 		return mailError("send mail by "+s.Smarthost, err)
@@ -159,20 +160,24 @@ func helloName(host string) string {
 	return name
 }
 
-func (s *emailSender) authorize(client *smtp.Client) error {
+// authorize logs in where there is a password. A server may repeat in its refusal the secrets that are returned.
+func (s *emailSender) authorize(client *smtp.Client) (secrets []string, err error) {
 	if s.PasswordFile == "" {
-		return nil
+		return nil, nil
 	}
 	if _, encrypted := client.TLSConnectionState(); !encrypted {
-		return permanently(errors.New("the connection is not encrypted, and a password goes over TLS only"))
+		return nil, permanently(errors.New("the connection is not encrypted, and a password goes over TLS only"))
 	}
 	password, err := s.files.secret(s.PasswordFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	user := s.Username
 	if user == "" {
 		user = s.From
+	}
+	for _, text := range []string{password, "\x00" + user + "\x00" + password} { // as LOGIN and PLAIN send it
+		secrets = append(secrets, text, base64.StdEncoding.EncodeToString([]byte(text)))
 	}
 	offered, mechanisms := client.Extension("AUTH")
 	words := strings.Fields(strings.ToUpper(mechanisms))
@@ -183,15 +188,15 @@ func (s *emailSender) authorize(client *smtp.Client) error {
 	for _, word := range words {
 		switch word {
 		case "PLAIN":
-			return client.Auth(smtp.PlainAuth("", user, password, host))
+			return secrets, client.Auth(smtp.PlainAuth("", user, password, host))
 		case "LOGIN":
-			return client.Auth(&loginAuth{user, password})
+			return secrets, client.Auth(&loginAuth{user, password})
 		}
 	}
 	if !offered {
-		return permanently(errors.New("the server takes no password: leave it out"))
+		return secrets, permanently(errors.New("the server takes no password: leave it out"))
 	}
-	return permanently(fmt.Errorf("the server offers neither PLAIN nor LOGIN, but %s", mechanisms))
+	return secrets, permanently(fmt.Errorf("the server offers neither PLAIN nor LOGIN, but %s", mechanisms))
 }
 
 // loginAuth is the mechanism LOGIN, which some servers have alone.

@@ -7,9 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +54,7 @@ func (p *poster) post(ctx context.Context, o posting) error {
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", p.agent)
-	credentials, err := p.authorize(request, o.endpoint)
+	credential, err := p.authorize(request, o.endpoint)
 	if err != nil {
 		return err
 	}
@@ -64,18 +67,28 @@ func (p *poster) post(ctx context.Context, o posting) error {
 	if err != nil {
 		return err
 	}
+	hidden := append(append(secretsOf(request), credential), o.secrets...)
 	response, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("post to %s: %w", masked(request.URL), unaddressed(err))
+		return fmt.Errorf("post to %s: %w", masked(request.URL), hiding{unaddressed(err), hidden})
 	}
 	defer response.Body.Close()
 	answer, _ := io.ReadAll(io.LimitReader(response.Body, answerBytesMax))
-	hidden := append(o.secrets, credentials, strings.TrimPrefix(request.Header.Get("Authorization"), "Basic "), request.URL.RequestURI())
-	return judge(request.URL, response, withoutSecrets(string(answer), hidden))
+	shown := withoutSecrets(string(answer), hidden)
+	if len(answer) == answerBytesMax { // its end may be the beginning of a secret, which is not known as one
+		shown = shown[:max(0, len(shown)-longest(hidden))]
+	}
+	return judge(request.URL, response, shown)
 }
 
-// authorize returns the credential that it puts into the request, "" for none.
+// authorize returns the credential that it puts into the request, "" for none. One that stands in the URL becomes a header, as Go's client
+// would make it one behind our back, and a URL without it is what errors are made of.
 func (p *poster) authorize(request *http.Request, e *Endpoint) (credential string, err error) {
+	if user := request.URL.User; user != nil {
+		credential, _ = user.Password()
+		request.SetBasicAuth(user.Username(), credential)
+		request.URL.User = nil
+	}
 	if e.PasswordFile != "" {
 		if credential, err = p.files.secret(e.PasswordFile); err != nil {
 			return "", err
@@ -91,15 +104,69 @@ func (p *poster) authorize(request *http.Request, e *Endpoint) (credential strin
 	return credential, nil
 }
 
-// withoutSecrets hides what an answer repeats of a request.
-func withoutSecrets(text string, secrets []string) string {
-	for _, secret := range secrets {
-		if len(secret) > 1 { // a path may be "/"
-			text = strings.ReplaceAll(text, secret, "…")
+// secretBytesMin is the least length of a part of a URL that is hidden as a secret: shorter ones are words such as "services".
+const secretBytesMin = 9
+
+// secretsOf returns what of a request may be a secret: its credentials in each form, and what its URL has behind the host.
+func secretsOf(request *http.Request) []string {
+	secrets := []string{request.URL.RequestURI(), request.URL.Path}
+	if _, encoded, ok := strings.Cut(request.Header.Get("Authorization"), " "); ok {
+		secrets = append(secrets, encoded)
+	}
+	if user, password, ok := request.BasicAuth(); ok {
+		secrets = append(secrets, user+":"+password, password)
+		if password == "" { // a token without one
+			secrets = append(secrets, user)
 		}
 	}
-	return text
+	for part := range strings.SplitSeq(request.URL.EscapedPath(), "/") {
+		if len(part) >= secretBytesMin {
+			secrets = append(secrets, part)
+		}
+	}
+	for _, values := range request.URL.Query() {
+		secrets = append(secrets, values...)
+	}
+	return secrets
 }
+
+// credentialsOfURL are those of any URL, such as a proxy's.
+var credentialsOfURL = regexp.MustCompile(`://[^/@\s"]+@`)
+
+// withoutSecrets hides what a text repeats of a request, also as JSON, HTML and URLs write it.
+func withoutSecrets(text string, secrets []string) string {
+	secrets = slices.Clone(secrets)
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) }) // one may be a part of another
+	for _, secret := range secrets {
+		if len(secret) <= 1 { // a path may be "/"
+			continue
+		}
+		quoted, _ := json.Marshal(secret) // of a text it does not fail
+		inJSON := string(quoted[1 : len(quoted)-1])
+		for _, form := range []string{secret, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), html.EscapeString(secret), url.QueryEscape(secret), url.PathEscape(secret)} {
+			text = strings.ReplaceAll(text, form, "…")
+		}
+	}
+	return credentialsOfURL.ReplaceAllString(text, "://…@")
+}
+
+// longest is the length of the longest text, in the form that is longest.
+func longest(texts []string) (n int) {
+	const encoded = 3 // bytes of one, as URLs write them
+	for _, text := range texts {
+		n = max(n, encoded*len(text))
+	}
+	return n
+}
+
+// hiding is an error that is shown without secrets.
+type hiding struct {
+	error
+	secrets []string
+}
+
+func (h hiding) Error() string { return withoutSecrets(h.error.Error(), h.secrets) }
+func (h hiding) Unwrap() error { return h.error }
 
 // client is made for each request: there are few, certificates may have been renewed, and no connection waits for the next.
 func (p *poster) client(e *Endpoint) (*http.Client, error) {
@@ -166,12 +233,5 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// oneLine has no control characters, which would forge lines of a log.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "�"))
-}
+// oneLine is inert, without lines: it forges none of a log or a message.
+func oneLine(s string) string { return strings.Map(inert, strings.ToValidUTF8(s, "�")) }

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -17,9 +19,14 @@ import (
 const (
 	labelsMax          = 64
 	labelBytesMax      = 1 << 10
+	labelsBytesMax     = 6 << 10 // of names and values together
 	annotationBytesMax = 2 << 10
 	alertBytesMax      = 8 << 10 // of labels and annotations together
 )
+
+// leftOutLabel stands for labels that found no room, or that no receiver takes: it has their number and a hash of them, so that alerts
+// that differ in nothing else stay two.
+const leftOutLabel = "labels_left_out"
 
 // Labels that mean something here.
 const (
@@ -32,28 +39,135 @@ const (
 
 var labelNames = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
-// cleaned returns a copy that no receiver chokes on: within the bounds, valid UTF-8, without empty values.
+// cleaned returns a copy that no receiver chokes on: within the bounds, valid UTF-8, without empty values, and without characters that
+// change how others are shown. Labels that differ are different ones afterwards as well.
 func (a *Alert) cleaned() *Alert {
-	left := alertBytesMax
 	c := *a
-	c.Labels = cleanedMap(a.Labels, labelBytesMax, &left)
-	c.Annotations = cleanedMap(a.Annotations, annotationBytesMax, &left)
+	c.Labels = boundLabels(a.Labels, true)
+	left := alertBytesMax
+	for name, value := range c.Labels {
+		left -= len(name) + len(value)
+	}
+	c.Annotations = cleanedAnnotations(a.Annotations, left)
 	c.GeneratorURL = cut(strings.ToValidUTF8(a.GeneratorURL, "�"), labelBytesMax)
 	return &c
 }
 
-func cleanedMap(m map[string]string, valueMax int, left *int) map[string]string {
+func cleanedAnnotations(m map[string]string, left int) map[string]string {
 	c := make(map[string]string, len(m))
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		value := cut(strings.ToValidUTF8(m[name], "�"), valueMax)
+		value := CutAnnotation(strings.Map(inertInText, strings.ToValidUTF8(m[name], "�")))
 		size := len(name) + len(value)
-		if value == "" || len(name) > labelBytesMax || !labelNames.MatchString(name) || len(c) == labelsMax || size > *left {
+		if value == "" || len(name) > labelBytesMax || !labelNames.MatchString(name) || len(c) == labelsMax || size > left {
 			continue
 		}
-		*left -= size
+		left -= size
 		c[name] = value
 	}
 	return c
+}
+
+// CutAnnotation shortens an annotation to what a receiver gets of it.
+func CutAnnotation(text string) string { return cut(text, annotationBytesMax) }
+
+// BoundLabels returns the labels of an alert within the bounds that all of its receivers have: a value that is too long ends in an
+// ellipsis and a hash of all of it, and labels that find no room are replaced by one with a hash of them. What fits is returned as it is,
+// so that doing it twice changes nothing.
+func BoundLabels(labels map[string]string) map[string]string { return boundLabels(labels, false) }
+
+// Fits tells whether BoundLabels would change nothing, by the number of labels, the bytes of all names and values, and the longest value.
+func Fits(labels, bytes, longest int) bool {
+	return labels <= labelsMax && bytes <= labelsBytesMax && longest <= labelBytesMax
+}
+
+// boundLabels bounds labels; those for receivers are also inert, and have names that all of these take.
+func boundLabels(labels map[string]string, forReceivers bool) map[string]string {
+	values := make(map[string]string, len(labels))
+	bytes, longest, taken := 0, 0, true
+	for name, value := range labels {
+		if value = boundValue(value, forReceivers); value == "" {
+			continue
+		}
+		values[name] = value
+		bytes += len(name) + len(value)
+		longest = max(longest, len(value))
+		taken = taken && (!forReceivers || labelNames.MatchString(name))
+	}
+	if taken && Fits(len(values), bytes, longest) {
+		return values
+	}
+	bounded := make(map[string]string, len(labels))
+	left, all := 0, labels[leftOutLabel] // what an earlier bounding has left out counts as well
+	size := leftOutBytes
+	for _, name := range slices.SortedFunc(maps.Keys(values), moreTelling) {
+		value := values[name]
+		switch {
+		case name == leftOutLabel:
+		case len(bounded) == labelsMax-1 || size+len(name)+len(value) > labelsBytesMax || forReceivers && !labelNames.MatchString(name):
+			left++
+			all += name + "\xff" + labels[name] + "\xff"
+		default:
+			bounded[name] = value
+			size += len(name) + len(value)
+		}
+	}
+	bounded[leftOutLabel] = fmt.Sprintf("%d, %s", left, shortHash(all))
+	return bounded
+}
+
+// leftOutBytes is what leftOutLabel takes at most.
+const leftOutBytes = 64
+
+// moreTelling orders names: those that say most of an alert find room first.
+func moreTelling(a, b string) int {
+	rank := func(name string) int {
+		if i := slices.Index([]string{labelName, labelSeverity, labelService, labelMethod, labelRoute}, name); i >= 0 {
+			return i
+		}
+		return 100
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a, b))
+}
+
+// boundValue shortens what is too long, and for receivers also replaces what is not inert. A value that changes ends in a hash of what it was.
+func boundValue(value string, forReceivers bool) string {
+	shown := value
+	if forReceivers {
+		shown = strings.Map(inert, strings.ToValidUTF8(value, "�"))
+	}
+	if shown == value && len(value) <= labelBytesMax {
+		return value
+	}
+	hash := shortHash(value)
+	return strings.TrimSuffix(cut(shown, labelBytesMax-len("…")-len(hash)), "…") + "…" + hash
+}
+
+// shortHash is long enough for texts that come from requests, whoever makes them.
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:12])
+}
+
+// inert replaces characters that act on others instead of being seen: of control, of the direction of text (U+202E and the like), and
+// those of no width, but for the joiners that scripts and emoji need and the signs that Arabic numbers begin with.
+func inert(r rune) rune {
+	switch {
+	case r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029:
+		return ' '
+	case r == 0x200c || r == 0x200d || r >= 0x600 && r <= 0x605:
+		return r
+	case unicode.Is(unicode.Cf, r):
+		return '�'
+	}
+	return r
+}
+
+// inertInText is inert, and leaves the lines of a text.
+func inertInText(r rune) rune {
+	if r == '\n' || r == '\t' {
+		return r
+	}
+	return inert(r)
 }
 
 // cut shortens a text to at most limit bytes, at the border of a character.
@@ -154,6 +268,9 @@ func ParseMatcher(s string) (Matcher, error) {
 	}
 	return m, nil
 }
+
+// String writes the condition as ParseMatcher reads it.
+func (m *Matcher) String() string { return m.name + m.operator + strconv.Quote(m.value) }
 
 func (m *Matcher) matches(labels map[string]string) bool {
 	value := labels[m.name]

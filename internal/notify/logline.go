@@ -26,16 +26,16 @@ func (s *logSender) deliver(ctx context.Context, n *notification) error {
 		if !a.New && !a.Over {
 			message = "alert still firing"
 		}
-		fields := []any{labelName, a.name(), "summary", a.summary(), "starts_at", a.StartsAt.UTC().Format(time.RFC3339)}
+		fields := []any{labelName, oneLine(a.name()), "summary", oneLine(a.summary()), "starts_at", a.StartsAt.UTC().Format(time.RFC3339)}
 		if advice := a.advice(); advice != "" && a.New {
-			fields = append(fields, "next", advice)
+			fields = append(fields, "next", oneLine(advice))
 		}
 		if a.Over {
 			fields = append(fields, "ends_at", a.EndsAt.UTC().Format(time.RFC3339))
 		}
 		for _, name := range slices.Sorted(maps.Keys(a.Labels)) {
 			if name != labelName {
-				fields = append(fields, name, a.Labels[name])
+				fields = append(fields, name, oneLine(a.Labels[name]))
 			}
 		}
 		s.log.Log(ctx, level, message, fields...)

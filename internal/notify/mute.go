@@ -1,6 +1,8 @@
 package notify
 
 import (
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -10,6 +12,15 @@ type Silence struct {
 	Matchers []Matcher // all must match
 	From, To time.Time // From zero: since ever
 	Comment  string
+}
+
+// Text writes the conditions as ParseMatcher reads them, with commas between.
+func (s *Silence) Text() string {
+	all := make([]string, 0, len(s.Matchers))
+	for i := range s.Matchers {
+		all = append(all, s.Matchers[i].String())
+	}
+	return strings.Join(all, ", ")
 }
 
 func (s *Silence) mutes(a *Alert, now time.Time) bool {
@@ -49,7 +60,12 @@ const (
 // inhibitor knows which endpoints have a critical alert.
 type inhibitor struct {
 	mu       sync.Mutex
-	critical map[string]map[string]time.Time // by endpoint and identity, until when
+	critical map[string]map[string]criticalAlert // by endpoint and identity
+}
+
+type criticalAlert struct {
+	name  string
+	until time.Time // when it is over unless it is repeated
 }
 
 // endpointKey is "" for an alert that is of no endpoint.
@@ -69,7 +85,7 @@ func (i *inhibitor) see(a *Alert, id string, until time.Time, over bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.critical == nil {
-		i.critical = make(map[string]map[string]time.Time)
+		i.critical = make(map[string]map[string]criticalAlert)
 	}
 	of := i.critical[key]
 	if over {
@@ -82,29 +98,34 @@ func (i *inhibitor) see(a *Alert, id string, until time.Time, over bool) {
 		if len(i.critical) >= alertsMax {
 			return // the warning is told as well: no harm
 		}
-		of = make(map[string]time.Time)
+		of = make(map[string]criticalAlert)
 		i.critical[key] = of
 	}
 	if _, known := of[id]; known || len(of) < alertsMax {
-		of[id] = until
+		of[id] = criticalAlert{a.name(), until}
 	}
 }
 
 // inhibits tells whether a critical alert of the same endpoint fires; alerts of error and above are told in any case.
-func (i *inhibitor) inhibits(a *Alert, now time.Time) bool {
+func (i *inhibitor) inhibits(a *Alert, now time.Time) bool { return len(i.inhibiting(a, now)) > 0 }
+
+// inhibiting returns the names of the critical alerts for which another one is not told.
+func (i *inhibitor) inhibiting(a *Alert, now time.Time) (names []string) {
 	key := endpointKey(a.Labels)
 	if key == "" || a.isUrgent() {
-		return false
+		return nil
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for id, until := range i.critical[key] {
-		if until.After(now) {
-			return true
+	for id, c := range i.critical[key] {
+		if c.until.After(now) {
+			names = append(names, c.name)
+		} else {
+			delete(i.critical[key], id)
 		}
-		delete(i.critical[key], id)
 	}
-	return false
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // mutes is what keeps alerts from being told, whoever the receiver is.
@@ -120,6 +141,16 @@ func (m *mutes) isSilenced(a *Alert, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// silencesOf returns the silences that keep an alert from being told.
+func (m *mutes) silencesOf(a *Alert, now time.Time) (all []Silence) {
+	for i := range m.silences {
+		if m.silences[i].mutes(a, now) {
+			all = append(all, m.silences[i])
+		}
+	}
+	return all
 }
 
 func (m *mutes) of(a *Alert, hours []QuietHours, now time.Time) muting {

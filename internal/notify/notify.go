@@ -116,7 +116,9 @@ func (n *Notifier) Check(c *Config) error {
 			return &KeyError{"notify.receivers", fmt.Errorf("%s: %w", c.Receivers[i].Name, err)}
 		}
 	}
-	return c.Remedies.check(n.files, n.o.Path != "")
+	return c.Remedies.check(n.files, n.o.Path != "", n.remedies.inForce(), func(remedy string, err error) {
+		n.log.Warn("a remedy cannot be done as things are", "remedy", remedy, "err", err)
+	})
 }
 
 // Apply takes a configuration over that Check found good. What is to be told to a receiver stays with its name.

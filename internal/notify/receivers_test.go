@@ -601,14 +601,16 @@ func TestServerCertificate(t *testing.T) {
 func TestNoSecretIsShown(t *testing.T) {
 	s, _ := receiving(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		w.WriteHeader(map[string]int{"/1/verysecret": 500, "/2/verysecret": 404, "/": 400}[r.URL.Path])
+		w.WriteHeader(map[string]int{"/1/verysecret": 500, "/2/verysecret": 404, "/": 400, "/x": 403}[r.URL.Path])
 		fmt.Fprintf(w, "%s %s %s", r.URL, r.Header.Get("Authorization"), body)
 	})
 	url := func(path string) Endpoint {
 		return Endpoint{URLFile: aFile(t, s.URL+path+"/verysecret"), TokenFile: aFile(t, "verysecret-token")}
 	}
+	user := strings.Replace(s.URL, "http://", "http://verysecret-user:verysecret-password@", 1)
 	var text lockedBuffer
-	c := Config{GroupWait: -1, Receivers: []Receiver{{Name: "a", Slack: &Slack{url("/1")}}, {Name: "b", Webhook: &Webhook{url("/2"), aFile(t, "verysecret-key")}},
+	c := Config{GroupWait: -1, Receivers: []Receiver{{Name: "e", Slack: &Slack{Endpoint{URLFile: aFile(t, user+"/x?token=verysecret-token")}}},
+		{Name: "f", Webhook: &Webhook{Endpoint: Endpoint{URLFile: aFile(t, strings.Replace(user, "-user:verysecret-password", "", 1)+"/x")}}}, {Name: "a", Slack: &Slack{url("/1")}}, {Name: "b", Webhook: &Webhook{url("/2"), aFile(t, "verysecret-key")}},
 		{Name: "c", Slack: &Slack{Endpoint{URLFile: aFile(t, "http://127.0.0.1:1/verysecret")}}}, {Name: "d", PagerDuty: &PagerDuty{Endpoint{URL: s.URL}, aFile(t, "verysecret-routing")}}}}
 	n, err := New(Options{Config: c, Log: slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
@@ -633,8 +635,35 @@ func TestNoSecretIsShown(t *testing.T) {
 	cancel()
 	<-ended
 	shown := text.String() + fmt.Sprintf("%+v", n.Stats())
+	for _, secret := range []string{"verysecret-user:verysecret-password", "verysecret:"} { // as the header has it
+		if encoded := base64.StdEncoding.EncodeToString([]byte(secret)); strings.Contains(shown, encoded) {
+			t.Errorf("%s stands in %s", encoded, shown)
+		}
+	}
 	if !tried() || strings.Contains(shown, "verysecret") || strings.Count(shown, "http://127.0.0.1") < 3 {
 		t.Errorf("%s", shown)
+	}
+}
+
+// What a receiver repeats of a request is hidden in every form in which programs write it, also where an answer was cut within; a proxy's credentials are, too.
+func TestSecretForms(t *testing.T) {
+	const secret = `ab/c"d<e>é&=fgh`
+	for _, form := range []string{secret, `ab/c\"d\u003ce\u003eé\u0026=fgh`, `ab\/c\"d\u003ce\u003eé\u0026=fgh`, "ab/c&#34;d&lt;e&gt;é&amp;=fgh", "ab%2Fc%22d%3Ce%3E%C3%A9%26%3Dfgh"} {
+		if got := withoutSecrets("it says "+form+" and more", []string{"", "/", secret}); got != "it says … and more" {
+			t.Errorf("%s: %s", form, got)
+		}
+	}
+	if got := withoutSecrets(`invalid proxy address "http://me:hunter2@proxy:3128"`, nil); got != `invalid proxy address "http://…@proxy:3128"` {
+		t.Error(got)
+	}
+	token := strings.Repeat("t", 300) + "verysecret" + strings.Repeat("u", 300)
+	s, _ := receiving(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, strings.Repeat(token, 20))
+	})
+	r := Receiver{Webhook: &Webhook{Endpoint: Endpoint{URL: s.URL, TokenFile: aFile(t, token)}}}
+	if err := deliverTo(t, r, sample()); err == nil || strings.Contains(err.Error(), "ttt") || !strings.Contains(err.Error(), "400") {
+		t.Error(err)
 	}
 }
 

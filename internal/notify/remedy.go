@@ -70,9 +70,12 @@ func (c *RemedyConfig) checkNames() error {
 	return nil
 }
 
-// check reports what would keep the remedies from being done.
-func (c *RemedyConfig) check(f files, persistent bool) error {
-	if c.Mode == RemediesOff || c.Mode == "" {
+func (c *RemedyConfig) isOff() bool { return c.Mode == RemediesOff || c.Mode == "" }
+
+// check reports what would keep the remedies from being done. Of a remedy that is in force as it is already it is a warning: its program
+// may be replaced just now, it is looked at again when it is to run, and everything else of a reload has nothing to do with it.
+func (c *RemedyConfig) check(f files, persistent bool, inForce *RemedyConfig, warn func(remedy string, err error)) error {
+	if c.isOff() {
 		return nil
 	}
 	if c.Mode == RemediesOn && !persistent {
@@ -85,12 +88,23 @@ func (c *RemedyConfig) check(f files, persistent bool) error {
 			err = f.checkEndpoint(&r.Webhook.Endpoint, r.Webhook.SecretFile)
 		} else {
 			_, err = r.command()
+			if err != nil && inForce != nil && !inForce.isOff() && slices.ContainsFunc(inForce.Rules, r.same) {
+				warn(r.Name, err)
+				err = nil
+			}
 		}
 		if err != nil {
 			return &KeyError{"remedies.rules", fmt.Errorf("%s: %w", r.Name, err)}
 		}
 	}
 	return nil
+}
+
+// same tells whether two remedies are the same command for the same alerts.
+func (r *Remedy) same(o Remedy) bool {
+	return r.Webhook == nil && o.Webhook == nil && r.Name == o.Name && slices.Equal(r.Command, o.Command) && r.User == o.User && r.AllowRoot == o.AllowRoot &&
+		r.Timeout == o.Timeout && r.PerHour == o.PerHour &&
+		slices.EqualFunc(r.Matchers, o.Matchers, func(a, b Matcher) bool { return a.String() == b.String() })
 }
 
 // Decisions about an incident. All but silenced are final.
@@ -100,9 +114,10 @@ const (
 	decisionLimited  = "rate-limited"
 	decisionSilenced = "silenced"
 	decisionRefused  = "refused"
+	decisionUnknown  = "unknown" // it may have been done for this incident already
 )
 
-var decisions = []string{decisionRun, decisionDryRun, decisionLimited, decisionSilenced, decisionRefused}
+var decisions = []string{decisionRun, decisionDryRun, decisionLimited, decisionSilenced, decisionRefused, decisionUnknown}
 
 // incident is what was decided about an alert and a remedy.
 type incident struct {
@@ -111,6 +126,7 @@ type incident struct {
 	StartsAt time.Time `json:"starts_at"`
 	Decision string    `json:"decision"`
 	Seen     time.Time `json:"seen"`
+	Over     bool      `json:"over,omitempty"` // the alert was heard to end
 }
 
 func (i *incident) key() string {
@@ -121,10 +137,21 @@ func (i *incident) key() string {
 type savedRemedies struct {
 	Incidents []incident             `json:"incidents"`
 	Runs      map[string][]time.Time `json:"runs"` // by remedy, of the last hour
+	Unknown   time.Time              `json:"unknown_before,omitzero"`
+}
+
+// arrival is what was heard of an alert since it was looked at last.
+type arrival struct {
+	*Alert
+	ended bool // it has ended meanwhile, though it fires again
 }
 
 // remedies decides and does, one after the other, in one goroutine. What was decided is on the disk before it is done: a crash leaves a remedy
 // undone, and never does it twice.
+//
+// An incident is known by its alert and when that began. Where that may be forgotten (Alert.Doubtful), because the state of alerts is
+// lost, damaged, of another version, or older than the crash, an alert may be an incident of before under another time: the one whose
+// end was not heard. Nobody knows then, and nothing is done.
 type remedies struct {
 	log   *slog.Logger
 	files files
@@ -137,11 +164,12 @@ type remedies struct {
 	incidents map[string]*incident
 	runs      map[string][]time.Time
 	unknown   time.Time // nobody knows what was done for alerts that began before; zero: it is known
+	forgotten bool      // at this start, so that of a doubtful alert it is not known either
 	wake      chan struct{}
 
 	mu     sync.Mutex
 	config RemedyConfig
-	inbox  map[string]*Alert
+	inbox  map[string]arrival
 	stats  RemedyStats
 }
 
@@ -154,7 +182,7 @@ type RemedyStats struct {
 
 func newRemedies(r *remedies, now time.Time) *remedies {
 	r.incidents, r.runs = map[string]*incident{}, map[string][]time.Time{}
-	r.inbox, r.wake = map[string]*Alert{}, make(chan struct{}, 1)
+	r.inbox, r.wake = map[string]arrival{}, make(chan struct{}, 1)
 	r.stats.Decisions = map[string]uint64{}
 	for _, decision := range decisions {
 		r.stats.Decisions[decision] = 0
@@ -163,9 +191,14 @@ func newRemedies(r *remedies, now time.Time) *remedies {
 		return r
 	}
 	var saved savedRemedies
-	if err := r.store.read(&saved); err != nil {
-		r.log.Error("which remedies were done before this start is not known: none is done for an alert that began before it", "err", err)
-		r.unknown = now
+	err := r.store.read(&saved)
+	if err == nil && !r.store.exists() && r.audit.exists() {
+		err = errors.New("it is gone, though remedies.log is there")
+	}
+	r.unknown = saved.Unknown
+	if err != nil {
+		r.log.Error("which remedies were done before this start is not known: none is done for an alert that may have begun before it", "err", err)
+		r.unknown, r.forgotten = now, true
 	}
 	for i := range saved.Incidents {
 		r.incidents[saved.Incidents[i].key()] = &saved.Incidents[i]
@@ -178,7 +211,21 @@ func newRemedies(r *remedies, now time.Time) *remedies {
 			r.runs[name] = append(r.runs[name], at)
 		}
 	}
+	if r.forgotten {
+		_ = r.save(now) // so that the next start knows it as well; a failure is told by Trouble
+	}
 	return r
+}
+
+// inForce returns the configuration that is; nil before there is one.
+func (r *remedies) inForce() *RemedyConfig {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	config := r.config
+	return &config
 }
 
 func (r *remedies) apply(config RemedyConfig) {
@@ -189,14 +236,16 @@ func (r *remedies) apply(config RemedyConfig) {
 
 // put takes alerts, and returns at once. What finds no room comes again.
 func (r *remedies) put(alerts map[string]*Alert) {
+	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.config.Mode == RemediesOff || r.config.Mode == "" || len(r.config.Rules) == 0 {
-		return
-	}
+	idle := r.config.isOff() || len(r.config.Rules) == 0
 	for id, a := range alerts {
-		if _, known := r.inbox[id]; known || len(r.inbox) < alertsMax {
-			r.inbox[id] = a
+		if idle && !a.isOver(now) { // what ends is noted in any case
+			continue
+		}
+		if before, known := r.inbox[id]; known || len(r.inbox) < alertsMax {
+			r.inbox[id] = arrival{a, known && (before.ended || before.isOver(now))}
 		}
 	}
 	select {
@@ -237,18 +286,36 @@ func (r *remedies) handleNext(ctx context.Context) bool {
 	a, config := r.inbox[next], r.config
 	delete(r.inbox, next)
 	r.mu.Unlock()
-	if a == nil {
+	if a.Alert == nil {
 		return false
 	}
-	if a.isOver(time.Now()) || config.Mode == RemediesOff || config.Mode == "" {
+	now := time.Now()
+	over := a.isOver(now)
+	if over || a.ended {
+		r.conclude(next, a.StartsAt, over, now)
+	}
+	if over || config.isOff() {
 		return true
 	}
 	for i := range config.Rules {
 		if matchAll(config.Rules[i].Matchers, a.Labels) {
-			r.handle(ctx, &config, &config.Rules[i], next, a)
+			r.handle(ctx, &config, &config.Rules[i], next, a.Alert)
 		}
 	}
 	return true
+}
+
+// conclude notes that an alert has ended: of one that fires again, all but the incident that began then.
+func (r *remedies) conclude(id string, startsAt time.Time, all bool, now time.Time) {
+	changed := false
+	for _, i := range r.incidents {
+		if i.Alert == id && !i.Over && (all || !i.StartsAt.Equal(startsAt)) {
+			i.Over, changed = true, true
+		}
+	}
+	if changed {
+		_ = r.save(now) // the next decision says what is wrong with the disk
+	}
 }
 
 // handle decides once for an incident, and does what was decided.
@@ -267,7 +334,7 @@ func (r *remedies) handle(ctx context.Context, config *RemedyConfig, rule *Remed
 			return
 		}
 	}
-	decision, why := r.decide(config, rule, a, now)
+	decision, why := r.decide(config, rule, id, a, now)
 	if decision == decisionSilenced && before == decisionSilenced {
 		return
 	}
@@ -290,12 +357,12 @@ func (r *remedies) handle(ctx context.Context, config *RemedyConfig, rule *Remed
 }
 
 // decide returns what to do about an alert, and why.
-func (r *remedies) decide(config *RemedyConfig, rule *Remedy, a *Alert, now time.Time) (decision, why string) {
+func (r *remedies) decide(config *RemedyConfig, rule *Remedy, id string, a *Alert, now time.Time) (decision, why string) {
 	if r.mutes().isSilenced(a, now) {
 		return decisionSilenced, "a silence matches the alert"
 	}
-	if a.StartsAt.Before(r.unknown) {
-		return decisionRefused, "what was done for it before the agent's start is not known"
+	if why := r.doubt(rule, id, a); why != "" {
+		return decisionUnknown, why
 	}
 	if config.Mode == RemediesDryRun {
 		return decisionDryRun, "it would be done"
@@ -313,6 +380,23 @@ func (r *remedies) decide(config *RemedyConfig, rule *Remedy, a *Alert, now time
 		return decisionLimited, fmt.Sprintf("%d remedies were done in the last hour", most)
 	}
 	return decisionRun, ""
+}
+
+// doubt says why nobody knows whether a remedy was done for an incident already, "" where it is known.
+func (r *remedies) doubt(rule *Remedy, id string, a *Alert) string {
+	if a.StartsAt.Before(r.unknown) || a.Doubtful && r.forgotten {
+		return "what was done for it before the agent's start is not known"
+	}
+	if !a.Doubtful {
+		return ""
+	}
+	for _, i := range r.incidents {
+		if i.Remedy == rule.Name && i.Alert == id && !i.Over && i.Decision != decisionSilenced {
+			return fmt.Sprintf("it may be the incident of %s, for which the decision was %s: that its alert had ended was not heard, and when this one began was forgotten",
+				i.StartsAt.UTC().Format(time.RFC3339), i.Decision)
+		}
+	}
+	return ""
 }
 
 // perform does a remedy and records how it ended.
@@ -344,7 +428,7 @@ func (r *remedies) perform(ctx context.Context, rule *Remedy, a *Alert, this *in
 func (r *remedies) record(line auditLine, a *Alert) {
 	line.Labels, line.StartsAt = a.Labels, a.StartsAt
 	level := slog.LevelInfo
-	if line.Decision == "failed" || line.Decision == decisionRefused || line.Decision == decisionLimited {
+	if line.Decision == "failed" || line.Decision == decisionRefused || line.Decision == decisionUnknown || line.Decision == decisionLimited {
 		level = slog.LevelWarn
 	}
 	fields := []any{"remedy", line.Remedy, "decision", line.Decision, labelName, a.name()}
@@ -363,7 +447,7 @@ func (r *remedies) save(now time.Time) error {
 	if r.store == nil {
 		return nil
 	}
-	state := savedRemedies{Runs: r.runs}
+	state := savedRemedies{Runs: r.runs, Unknown: r.unknown}
 	for _, i := range r.incidents {
 		state.Incidents = append(state.Incidents, *i)
 	}
@@ -377,11 +461,16 @@ func (r *remedies) save(now time.Time) error {
 	return err
 }
 
-// forget keeps the incidents that were heard of last, and the runs that count.
+// forget keeps the incidents that go on or were heard of last, and the runs that count.
 func (r *remedies) forget(now time.Time) {
 	maps.DeleteFunc(r.incidents, func(_ string, i *incident) bool { return now.Sub(i.Seen) >= incidentAge })
 	if over := len(r.incidents) - incidentsMax; over > 0 {
-		oldest := slices.SortedFunc(maps.Values(r.incidents), func(a, b *incident) int { return a.Seen.Compare(b.Seen) })
+		oldest := slices.SortedFunc(maps.Values(r.incidents), func(a, b *incident) int {
+			if a.Over != b.Over { // what goes on is asked for again
+				return map[bool]int{true: -1, false: 1}[a.Over]
+			}
+			return a.Seen.Compare(b.Seen)
+		})
 		for _, i := range oldest[:over] {
 			delete(r.incidents, i.key())
 		}

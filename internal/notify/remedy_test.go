@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -181,10 +183,158 @@ func TestRemedyWithoutState(t *testing.T) {
 		time.Sleep(time.Second)
 		f.start()
 		f.pass(time.Minute, b, alert("Down", "n", "4"))
-		if got := audited(t, path); runs() != 2 || got != "refused run done refused run done" {
+		if got := audited(t, path); runs() != 2 || got != "refused run done unknown run done" {
 			t.Errorf("done %d times: %s", runs(), got)
 		}
 	})
+}
+
+// Where the start of an alert that went on over a restart is forgotten, however that came, its remedy is not done a second time; nobody knows
+// is a decision of its own. For an alert that had ended, or that came later, it is done.
+func TestRemedyOfForgottenAlert(t *testing.T) {
+	for name, forget := range map[string]func(path string) error{
+		"the state of alerts alone": func(string) error { return nil }, // StartsAt is another: that is all of it that is seen here
+		"both states, damaged":      func(path string) error { return os.WriteFile(path, []byte("damage"), 0o600) },
+		"both states, gone":         os.Remove,
+		"both states, of another version": func(path string) error {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(path, []byte(strings.Replace(string(data), storeMagic+" 1", storeMagic+" 2", 1)), 0o600)
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, runs := remedyConfig(t, RemediesOn)
+			path := t.TempDir()
+			f := newFixture(t, c, path).start()
+			defer func() { f.stop() }()
+			goes, gone := alert("Down"), alert("Down", "n", "gone")
+			f.pass(time.Minute, goes, gone)
+			f.n.Send([]Alert{ended(gone)})
+			f.pass(time.Minute, goes)
+			f.stop()
+			if err := forget(filepath.Join(path, "notify", ".remedies.json")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			f.start()
+			time.Sleep(time.Minute)
+			goes.StartsAt, goes.Doubtful = time.Now(), true
+			f.pass(10*time.Minute, goes)
+			if got := audited(t, path); runs() != 2 || got != "run done run done unknown" {
+				t.Errorf("%s: done %d times: %s", name, runs(), got)
+			}
+			f.restart() // and it stays so
+			f.pass(10*time.Minute, goes)
+			goes.Doubtful = false // its state was written after the first restart
+			f.pass(10*time.Minute, goes)
+			later := alert("Down", "n", "later")
+			f.pass(time.Minute, goes, later)
+			if got := audited(t, path); runs() != 3 || got != "run done run done unknown run done" {
+				t.Errorf("%s, another alert: done %d times: %s", name, runs(), got)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // what was heard to end began anew, whoever forgets it
+		c, runs := remedyConfig(t, RemediesOn)
+		f := newFixture(t, c, t.TempDir()).start()
+		defer func() { f.stop() }()
+		a := alert("Down")
+		f.pass(time.Minute, a)
+		again := a
+		again.StartsAt = time.Now()
+		f.n.Send([]Alert{ended(a)}) // both before anybody looks
+		f.n.Send([]Alert{again})
+		f.pass(time.Minute, again)
+		f.n.Send([]Alert{ended(again)})
+		f.pass(time.Minute)
+		f.restart()
+		a.StartsAt, a.Doubtful = time.Now(), true
+		f.pass(time.Minute, a)
+		if runs() != 3 {
+			t.Errorf("done %d times", runs())
+		}
+	})
+}
+
+// A reload goes on where the program of a remedy that did not change is gone, with a warning; one that is new, changed, or begins to be in force is refused.
+func TestReloadWithoutProgram(t *testing.T) {
+	c, _ := remedyConfig(t, RemediesOn)
+	var text lockedBuffer
+	n, err := New(Options{Config: c, Path: t.TempDir(), Log: slog.New(slog.NewTextHandler(&text, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if err := os.Remove(c.Remedies.Rules[0].Command[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Check(&c); err != nil || !strings.Contains(text.String(), "level=WARN msg=\"a remedy cannot be done as things are\" remedy=again") {
+		t.Errorf("%v, %s", err, text.String())
+	}
+	for name, change := range map[string]func(r *Remedy){
+		"another argument": func(r *Remedy) { r.Command = append(slices.Clone(r.Command), "x") }, "another name": func(r *Remedy) { r.Name = "other" },
+		"another user": func(r *Remedy) { r.User = "root" }, "other alerts": func(r *Remedy) { r.Matchers = nil }, "another time": func(r *Remedy) { r.Timeout = time.Second },
+	} {
+		changed := c
+		changed.Remedies.Rules = slices.Clone(c.Remedies.Rules)
+		change(&changed.Remedies.Rules[0])
+		if err := n.Check(&changed); err == nil || !strings.Contains(err.Error(), "no such file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	off := c
+	off.Remedies.Mode = RemediesOff
+	n.Apply(off)
+	if err := n.Check(&c); err == nil {
+		t.Error("one that begins to be in force is not refused")
+	}
+}
+
+// A command finds nothing open but its input and output, also not what the agent was started with; by the call of newer kernels and without it.
+func TestRemedyDescriptors(t *testing.T) {
+	name := aFile(t, "secret")
+	open := func() int {
+		fd, err := syscall.Open(name, syscall.O_RDONLY, 0) // inherited, as by a shell that starts the agent
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { syscall.Close(fd) })
+		return fd
+	}
+	link := func(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+	fd := open()
+	if out, err := exec.Command("/usr/bin/readlink", link(fd)).Output(); err != nil || strings.TrimSpace(string(out)) != name {
+		t.Fatalf("the test is wrong: a program does not inherit it: %s %v", out, err)
+	}
+	out, err := execution(t, Remedy{Command: []string{"/usr/bin/readlink", link(fd), "/proc/self/fd/2"}, Timeout: 10 * time.Second, AllowRoot: true}, alert("Down"))
+	if !strings.HasPrefix(out, "pipe:") || strings.Count(out, "\n") != 1 {
+		t.Errorf("%q %v", out, err)
+	}
+	fd = open()
+	if err := closeEachOnExec(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("/usr/bin/readlink", link(fd)).Output(); err == nil {
+		t.Errorf("without close_range: %s", out)
+	}
+}
+
+// A command that has ended keeps its number until it was waited for, so that what is killed by that number is nothing else.
+func TestRemedyNumber(t *testing.T) {
+	c := exec.Command("/bin/true")
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	awaitEnd(c.Process.Pid)
+	if !isZombie(c.Process.Pid) || syscall.Kill(-c.Process.Pid, syscall.SIGKILL) != nil {
+		t.Error("it has not ended, or its number is free")
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("it was waited for by somebody else: %v", err)
+	}
 }
 
 // execution runs one remedy, as it is, for an alert.

@@ -78,6 +78,7 @@ type tracked struct {
 	told    bool // that it fires
 	gaveUp  bool // at telling so
 	since   time.Time
+	toldAt  time.Time // when a notification with it was delivered last; zero: never
 }
 
 // group is what is told in one notification.
@@ -113,6 +114,8 @@ type sink struct {
 	flight  *notification
 	results chan result
 	wake    chan struct{}
+
+	questions chan question // how alerts stand
 
 	mu     sync.Mutex
 	inbox  map[string]*Alert // the latest of each
@@ -155,7 +158,7 @@ var (
 
 func newSink(receiver, kind string, p policy, st *store, log *slog.Logger) *sink {
 	s := &sink{receiver: receiver, kind: kind, log: log.With("receiver", receiver, "integration", kind), store: st, policy: p,
-		alerts: map[string]*tracked{}, groups: map[string]*group{}, results: make(chan result, 1), wake: make(chan struct{}, 1), inbox: map[string]*Alert{}}
+		alerts: map[string]*tracked{}, groups: map[string]*group{}, results: make(chan result, 1), wake: make(chan struct{}, 1), questions: make(chan question), inbox: map[string]*Alert{}}
 	s.stats = SinkStats{Receiver: receiver, Integration: kind, Failed: map[string]uint64{}, Dropped: map[string]uint64{}}
 	for _, reason := range failedReasons {
 		s.stats.Failed[reason] = 0
@@ -227,6 +230,9 @@ func (s *sink) run(ctx context.Context) {
 		case <-ctx.Done():
 			s.end(cancel)
 			return
+		case q := <-s.questions:
+			q.answer <- s.standings(q.ids, time.Now())
+			continue
 		case <-s.wake:
 		case r := <-s.results:
 			s.settle(r, time.Now())
@@ -579,7 +585,7 @@ func (s *sink) delivered(n *notification, now time.Time) {
 	}
 	s.tries, s.retryAt, s.warned = 0, time.Time{}, time.Time{}
 	n.group.sent = now
-	s.conclude(n, now, func(t *tracked) { t.told, t.gaveUp = true, false })
+	s.conclude(n, now, func(t *tracked) { t.told, t.gaveUp, t.toldAt = true, false, now })
 }
 
 // giveUp ends a notification that was not delivered. What it said is not tried again; that it still fires is, as a repeat.

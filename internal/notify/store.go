@@ -26,8 +26,6 @@ const (
 	storeVersion = 1
 	// storeBytesMax is more than alertsMax alerts of alertBytesMax take as JSON with every byte escaped.
 	storeBytesMax = 64 << 20
-	// asideMax is how many damaged files of one name are kept; the last place is taken over.
-	asideMax = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -80,6 +78,11 @@ func (d *directory) store(name string) *store {
 	return &store{filepath.Join(d.path, name+".json")}
 }
 
+func (s *store) exists() bool {
+	_, err := os.Lstat(s.path)
+	return err == nil
+}
+
 // write replaces the file.
 func (s *store) write(v any) error {
 	document, err := json.Marshal(v)
@@ -128,16 +131,9 @@ func decodeState(data []byte, v any) error {
 	return nil
 }
 
-// setAside renames the file to the first free of asideMax names.
 func (s *store) setAside() error {
-	name := ""
-	for i := range asideMax {
-		name = fmt.Sprintf("%s.damaged.%d", s.path, i)
-		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
-	return os.Rename(s.path, name)
+	_, err := statefile.SetAside(s.path)
+	return err
 }
 
 // savedSink is a sink's state as it is written.
@@ -156,6 +152,7 @@ type savedAlert struct {
 	Told         bool              `json:"told,omitempty"`
 	GaveUp       bool              `json:"gave_up,omitempty"`
 	Since        time.Time         `json:"since"`
+	ToldAt       time.Time         `json:"told_at,omitzero"`
 }
 
 type savedGroup struct {
@@ -185,7 +182,7 @@ func (s *sink) save(now time.Time, must bool) {
 	var state savedSink
 	for _, t := range s.alerts {
 		state.Alerts = append(state.Alerts, savedAlert{Labels: t.alert.Labels, Annotations: t.alert.Annotations, StartsAt: t.alert.StartsAt,
-			EndsAt: t.alert.EndsAt, GeneratorURL: t.alert.GeneratorURL, Over: t.over, Told: t.told, GaveUp: t.gaveUp, Since: t.since})
+			EndsAt: t.alert.EndsAt, GeneratorURL: t.alert.GeneratorURL, Over: t.over, Told: t.told, GaveUp: t.gaveUp, Since: t.since, ToldAt: t.toldAt})
 	}
 	for _, g := range s.groups {
 		state.Groups = append(state.Groups, savedGroup{g.key, g.labels, g.born, g.sequence, g.flushed, g.sent, g.failing})
@@ -233,7 +230,7 @@ func (s *sink) load(now time.Time) {
 		if s.alerts[id] != nil || len(s.alerts) == alertsMax || !s.policy.takes(alert) {
 			continue
 		}
-		t := &tracked{id: id, alert: alert, over: a.Over, told: a.Told && !s.policy.forward, gaveUp: a.GaveUp, since: past(a.Since), expires: now.Add(lapseAfter)}
+		t := &tracked{id: id, alert: alert, over: a.Over, told: a.Told && !s.policy.forward, gaveUp: a.GaveUp, since: past(a.Since), toldAt: past(a.ToldAt), expires: now.Add(lapseAfter)}
 		s.alerts[id] = t
 		s.enter(t, now)
 	}

@@ -41,6 +41,20 @@ func Open(name string) (*os.File, error) {
 	return f, nil
 }
 
+// AsideMax is how many files of one name are set aside; the last place is taken over.
+const AsideMax = 4
+
+// SetAside renames a file that cannot be used to the first free of AsideMax names, and returns that.
+func SetAside(name string) (aside string, err error) {
+	for i := range AsideMax {
+		aside = fmt.Sprintf("%s.damaged.%d", name, i)
+		if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	return aside, os.Rename(name, aside)
+}
+
 // ErrUnsafe says that others may write to a directory, and could have a file of theirs written in place of the agent's.
 var ErrUnsafe = errors.New("others may write there")
 

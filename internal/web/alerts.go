@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"math"
 	"slices"
 	"time"
@@ -14,7 +15,33 @@ type AlertsOptions struct {
 	// Manager evaluates the rules; where it returns nil nobody does, for the reason that Off tells.
 	Manager func() *alert.Manager
 	Off     func() string
-	Now     func() time.Time // nil means time.Now
+	// Status tells how notifications stand for alerts that fire, by their labels, in their order; nil: nobody knows.
+	Status func(ctx context.Context, labels []map[string]string) []AlertStatus
+	Now    func() time.Time // nil means time.Now
+}
+
+// AlertStatus is what keeps an alert from being told, and who was told of it.
+type AlertStatus struct {
+	SilencedBy    []SilenceJSON      `json:"silenced_by,omitempty"`
+	InhibitedBy   []string           `json:"inhibited_by,omitempty" about:"critical alerts of the same endpoint, for which this one is not told"`
+	Notifications []NotificationJSON `json:"notifications,omitempty" about:"how it stands with each receiver that is to be told"`
+}
+
+// SilenceJSON is a silence that keeps an alert from being told.
+type SilenceJSON struct {
+	Matchers string    `json:"matchers"`
+	Comment  string    `json:"comment,omitempty"`
+	Until    time.Time `json:"until"`
+}
+
+// NotificationJSON is how an alert stands with a receiver.
+type NotificationJSON struct {
+	Receiver    string     `json:"receiver"`
+	Integration string     `json:"integration" about:"alertmanager, webhook, slack, pagerduty, email, log"`
+	State       string     `json:"state" about:"told, waiting, failing, given up, silenced, inhibited, quiet hours; unknown: it does not say in time"`
+	ToldAt      *time.Time `json:"told_at,omitempty" about:"when it was told last"`
+	NextAt      *time.Time `json:"next_at,omitempty" about:"when it is told next, or again"`
+	QuietUntil  *time.Time `json:"quiet_until,omitempty" about:"when the quiet hours end"`
 }
 
 // alertsPageMax bounds the alerts that /alerts lists; the counts are of all.
@@ -51,6 +78,7 @@ type alertJSON struct {
 	Annotations     map[string]string `json:"annotations"`
 	Group           string            `json:"rule_group,omitempty"`
 	File            string            `json:"rule_file,omitempty" about:"builtin and objective are no files"`
+	AlertStatus
 }
 
 type objectiveJSON struct {
@@ -73,11 +101,23 @@ func alertsRoute(o AlertsOptions) Route {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return Route{Path: "/alerts", Summary: "Alerts that are pending, firing, or were resolved lately, with what to do next; objectives with their error budgets.",
-		Response: alertsJSON{}}.serveJSON(func(map[string]string) (any, error) { return o.document(), nil })
+	r := Route{Path: "/alerts", Summary: "Alerts that are pending, firing, or were resolved lately, with what to do next and who was told; objectives with their error budgets.",
+		Parameters: []Parameter{{Name: "alertname", Description: "only alerts of this name"}, {Name: "service_name", Description: "only alerts of this service"}},
+		Response:   alertsJSON{}}
+	return r.serveJSON(func(q map[string]string) (any, error) { return o.document(q), nil })
 }
 
-func (o *AlertsOptions) document() *alertsJSON {
+// chosen tells whether an alert has the labels that a query asks for.
+func chosen(labels, q map[string]string) bool {
+	for name, value := range q {
+		if value != "" && labels[name] != value {
+			return false
+		}
+	}
+	return true
+}
+
+func (o *AlertsOptions) document(q map[string]string) *alertsJSON {
 	d := &alertsJSON{Time: o.Now(), Alerts: []alertJSON{}, Resolved: []alertJSON{}, Objectives: []objectiveJSON{}}
 	m := o.Manager()
 	if m == nil {
@@ -87,6 +127,7 @@ func (o *AlertsOptions) document() *alertsJSON {
 		return d
 	}
 	d.Evaluating = true
+	var all []alertJSON
 	for _, g := range m.Groups(true) {
 		d.Rules += len(g.Rules)
 		for i := range g.Rules {
@@ -94,24 +135,55 @@ func (o *AlertsOptions) document() *alertsJSON {
 				d.Failing++
 			}
 			for j := range g.Rules[i].Alerts {
-				d.Alerts = append(d.Alerts, newAlertJSON(&g.Rules[i].Alerts[j]))
+				all = append(all, newAlertJSON(&g.Rules[i].Alerts[j]))
 			}
 		}
 	}
-	for i := range d.Alerts {
-		if d.Alerts[i].FiredAt != nil {
+	d.Objectives = append(d.Objectives, objectivesJSON(m.Objectives(), all)...)
+	d.choose(all, q)
+	o.addStatus(d.Alerts)
+	for _, r := range m.Resolved() {
+		if chosen(r.Labels, q) {
+			d.Resolved = append(d.Resolved, newAlertJSON(&r))
+		}
+	}
+	return d
+}
+
+// choose takes over the alerts that a query asks for.
+func (d *alertsJSON) choose(all []alertJSON, q map[string]string) {
+	for i := range all {
+		if !chosen(all[i].Labels, q) {
+			continue
+		}
+		d.Alerts = append(d.Alerts, all[i])
+		if all[i].FiredAt != nil {
 			d.Firing++
 		} else {
 			d.Pending++
 		}
 	}
 	sortAlerts(d.Alerts)
-	d.Objectives = append(d.Objectives, objectivesJSON(m.Objectives(), d.Alerts)...)
 	d.Alerts = d.Alerts[:min(len(d.Alerts), alertsPageMax)]
-	for _, r := range m.Resolved() {
-		d.Resolved = append(d.Resolved, newAlertJSON(&r))
+}
+
+// addStatus adds how notifications stand to the alerts that fire, which come first.
+func (o *AlertsOptions) addStatus(all []alertJSON) {
+	if o.Status == nil {
+		return
 	}
-	return d
+	var labels []map[string]string
+	for i := range all {
+		if all[i].FiredAt != nil {
+			labels = append(labels, all[i].Labels)
+		}
+	}
+	if len(labels) == 0 {
+		return
+	}
+	for i, status := range o.Status(context.Background(), labels) { // which bounds its time itself: others may wait for the same answer
+		all[i].AlertStatus = status
+	}
 }
 
 func newAlertJSON(a *alert.AlertView) alertJSON {

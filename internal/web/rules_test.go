@@ -51,7 +51,14 @@ func rulesServer(t *testing.T) http.Handler {
 	}
 	m.Apply(rules)
 	m.Evaluate(context.Background(), at.Add(time.Second))
-	return NewServer(ServerOptions{Alerts: AlertsOptions{Manager: func() *alert.Manager { return m }}}).handler
+	status := func(_ context.Context, labels []map[string]string) (all []AlertStatus) {
+		for _, l := range labels {
+			all = append(all, AlertStatus{SilencedBy: []SilenceJSON{{Matchers: "of " + l["alertname"], Until: at}}, InhibitedBy: []string{"Worse"},
+				Notifications: []NotificationJSON{{Receiver: "chat", Integration: "slack", State: "told", ToldAt: &at, NextAt: &at}}})
+		}
+		return all
+	}
+	return NewServer(ServerOptions{Alerts: AlertsOptions{Manager: func() *alert.Manager { return m }, Status: status}}).handler
 }
 
 func askRules(t *testing.T, h http.Handler, path string) (int, string) {
@@ -123,6 +130,23 @@ func TestAlerts(t *testing.T) {
 	}
 	if o := d.Objectives; len(o) != 1 || o[0].Kind != "latency" || o[0].Exact || o[0].BudgetLeft != nil || o[0].BudgetState != "unknown" || o[0].WindowDays != 30 || o[0].Target != 99 {
 		t.Errorf("%+v", o)
+	}
+	// Who was told of what fires, and what keeps it from being told, stands with it.
+	if want := `"silenced_by":[{"matchers":"of Down","until":"2026-03-01T12:00:00Z"}],"inhibited_by":["Worse"],` +
+		`"notifications":[{"receiver":"chat","integration":"slack","state":"told","told_at":"2026-03-01T12:00:00Z","next_at":"2026-03-01T12:00:00Z"}]`; strings.Count(body, want) != 1 ||
+		strings.Count(body, "silenced_by") != 1 {
+		t.Errorf("%s", body)
+	}
+	// The link of a message leads to the alerts of its name and service.
+	for query, want := range map[string]int{"?alertname=Later": 1, "?alertname=Down&service_name=shop": 0, "?alertname=Down": 1, "?service_name=shop": 0} {
+		d := alertsJSON{}
+		status, body := askRules(t, rulesServer(t), "/alerts"+query)
+		if err := json.Unmarshal([]byte(body), &d); err != nil || status != 200 || len(d.Alerts) != want || d.Firing+d.Pending != want || d.Rules == 0 {
+			t.Errorf("%s: %d %s %v", query, status, body, err)
+		}
+	}
+	if status, _ := askRules(t, rulesServer(t), "/alerts?alert=Down"); status != 400 {
+		t.Errorf("another parameter: %d", status)
 	}
 	off := NewServer(ServerOptions{Alerts: AlertsOptions{Manager: func() *alert.Manager { return nil }, Off: func() string { return "it is off" }}}).handler
 	if _, body := askRules(t, off, "/alerts"); !strings.Contains(body, `"evaluating":false,"why_not":"it is off"`) {
