@@ -130,10 +130,7 @@ func (m *Manager) Apply(rules *Rules) {
 		delete(before, g.key())
 		switch {
 		case old == nil:
-			g.next = now.Truncate(g.interval)
-			if g.next.Before(now) {
-				g.next = g.next.Add(g.interval)
-			}
+			g.next = g.first(now)
 			m.state.restore(g, now)
 			for _, r := range g.rules {
 				news = append(news, m.newsOf(r, now)...)
