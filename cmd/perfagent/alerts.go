@@ -156,31 +156,13 @@ func (a *agent) openAlerts(config *Config, rules *alert.Rules) {
 		}
 		return
 	}
-	own := export.NewOwn(export.CollectorOptions{Source: a.engine, Probes: a.probeStatus(), Reload: a.reloadState, Web: a.gate.Stats, Exports: a.exportCounts(), History: a.historyState,
-		Parts: export.PartsState{EventLog: a.eventLogState, Redis: a.redisState, Recoveries: a.recoveries.states}})
-	o := alert.Options{Source: a.query, Sink: a.newAlertSink(), URL: a.address(config), Log: a.log, Own: func(at time.Time) query.Vector { return ownSamples(own, at) }}
+	o := alert.Options{Source: a.query, Sink: a.newAlertSink(), URL: a.address(config), Log: a.log}
 	if config.Storage.Path != "" {
 		o.StateFile = filepath.Join(config.Storage.Path, "alerts.state")
 	}
 	m := alert.New(o)
 	m.Apply(rules)
 	a.alerts.Store(m)
-}
-
-func (a *agent) exportCounts() func() []export.ExportCount {
-	if a.otlp == nil {
-		return nil
-	}
-	return a.otlp.Exports
-}
-
-// ownSamples are the agent's own figures as series.
-func ownSamples(own *export.Own, at time.Time) (all query.Vector) {
-	own.Each(func(name string, labels map[string]string, value float64) {
-		labels["__name__"] = name
-		all = append(all, query.Sample{Metric: query.LabelsFromMap(labels), T: at.UnixMilli(), F: value})
-	})
-	return all
 }
 
 // address is where the agent's pages are, nil where it has none for a browser.

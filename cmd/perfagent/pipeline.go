@@ -48,10 +48,13 @@ type agent struct {
 	gate   *web.Gate               // before everything that is served
 	host   atomic.Pointer[witness] // nil where nothing of the host is watched
 	server *web.Server             // nil without listen addresses
-	otlp   *export.OTLPExporter    // nil without an endpoint
-	events *eventlog.Log           // nil where there is none, which takes nothing
-	redis  *redis.Publisher        // nil where there is none, which takes nothing
-	recent *web.RequestsHandler
+	// What /metrics shows, and what of it goes to the history, which is nil where there is none.
+	collector export.CollectorOptions
+	own       *export.Own
+	otlp      *export.OTLPExporter // nil without an endpoint
+	events    *eventlog.Log        // nil where there is none, which takes nothing
+	redis     *redis.Publisher     // nil where there is none, which takes nothing
+	recent    *web.RequestsHandler
 
 	notifier *notify.Notifier // who evaluates alerts calls its Send
 	socket   string           // that trace reads from; "" where there is none
@@ -165,11 +168,12 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	if err := a.openRedis(config.Export, performance); err != nil {
 		return err
 	}
-	if len(config.Web.ListenAddresses) == 0 {
-		return nil
-	}
 	if a.otlp != nil {
 		collector.Exports = a.otlp.Exports
+	}
+	a.collector = collector
+	if len(config.Web.ListenAddresses) == 0 {
+		return nil
 	}
 	if err := checkWebConfig(config.Web.ConfigFile); err != nil {
 		return err

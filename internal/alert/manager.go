@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
 	"github.com/perfagent/perfagent/internal/notify"
@@ -53,8 +52,6 @@ type Options struct {
 	StateFile string
 	// URL is where this agent's pages are, for templates and as the alerts' origin; nil: nowhere.
 	URL *url.URL
-	// Own yields the agent's own figures before each evaluation, to be recorded as other series are; nil: none.
-	Own func(at time.Time) promql.Vector
 	Log *slog.Logger     // nil means slog.Default
 	Now func() time.Time // nil means time.Now
 }
@@ -63,16 +60,13 @@ type Options struct {
 type Manager struct {
 	source Source
 	sink   Sink
-	own    func(at time.Time) promql.Vector
 	outer  external
 	log    *slog.Logger
 	now    func() time.Time
 	state  *stateFile
 	wake   chan struct{} // a new set of rules
 
-	evaluating sync.Mutex // held over the evaluation of a group, and while rules are replaced
-	ownNext    time.Time
-	ownSeries  map[string]labels.Labels
+	evaluating sync.Mutex     // held over the evaluation of a group, and while rules are replaced
 	news       []notify.Alert // for the Sink
 
 	mu         sync.Mutex // guards the rest, and what evaluations leave in groups and rules
@@ -99,7 +93,7 @@ func New(o Options) *Manager {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	m := &Manager{source: o.Source, sink: o.Sink, own: o.Own, outer: external{o.URL}, log: o.Log, now: o.Now, wake: make(chan struct{}, 1)}
+	m := &Manager{source: o.Source, sink: o.Sink, outer: external{o.URL}, log: o.Log, now: o.Now, wake: make(chan struct{}, 1)}
 	m.state = openState(o.StateFile, o.Now(), o.Log)
 	if m.state != nil {
 		m.resolved = m.state.resolved()
@@ -215,7 +209,6 @@ func (m *Manager) Evaluate(ctx context.Context, now time.Time) {
 	for _, g := range m.all() {
 		m.evaluating.Lock()
 		if at, due := m.due(g, now); due && slices.Contains(m.groups, g) && ctx.Err() == nil {
-			m.recordOwn(now)
 			m.evaluate(ctx, g, at)
 		}
 		m.publish(now) // at once: what others take their time for is not to hold it up
@@ -253,34 +246,6 @@ func (m *Manager) due(g *group, now time.Time) (at time.Time, due bool) {
 	g.missed += uint64(at.Sub(g.next) / g.interval)
 	g.next = at.Add(g.interval)
 	return at, true
-}
-
-// ownInterval is how often the agent's own figures are recorded, some hundred series: as often as the built-in rules look.
-const ownInterval = builtinInterval
-
-// recordOwn records the agent's own figures, so that rules see them.
-func (m *Manager) recordOwn(now time.Time) {
-	at := now.Truncate(ownInterval)
-	if m.own == nil || at.Before(m.ownNext) && m.ownNext.Sub(at) <= ownInterval {
-		return
-	}
-	m.ownNext = at.Add(ownInterval)
-	samples := m.own(at)
-	series := make(map[string]labels.Labels, len(samples))
-	for _, s := range samples {
-		series[s.Metric.String()] = s.Metric
-	}
-	var gone []labels.Labels
-	for name, l := range m.ownSeries {
-		if _, ok := series[name]; !ok {
-			gone = append(gone, l)
-		}
-	}
-	if err := m.source.Record(at, append(samples, stale(at, gone)...)); err != nil {
-		m.log.Warn("recording the agent's own figures failed", "err", err)
-		return
-	}
-	m.ownSeries = series
 }
 
 // tell notes for the Sink what is new of a rule's alerts, and once a minute those that fire.
