@@ -59,14 +59,16 @@ type agent struct {
 	notifier *notify.Notifier // who evaluates alerts calls its Send
 	socket   string           // that trace reads from; "" where there is none
 
-	services    atomic.Pointer[host.Services]   // of the latest reading of the services file
-	history     atomic.Pointer[history.History] // nil where there is none
-	query       *query.Engine                   // over it
-	alerts      atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
-	reloadState func() (successful bool, last time.Time)
-	memoryLimit atomic.Int64
-	hostGaps    []probes.Gap // what of the host is not visible, where nothing watches it
-	nameGaps    []probes.Gap // what is not for want of privileges
+	services     atomic.Pointer[host.Services]   // of the latest reading of the services file
+	history      atomic.Pointer[history.History] // nil where there is none
+	query        *query.Engine                   // over it
+	alerts       atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
+	ruleWarnings atomic.Pointer[[]string]        // of the latest reading of rules
+	started      time.Time                       // when it was
+	reloadState  func() (successful bool, last time.Time)
+	memoryLimit  atomic.Int64
+	hostGaps     []probes.Gap // what of the host is not visible, where nothing watches it
+	nameGaps     []probes.Gap // what is not for want of privileges
 
 	recoveries recoveries // of its parts
 
@@ -87,7 +89,7 @@ type agent struct {
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ runningAgent, err error) {
-	a := &agent{log: log, failed: make(chan error, 1), hub: new(trace.Hub), gate: web.NewGate()}
+	a := &agent{log: log, started: time.Now(), failed: make(chan error, 1), hub: new(trace.Hub), gate: web.NewGate()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.release())
@@ -392,6 +394,7 @@ func (a *agent) start(config *Config) error {
 	}
 	if m := a.alerts.Load(); m != nil {
 		a.serves.Go(func() { m.Run(exporting) })
+		a.serves.Go(func() { a.watchObjectives(exporting) })
 	}
 	if socket != nil {
 		a.socket = config.Web.Socket
@@ -451,7 +454,7 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	}
 	a.notifier.Apply(notification)
 	if m := a.alerts.Load(); m != nil { // what ends is told to the receivers as they are now
-		m.Apply(rules)
+		a.setRules(m, rules)
 	}
 	a.showRawPaths(config.Trace.RawPaths)
 	a.engine.SetLevels(config.Levels.options())
