@@ -141,6 +141,10 @@ generate: ## compile bpf/ for both architectures; needs clang, llvm-strip and li
 	clang --version | head -1
 	$(GO) generate ./internal/probes
 
+.PHONY: generate-rules
+generate-rules: build ## write the built-in rules as deploy/prometheus/perfagent-alerts.yml
+	$(BIN) rules > deploy/prometheus/perfagent-alerts.yml
+
 .PHONY: generate-check
 generate-check: ## regenerate and compare with what is committed, byte for byte
 	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT

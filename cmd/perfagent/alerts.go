@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,8 @@ type AlertsConfig struct {
 	//	objectives:
 	//	  - {service: shop, route: "GET /orders/{id}", availability-percent: 99.9, latency-ms: 300, latency-percent: 99, window: 30d}
 	Objectives parsed[[]alert.Objective]
+
+	filesAt string // where rules-file stands in the configuration file: file and line
 }
 
 const (
@@ -92,7 +95,7 @@ func parseRulesGlob(s string) (string, error) {
 
 // rules reads the rule files and makes all rules that the configuration asks for.
 func (c *Config) rules() (*alert.Rules, error) {
-	names, err := c.Alerts.files()
+	names, unmatched, err := c.Alerts.files()
 	if err != nil {
 		return nil, err
 	}
@@ -115,18 +118,23 @@ func (c *Config) rules() (*alert.Rules, error) {
 	if err := rules.Check(query.New(query.Options{MaxSamples: c.Query.MaxSamples}).Check); err != nil {
 		return nil, fmt.Errorf("alert rules: %w", err)
 	}
+	rules.Warnings = append(unmatched, rules.Warnings...)
 	return rules, nil
 }
 
-// files are those that the globs choose, each once. A name without a pattern must exist.
-func (c *AlertsConfig) files() (names []string, err error) {
+// files are those that the globs choose, each once. A name without a pattern must exist; of a pattern that chooses nothing a warning
+// tells, as its files may come later.
+func (c *AlertsConfig) files() (names, unmatched []string, err error) {
 	for _, glob := range c.RulesFiles {
 		found, err := filepath.Glob(glob)
 		if err != nil {
-			return nil, fmt.Errorf("--alert.rules-file %s: %w", glob, err)
+			return nil, nil, fmt.Errorf("--alert.rules-file %s: %w", glob, err)
 		}
 		if len(found) == 0 && !strings.ContainsAny(glob, `*?[\`) {
 			found = []string{glob} // the reading says what is wrong
+		}
+		if len(found) == 0 {
+			unmatched = append(unmatched, c.place()+"alert.rules-file: no file matches "+glob)
 		}
 		for _, name := range found {
 			if !slices.Contains(names, name) {
@@ -135,9 +143,35 @@ func (c *AlertsConfig) files() (names []string, err error) {
 		}
 	}
 	if len(names) > rulesFilesMax {
-		return nil, fmt.Errorf("--alert.rules-file: %d files are more than %d", len(names), rulesFilesMax)
+		return nil, nil, fmt.Errorf("--alert.rules-file: %d files are more than %d", len(names), rulesFilesMax)
 	}
-	return names, nil
+	return names, unmatched, nil
+}
+
+// place is where the rule files are named, for a message; "" where no file says it.
+func (c *AlertsConfig) place() string {
+	if c.filesAt == "" {
+		return ""
+	}
+	return c.filesAt + ": "
+}
+
+// setRules puts rules into force, which are checked, and says what is odd about them.
+func (a *agent) setRules(m *alert.Manager, rules *alert.Rules) {
+	for _, warning := range rules.Warnings {
+		a.log.Warn("alert rules: " + warning)
+	}
+	a.ruleWarnings.Store(&rules.Warnings)
+	m.Apply(rules)
+}
+
+// ruleTroubles are what is odd about the rules, for the agent's health.
+func (a *agent) ruleTroubles() []string {
+	var all []string
+	if warnings := a.ruleWarnings.Load(); warnings != nil {
+		all = slices.Clone(*warnings)
+	}
+	return all
 }
 
 // alertsOff says why no rules are evaluated, "" where they are.
@@ -156,31 +190,13 @@ func (a *agent) openAlerts(config *Config, rules *alert.Rules) {
 		}
 		return
 	}
-	own := export.NewOwn(export.CollectorOptions{Source: a.engine, Probes: a.probeStatus(), Reload: a.reloadState, Web: a.gate.Stats, Exports: a.exportCounts(), History: a.historyState,
-		Parts: export.PartsState{EventLog: a.eventLogState, Redis: a.redisState, Recoveries: a.recoveries.states}})
-	o := alert.Options{Source: a.query, Sink: a.newAlertSink(), URL: a.address(config), Log: a.log, Own: func(at time.Time) query.Vector { return ownSamples(own, at) }}
+	o := alert.Options{Source: a.query, Sink: a.newAlertSink(), URL: a.address(config), Log: a.log}
 	if config.Storage.Path != "" {
 		o.StateFile = filepath.Join(config.Storage.Path, "alerts.state")
 	}
 	m := alert.New(o)
-	m.Apply(rules)
+	a.setRules(m, rules)
 	a.alerts.Store(m)
-}
-
-func (a *agent) exportCounts() func() []export.ExportCount {
-	if a.otlp == nil {
-		return nil
-	}
-	return a.otlp.Exports
-}
-
-// ownSamples are the agent's own figures as series.
-func ownSamples(own *export.Own, at time.Time) (all query.Vector) {
-	own.Each(func(name string, labels map[string]string, value float64) {
-		labels["__name__"] = name
-		all = append(all, query.Sample{Metric: query.LabelsFromMap(labels), T: at.UnixMilli(), F: value})
-	})
-	return all
 }
 
 // address is where the agent's pages are, nil where it has none for a browser.
@@ -289,23 +305,15 @@ func readObjective(node *yaml.Node) (o alert.Objective, at *yaml.Node, err error
 }
 
 func setObjective(o *alert.Objective, key, text string) (err error) {
-	percent := func(to *float64) error {
-		v, err := strconv.ParseFloat(text, 64)
-		if err != nil || !(v > 0 && v < 100) {
-			return fmt.Errorf("%q is not a number between 0 and 100, and 100 leaves no budget", text)
-		}
-		*to = v
-		return nil
-	}
 	switch key {
 	case "service":
 		o.Service = text
 	case "route":
-		o.Route = text
+		o.Route, err = parseObjectiveRoute(text)
 	case "availability-percent":
-		return percent(&o.AvailabilityPercent)
+		o.AvailabilityPercent, err = parseObjectivePercent(text)
 	case "latency-percent":
-		return percent(&o.LatencyPercent)
+		o.LatencyPercent, err = parseObjectivePercent(text)
 	case "latency-ms":
 		o.LatencyMS, err = parseThreshold(text, math.MaxFloat64)
 	case "window":
@@ -316,4 +324,48 @@ func setObjective(o *alert.Objective, key, text string) (err error) {
 		return errors.New("unknown key: service, route, availability-percent, latency-ms, latency-percent and window are known")
 	}
 	return err
+}
+
+// objectivePercentMin is the least that a service may promise: what is less is meant as a share, or is none to watch over.
+const objectivePercentMin = 50
+
+func parseObjectivePercent(text string) (float64, error) {
+	v, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil || !(v > 0 && v < 100):
+		return 0, fmt.Errorf("%q is not a number between %d and 100, and 100 leaves no budget", text, objectivePercentMin)
+	case v >= float64(objectivePercentMin)/100 && v < 1:
+		share, _ := strconv.ParseFloat(strconv.FormatFloat(v*100, 'g', 12, 64), 64)
+		return 0, fmt.Errorf("%q is a share; did you mean %s?", text, number64(share))
+	case v < objectivePercentMin:
+		return 0, fmt.Errorf("%q is less than %d: give the percentage of requests that shall be good", text, objectivePercentMin)
+	}
+	return v, nil
+}
+
+// foreignParameter is a part of a path that other programs write a parameter as: :id, <id> and <int:id>, ${id}, $id.
+var foreignParameter = regexp.MustCompile(`^(?::(\w+)|<(?:\w+:)?(\w+)>|\$\{(\w+)\}|\$(\w+))$`)
+
+// parseObjectiveRoute parses "METHOD /path/{param}" or "/path/{param}", as the label http_route has it.
+func parseObjectiveRoute(text string) (string, error) {
+	method, path, hasMethod := strings.Cut(text, " ")
+	if !hasMethod {
+		method, path = "", text
+	}
+	if !strings.HasPrefix(path, "/") && path != "*" {
+		return "", fmt.Errorf("%q is no route such as GET /orders/{id}: its path begins with /", text)
+	}
+	if hasMethod && (method == "" || method != strings.ToUpper(method) || strings.ContainsAny(method, "/{}*:")) {
+		return "", fmt.Errorf("%q: %q is no method; write it as in GET %s", text, method, path)
+	}
+	parts := strings.Split(path, "/")
+	for i, part := range parts {
+		if m := foreignParameter.FindStringSubmatch(part); m != nil {
+			parts[i] = "{" + strings.Join(m[1:], "") + "}"
+		}
+	}
+	if meant := strings.Join(parts, "/"); meant != path {
+		return "", fmt.Errorf("%q matches nothing: parameters stand in braces; did you mean %s?", text, strings.TrimSpace(method+" "+meant))
+	}
+	return text, nil
 }

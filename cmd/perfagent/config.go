@@ -179,6 +179,9 @@ func (s *configSource) load() (*Config, error) {
 			return nil, usageError{fmt.Errorf("flag --%s: %w", setting.path, err)}
 		}
 	}
+	if line := lines["alert.rules-file"]; line > 0 {
+		config.Alerts.filesAt = fmt.Sprintf("%s:%d", file, line)
+	}
 	if err := config.checkNotification(file, lines); err != nil {
 		return nil, err
 	}
@@ -244,7 +247,7 @@ func changes(from, to *Config) (live, restart []string) {
 // withLive returns from with the settings of to that a running agent takes over.
 func withLive(from, to *Config) *Config {
 	merged := *from
-	merged.Notify.at = to.Notify.at
+	merged.Notify.at, merged.Alerts.filesAt = to.Notify.at, to.Alerts.filesAt
 	before, after := merged.settings(), to.settings()
 	for i := range before {
 		if before[i].live {

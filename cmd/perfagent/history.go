@@ -86,7 +86,14 @@ const (
 // newQuery makes what answers PromQL over the local history, also while there is none.
 func (a *agent) newQuery(config *Config) *query.Engine {
 	return query.New(query.Options{History: a.history.Load, MaxSamples: config.Query.MaxSamples, Timeout: config.Query.Timeout,
-		Concurrency: config.Query.MaxConcurrency, Log: a.log})
+		Concurrency: config.Query.MaxConcurrency, Describe: a.describeOwn, Log: a.log})
+}
+
+// describeOwn describes the agent's own metrics, where the history has them.
+func (a *agent) describeOwn(yield func(name, kind, help string)) {
+	if a.history.Load() != nil {
+		a.own.Describe(yield)
+	}
 }
 
 // openHistory opens the local history and has it take every tick; nothing of it is there where it is switched off, or where
@@ -95,8 +102,9 @@ func (a *agent) openHistory(config *Config) {
 	if config.Storage.Retention == 0 || !a.exports() {
 		return
 	}
+	a.own = export.NewOwn(export.MetricsOptions{CollectorOptions: a.collector})
 	h := history.Open(history.Options{Path: config.Storage.Path, MaxBytes: config.Storage.MaxBytes, Retention: config.Storage.Retention, Log: a.log,
-		Works: a.recoveries.of("history")})
+		Own: a.own.Figures, Works: a.recoveries.of("history")})
 	a.history.Store(h)
 	a.engine.OnSeal(func(s *analytics.Seal) { h.Consume(s, a.sampler.Latest()) })
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -242,5 +244,30 @@ func TestExternalURL(t *testing.T) {
 		if _, err := loadConfig(t, "web.external-url: '"+bad+"'\n", nil, nil); err == nil || strings.Contains(err.Error(), "verysecret") {
 			t.Errorf("%s: %v", bad, err)
 		}
+	}
+}
+
+// Shows that `notify test` asks each receiver that is named, in their order, and tells none where one of the names is nobody's.
+func TestSomeReceivers(t *testing.T) {
+	config := defaultConfig()
+	for _, name := range []string{"a", "b", "c"} {
+		config.Notify.Receivers.value = append(config.Notify.Receivers.value, notify.Receiver{Name: name, Log: new(notify.Log)})
+	}
+	test := func(only ...string) (string, error) {
+		var out bytes.Buffer
+		err := testReceivers(t.Context(), config, only, &out, slog.New(slog.DiscardHandler))
+		return out.String(), err
+	}
+	for _, c := range []struct {
+		only []string
+		want string
+	}{{nil, "a (log): ok\nb (log): ok\nc (log): ok\n"}, {[]string{"c"}, "c (log): ok\n"}, {[]string{"c", "a"}, "c (log): ok\na (log): ok\n"}} {
+		if got, err := test(c.only...); err != nil || got != c.want {
+			t.Errorf("%q: %q, %v, want %q", c.only, got, err, c.want)
+		}
+	}
+	var usage usageError
+	if got, err := test("a", "nobody"); got != "" || !errors.As(err, &usage) || !strings.Contains(err.Error(), "nobody") {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +25,7 @@ func newNotifyCommand(environ []string) *cobra.Command {
 }
 
 func newNotifyTestCommand(environ []string) *cobra.Command {
-	receiver := ""
+	var only []string
 	command := &cobra.Command{
 		Use:   "test",
 		Short: "Send a test alert to each receiver",
@@ -35,25 +36,39 @@ func newNotifyTestCommand(environ []string) *cobra.Command {
 		Args:    noArguments,
 	}
 	source := addSettings(command.Flags(), environ, forNotify)
-	command.Flags().StringVar(&receiver, "receiver", "", "only the receiver of this `name`")
+	command.Flags().StringArrayVar(&only, "receiver", nil, "only the receiver of this `name`; repeatable")
 	command.RunE = func(c *cobra.Command, _ []string) error {
 		config, err := source.load()
 		if err != nil {
 			return err
 		}
-		return testReceivers(c.Context(), config, receiver, c.OutOrStdout(), newLogger(c.OutOrStdout(), config.Log, new(slog.LevelVar)))
+		return testReceivers(c.Context(), config, only, c.OutOrStdout(), newLogger(c.OutOrStdout(), config.Log, new(slog.LevelVar)))
 	}
 	return command
 }
 
-// testReceivers implements `notify test`.
-func testReceivers(ctx context.Context, config *Config, receiver string, w io.Writer, log *slog.Logger) error {
-	results, err := notify.Test(ctx, notify.Options{Config: config.notification(), ReadFile: readNamedFile, ExternalURL: config.Web.ExternalURL, Version: readBuild().Version, Log: log}, receiver)
-	if errors.Is(err, notify.ErrNoReceiver) {
-		return usageError{fmt.Errorf("flag --receiver: %w", err)}
+// testReceivers implements `notify test`, of the receivers that are named, or of all.
+func testReceivers(ctx context.Context, config *Config, only []string, w io.Writer, log *slog.Logger) error {
+	only = slices.DeleteFunc(slices.Clone(only), func(name string) bool { return name == "" })
+	for _, name := range only { // before any is told
+		known := func(r notify.Receiver) bool { return r.Name == name }
+		if len(config.Notify.Receivers.value) > 0 && !slices.ContainsFunc(config.Notify.Receivers.value, known) {
+			return usageError{fmt.Errorf("flag --receiver: %q: %w", name, notify.ErrNoReceiver)}
+		}
 	}
-	if err != nil {
-		return err
+	if len(only) == 0 {
+		only = []string{""} // all
+	}
+	var results []notify.Tested
+	for _, name := range only {
+		some, err := notify.Test(ctx, notify.Options{Config: config.notification(), ReadFile: readNamedFile, ExternalURL: config.Web.ExternalURL, Version: readBuild().Version, Log: log}, name)
+		if errors.Is(err, notify.ErrNoReceiver) {
+			return usageError{fmt.Errorf("flag --receiver: %w", err)}
+		}
+		if err != nil {
+			return err
+		}
+		results = append(results, some...)
 	}
 	failed := 0
 	for _, r := range results {

@@ -48,22 +48,27 @@ type agent struct {
 	gate   *web.Gate               // before everything that is served
 	host   atomic.Pointer[witness] // nil where nothing of the host is watched
 	server *web.Server             // nil without listen addresses
-	otlp   *export.OTLPExporter    // nil without an endpoint
-	events *eventlog.Log           // nil where there is none, which takes nothing
-	redis  *redis.Publisher        // nil where there is none, which takes nothing
-	recent *web.RequestsHandler
+	// What /metrics shows, and what of it goes to the history, which is nil where there is none.
+	collector export.CollectorOptions
+	own       *export.Own
+	otlp      *export.OTLPExporter // nil without an endpoint
+	events    *eventlog.Log        // nil where there is none, which takes nothing
+	redis     *redis.Publisher     // nil where there is none, which takes nothing
+	recent    *web.RequestsHandler
 
 	notifier *notify.Notifier // who evaluates alerts calls its Send
 	socket   string           // that trace reads from; "" where there is none
 
-	services    atomic.Pointer[host.Services]   // of the latest reading of the services file
-	history     atomic.Pointer[history.History] // nil where there is none
-	query       *query.Engine                   // over it
-	alerts      atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
-	reloadState func() (successful bool, last time.Time)
-	memoryLimit atomic.Int64
-	hostGaps    []probes.Gap // what of the host is not visible, where nothing watches it
-	nameGaps    []probes.Gap // what is not for want of privileges
+	services     atomic.Pointer[host.Services]   // of the latest reading of the services file
+	history      atomic.Pointer[history.History] // nil where there is none
+	query        *query.Engine                   // over it
+	alerts       atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
+	ruleWarnings atomic.Pointer[[]string]        // of the latest reading of rules
+	started      time.Time                       // when it was
+	reloadState  func() (successful bool, last time.Time)
+	memoryLimit  atomic.Int64
+	hostGaps     []probes.Gap // what of the host is not visible, where nothing watches it
+	nameGaps     []probes.Gap // what is not for want of privileges
 
 	recoveries recoveries // of its parts
 
@@ -84,7 +89,7 @@ type agent struct {
 }
 
 func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pipelineHooks) (_ runningAgent, err error) {
-	a := &agent{log: log, failed: make(chan error, 1), hub: new(trace.Hub), gate: web.NewGate()}
+	a := &agent{log: log, started: time.Now(), failed: make(chan error, 1), hub: new(trace.Hub), gate: web.NewGate()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.release())
@@ -165,11 +170,12 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	if err := a.openRedis(config.Export, performance); err != nil {
 		return err
 	}
-	if len(config.Web.ListenAddresses) == 0 {
-		return nil
-	}
 	if a.otlp != nil {
 		collector.Exports = a.otlp.Exports
+	}
+	a.collector = collector
+	if len(config.Web.ListenAddresses) == 0 {
+		return nil
 	}
 	if err := checkWebConfig(config.Web.ConfigFile); err != nil {
 		return err
@@ -389,6 +395,7 @@ func (a *agent) start(config *Config) error {
 	}
 	if m := a.alerts.Load(); m != nil {
 		a.serves.Go(func() { m.Run(exporting) })
+		a.serves.Go(func() { a.watchObjectives(exporting) })
 	}
 	if socket != nil {
 		a.socket = config.Web.Socket
@@ -448,7 +455,7 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	}
 	a.notifier.Apply(notification)
 	if m := a.alerts.Load(); m != nil { // what ends is told to the receivers as they are now
-		m.Apply(rules)
+		a.setRules(m, rules)
 	}
 	a.showRawPaths(config.Trace.RawPaths)
 	a.engine.SetLevels(config.Levels.options())

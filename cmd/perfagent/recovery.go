@@ -94,6 +94,8 @@ func (a *agent) troubles() (all []string) {
 	}
 	if m := a.alerts.Load(); m != nil {
 		all = append(all, m.Trouble()...)
+		all = append(all, a.ruleTroubles()...)
+		all = append(all, a.objectiveTroubles()...)
 	}
 	return all
 }

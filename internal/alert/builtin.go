@@ -49,6 +49,7 @@ const (
 	tasksLeftMax         = 32
 	listenOverflowsMin   = 10  // in five minutes
 	lostMin              = 100 // exchanges in five minutes
+	deliveryFailuresMin  = 3   // attempts in ten minutes, of the five or more that there are
 	throttledPeriodsMin  = 300 // in five minutes, of 3,000
 	restartsMin          = 3   // in a quarter of an hour
 	restartFailuresMin   = 10  // requests that failed meanwhile
@@ -60,10 +61,6 @@ const (
 	byRoute              = "service_namespace, service_name, http_request_method, http_route"
 	durations            = "http_server_request_duration_seconds"
 	phases               = "perfagent_http_server_phase_duration_seconds"
-	severityInfo         = "info"
-	severityWarning      = "warning"
-	severityError        = "error"
-	severityCritical     = "critical"
 	nextRequests         = "/requests?kind=slowest shows the requests, /performance/summary in which phase and beside which resource their time goes by."
 	nextFailed           = "/requests?kind=failed shows the requests with status and error; look into the service's log at the same instants."
 	nextProcesses        = "/performance/summary lists the services by processor time and memory; move or limit the largest, or give the host more."
@@ -302,6 +299,10 @@ func (t *Thresholds) limits() []rulefmt.Rule {
 // agent has the rules about the agent itself.
 func (b *Builtin) agent() []rulefmt.Rule {
 	lost, seen := "sum(increase(perfagent_exchanges_lost_total[5m]))", "sum(increase(perfagent_exchanges_total[5m]))"
+	parts := "" // of a history that should be kept another rule tells
+	if b.Persistent {
+		parts = `{part!="history"}`
+	}
 	rules := []rulefmt.Rule{
 		newAlert("PerfagentExchangesLost", severityWarning, 10*time.Minute,
 			"The agent loses {{ $value | humanizePercentage }} of the exchanges",
@@ -316,17 +317,23 @@ func (b *Builtin) agent() []rulefmt.Rule {
 		newAlert("PerfagentPartDown", severityWarning, 5*time.Minute,
 			"The agent does without a part that failed: {{ $labels.part }}",
 			"It is tried again and has not come back within five minutes; what it does is missing meanwhile.",
-			"/monitoring/health says why it fails.", `perfagent_part_up{part!="history"} == 0`), // of the history another rule tells
+			"/monitoring/health says why it fails.", "perfagent_part_up"+parts+" == 0"),
 		newAlert("PerfagentConnectionsNearlyFull", severityWarning, 5*time.Minute,
 			"The map {{ $labels.map }} of the agent is {{ $value | humanizePercentage }} full",
 			"Once it is full, exchanges on further connections are lost with the reason map_full.",
 			"Raise --limits.connections and restart the agent.",
 			"perfagent_bpf_map_entries / perfagent_bpf_map_max_entries > 0.9", "perfagent_bpf_map_entries >= 1000"),
+		newAlert("PerfagentEndpointsOverflow", severityInfo, 15*time.Minute,
+			"The agent counts exchanges under _OTHER",
+			"There are more endpoints than --limits.endpoints, so that further ones have no figures of their own.",
+			"A routes file folds paths into templates; else raise --limits.endpoints.",
+			"rate(perfagent_endpoints_overflowed_total[15m]) > 0"),
 		newAlert("PerfagentReloadFailed", severityWarning, time.Minute,
 			"The agent runs with an older configuration than its file has",
 			"The last reload found a mistake and changed nothing.",
 			"The agent's log names the file, the line and the key; correct it and reload.", "perfagent_config_last_reload_successful == 0"),
 	}
+	rules = append(rules, outputs()...)
 	if b.Persistent {
 		rules = append(rules, newAlert("PerfagentHistoryNotKept", severityError, 5*time.Minute,
 			"The agent does not keep its history on the disk",
@@ -338,4 +345,36 @@ func (b *Builtin) agent() []rulefmt.Rule {
 		"Intervals of 10 s could not be taken over in time, or parts of the history were damaged.",
 		"/monitoring/health says why; a slow disk and a lack of processor time are the usual reasons.",
 		"sum(increase(perfagent_history_dropped_ticks_total[15m])) + sum(increase(perfagent_history_damaged_total[15m])) >= 1"))
+}
+
+// outputs has the rules about who is told: receivers, remedies, the event log, and rules themselves.
+func outputs() []rulefmt.Rule {
+	const byReceiver = "receiver, integration"
+	return []rulefmt.Rule{
+		newAlert("PerfagentReceiverDown", severityError, 5*time.Minute,
+			"The receiver {{ $labels.receiver }} of alerts takes none",
+			fmt.Sprintf("In ten minutes %d or more attempts to deliver failed and none succeeded, so that nobody is told by it.", deliveryFailuresMin),
+			"`perfagent notify test --receiver {{ $labels.receiver }}` says why: its address, its secret or the way to it has changed, or it is down itself.",
+			fmt.Sprintf("sum by (%s) (increase(perfagent_notification_attempts_failed_total[10m])) >= %d unless sum by (%[1]s) (increase(perfagent_notifications_total[10m])) >= 0.5", byReceiver, deliveryFailuresMin)),
+		newAlert("PerfagentNotificationsLost", severityError, 0,
+			"{{ $value | printf \"%.0f\" }} notifications to the receiver {{ $labels.receiver }} were given up",
+			"Within 15 minutes the receiver rejected them, or they could not be delivered for six hours: somebody was not told.",
+			"The agent's log has the receiver's answer; `perfagent notify test --receiver {{ $labels.receiver }}` asks for it again.",
+			fmt.Sprintf("sum by (%s) (increase(perfagent_notifications_failed_total[15m])) >= 0.5", byReceiver)),
+		newAlert("PerfagentRemedyFailed", severityError, 0,
+			"{{ $value | printf \"%.0f\" }} remedies failed",
+			"Within 15 minutes a command that should have mended something ended with an error or took too long.",
+			"remedies.log below the storage path has the command, its exit status and what it printed; so has the log of the agent.",
+			"sum(increase(perfagent_remedies_failed_total[15m])) >= 0.5"),
+		newAlert("PerfagentEventLogLoses", severityWarning, 0,
+			"{{ $value | printf \"%.0f\" }} lines are not in the event log",
+			"Within 15 minutes it could not keep up with what is to be logged, or could not be written.",
+			"/monitoring/health says why it cannot be written; where it cannot keep up, log less (exchanges: sample) or on a faster disk.",
+			"sum(increase(perfagent_event_log_dropped_total[15m])) >= 1"),
+		newAlert("PerfagentRulesFail", severityWarning, 10*time.Minute,
+			"Rules of the group {{ $labels.rule_group }} cannot be evaluated",
+			"In ten minutes evaluations failed: what these rules should raise is not raised.",
+			"/api/v1/rules has the error of each rule.",
+			"sum by (rule_group) (increase(perfagent_rule_evaluation_failures_total[10m])) >= 1"),
+	}
 }

@@ -48,6 +48,8 @@ type File struct {
 type Rules struct {
 	groups     []*group
 	objectives []Objective
+	// Warnings say what of the files is probably not meant as it stands, with file and line.
+	Warnings []string
 }
 
 // Len returns the number of rules.
@@ -69,6 +71,7 @@ func Parse(files []File, b *Builtin, objectives []Objective) (*Rules, error) {
 			wrong = append(wrong, mistakes(f, errs))
 			continue
 		}
+		all.checkSeverities(f, groups.Groups)
 		wrong = append(wrong, all.add(f.Name, OriginFile, groups.Groups))
 	}
 	if b != nil {

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
 	"github.com/perfagent/perfagent/internal/notify"
@@ -62,8 +61,6 @@ type Options struct {
 	StateFile string
 	// URL is where this agent's pages are, for templates and as the alerts' origin; nil: nowhere.
 	URL *url.URL
-	// Own yields the agent's own figures before each evaluation, to be recorded as other series are; nil: none.
-	Own func(at time.Time) promql.Vector
 	Log *slog.Logger     // nil means slog.Default
 	Now func() time.Time // nil means time.Now
 }
@@ -72,7 +69,6 @@ type Options struct {
 type Manager struct {
 	source Source
 	sink   Sink
-	own    func(at time.Time) promql.Vector
 	outer  external
 	log    *slog.Logger
 	now    func() time.Time
@@ -80,9 +76,6 @@ type Manager struct {
 
 	started   time.Time
 	templates atomic.Uint64 // those that failed
-
-	ownNext   time.Time // of Run's goroutine
-	ownSeries map[string]labels.Labels
 
 	publishing sync.Mutex // held while the state is written and the Sink is told, in this order
 	state      *stateFile
@@ -133,7 +126,7 @@ func New(o Options) *Manager {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	m := &Manager{source: o.Source, sink: o.Sink, own: o.Own, outer: external{o.URL}, log: o.Log, now: o.Now, wake: make(chan struct{}, 1), started: o.Now()}
+	m := &Manager{source: o.Source, sink: o.Sink, outer: external{o.URL}, log: o.Log, now: o.Now, wake: make(chan struct{}, 1), started: o.Now()}
 	m.state = openState(o.StateFile, m.started, o.Log)
 	if m.state != nil {
 		m.resolved = m.state.resolved()
@@ -196,10 +189,7 @@ func (m *Manager) replace(rules *Rules, now time.Time) {
 
 // begin prepares a group that is new.
 func (m *Manager) begin(g *group, now time.Time) {
-	g.next = now.Truncate(g.interval)
-	if g.next.Before(now) {
-		g.next = g.next.Add(g.interval)
-	}
+	g.next = g.first(now)
 	m.state.restore(g, now)
 	for _, r := range g.rules {
 		m.news = append(m.news, m.newsOf(r, now)...)
@@ -228,7 +218,6 @@ func (m *Manager) Run(ctx context.Context) {
 	var evaluations sync.WaitGroup
 	for ctx.Err() == nil {
 		for g, at := m.next(m.now()); g != nil; g, at = m.next(m.now()) {
-			m.recordOwn(m.now())
 			evaluations.Go(func() {
 				m.evaluate(ctx, g, at)
 				m.release(g)
@@ -330,7 +319,6 @@ func (m *Manager) Evaluate(ctx context.Context, now time.Time) {
 		}
 		unlock()
 		if due && ctx.Err() == nil {
-			m.recordOwn(now)
 			m.evaluate(ctx, g, at)
 		}
 		m.publish(now) // at once: what others take their time for is not to hold it up
@@ -383,34 +371,6 @@ func (m *Manager) publish(now time.Time) {
 			a.announced = true
 		}
 	}
-}
-
-// ownInterval is how often the agent's own figures are recorded, some hundred series: as often as the built-in rules look.
-const ownInterval = builtinInterval
-
-// recordOwn records the agent's own figures, so that rules see them.
-func (m *Manager) recordOwn(now time.Time) {
-	at := now.Truncate(ownInterval)
-	if m.own == nil || at.Before(m.ownNext) && m.ownNext.Sub(at) <= ownInterval {
-		return
-	}
-	m.ownNext = at.Add(ownInterval)
-	samples := m.own(at)
-	series := make(map[string]labels.Labels, len(samples))
-	for _, s := range samples {
-		series[s.Metric.String()] = s.Metric
-	}
-	var gone []labels.Labels
-	for name, l := range m.ownSeries {
-		if _, ok := series[name]; !ok {
-			gone = append(gone, l)
-		}
-	}
-	if err := m.source.Record(at, append(samples, stale(at, gone)...)); err != nil {
-		m.log.Warn("recording the agent's own figures failed", "err", err)
-		return
-	}
-	m.ownSeries = series
 }
 
 // tell notes for the Sink what is new of a rule's alerts, and once a minute those that fire.

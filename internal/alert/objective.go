@@ -68,8 +68,21 @@ var objectiveSteps = []struct {
 	{"slow", 2 * time.Minute, []string{"2h", "1d", "3d"}, burns[2:]},
 }
 
+// longestRequests is the series of requests in the longest window.
+const longestRequests = "objective:requests:increase3d"
+
 // budgetInterval is how often the budget that is left is computed.
 const budgetInterval = 5 * time.Minute
+
+// first is when a new group is evaluated for the first time: at the next multiple of its interval, and one of an objective at the last
+// one, which is at once, as the history may know what it is about.
+func (g *group) first(now time.Time) time.Time {
+	at := now.Truncate(g.interval)
+	if g.origin != OriginObjective && at.Before(now) {
+		at = at.Add(g.interval)
+	}
+	return at
+}
 
 // budgetMetric is the series of the budget that is left: 1 is all of it, below 0 it is overdrawn.
 const budgetMetric = "objective:error_budget_left:ratio"

@@ -3,6 +3,7 @@ package alert
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
@@ -69,6 +70,64 @@ func TestObjectiveView(t *testing.T) {
 	v := r.Objectives()
 	if len(v) != 1 || *v[0].BudgetLeft != .4 || v[0].BurnRates["1h"] < 2.999 || v[0].BurnRates["1h"] > 3.001 || v[0].Window != WindowDefault || !v[0].Exact {
 		t.Errorf("%+v", v)
+	}
+}
+
+// Shows that what is left of a budget is known with the first evaluation after a start, whose instant is the last multiple of the
+// budget's interval, and not up to five minutes later; a group of a file waits for the next multiple of its own.
+func TestObjectiveAtOnce(t *testing.T) {
+	r := newRig(t, oneRule)
+	r.clock = midnight.Add(3*time.Minute + 17*time.Second)
+	rules, err := Parse([]File{{"late.yml", []byte(oneRule)}}, nil, []Objective{{Service: "shop", AvailabilityPercent: 99}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range rules.groups {
+		for _, rule := range g.rules {
+			if rule.name == budgetMetric {
+				r.source.answers[rule.expr] = promql.Vector{{Metric: labels.EmptyLabels(), F: .4}}
+			}
+		}
+	}
+	r.Apply(rules)
+	r.Evaluate(t.Context(), r.clock)
+	if v := r.Objectives(); len(v) != 1 || v[0].BudgetLeft == nil || *v[0].BudgetLeft != .4 {
+		t.Errorf("%+v", v)
+	}
+	for _, g := range r.Manager.Groups(false) {
+		switch {
+		case strings.HasSuffix(g.Name, "budget") && !g.Last.Equal(midnight):
+			t.Errorf("the budget is of %s", g.Last)
+		case g.Origin == OriginFile && !g.Last.IsZero():
+			t.Errorf("a file's group was evaluated for %s", g.Last)
+		}
+	}
+}
+
+// Shows that an objective is said to match nothing once its rules have looked and found no series at all, and not before, nor where a
+// service is merely silent.
+func TestObjectiveUnmatched(t *testing.T) {
+	for _, found := range []promql.Vector{nil, {{Metric: labels.EmptyLabels(), F: 0}}} {
+		r := newRig(t, oneRule)
+		rules, err := Parse(nil, nil, []Objective{{Service: "shop", AvailabilityPercent: 99}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range rules.groups {
+			for _, rule := range g.rules {
+				if rule.name == longestRequests {
+					r.source.answers[rule.expr] = found
+				}
+			}
+		}
+		r.Apply(rules)
+		if v := r.Objectives(); v[0].Unmatched {
+			t.Error("it matches nothing before anybody has looked")
+		}
+		r.to("00:02:00")
+		if v := r.Objectives(); v[0].Unmatched != (found == nil) {
+			t.Errorf("with %v: %+v", found, v[0])
+		}
 	}
 }
 

@@ -62,6 +62,9 @@ type ObjectiveView struct {
 	BudgetLeft *float64           // 1 is all; nil: no request was seen
 	BurnRates  map[string]float64 // by window: 1 uses the budget up in just its time
 	Exact      bool               // the latency's bound is one of the histogram's; else it is interpolated
+	// Unmatched says that the rules were evaluated and found no endpoint of its service and route, not even a silent one, in the
+	// longest of their windows.
+	Unmatched bool
 }
 
 // Groups returns all groups in the order of their files. withAlerts has their alerts, with annotations expanded.
@@ -171,9 +174,13 @@ func (m *Manager) measure(v *ObjectiveView, allowed float64) {
 			continue
 		}
 		for _, r := range g.rules {
-			if !r.alerting && len(r.latest) == 1 && maps.Equal(r.labels.Map(), v.Labels) {
+			if r.alerting || !maps.Equal(r.labels.Map(), v.Labels) {
+				continue
+			}
+			if len(r.latest) == 1 {
 				counts[r.name] = r.latest[0].F
 			}
+			v.Unmatched = v.Unmatched || r.name == longestRequests && r.health == HealthGood && len(r.latest) == 0
 		}
 	}
 	if left, ok := counts[budgetMetric]; ok {

@@ -14,6 +14,14 @@ type Metric struct {
 	Counter    bool   // it only grows; else a gauge
 }
 
+// Figure is one series that the agent says of itself.
+type Figure struct {
+	Name    string
+	Labels  []Label // in the order of their names
+	Counter bool    // it only grows; else a gauge
+	Value   float64
+}
+
 // YieldFigure receives a figure; the labels are valid during the call.
 type YieldFigure func(m *Metric, l *Labels, value float64)
 

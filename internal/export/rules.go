@@ -51,7 +51,7 @@ var (
 	descTemplateErrors  = describe("perfagent_rule_template_failures_total", "Templates of labels and annotations that failed.")
 	descStateErrors     = describe("perfagent_alert_state_write_errors_total", "Attempts to keep the alerts over a restart that failed.")
 	descForgotten       = describe("perfagent_alerts_forgotten_total", "Alerts that are over and were dropped from /alerts early, for want of room.")
-	descAlerts          = describe("ALERTS", "Alerts that are pending or firing.")
+	descAlerts          = describe(alertsName, "Alerts that are pending or firing.")
 	descBudget          = describe("perfagent_objective_error_budget_left_ratio", "Share of an objective's error budget that is left; below 0 it is overdrawn.")
 	descBurnRate        = describe("perfagent_objective_burn_rate", "How many times as fast as it may an objective's error budget is used up, over a window.")
 )
@@ -150,33 +150,4 @@ func (m *freeMetric) Desc() *prometheus.Desc { return m.desc }
 func (m *freeMetric) Write(out *dto.Metric) error {
 	out.Label, out.Gauge = m.labels, &dto.Gauge{Value: &m.value}
 	return nil
-}
-
-// Own are the agent's own metrics, without those of histograms, of the host and of rules.
-type Own struct{ registry *prometheus.Registry }
-
-// NewOwn returns what yields the agent's own metrics.
-func NewOwn(o CollectorOptions) *Own {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(agentCollector{o}, historyCollector{o.History}, partsCollector{o.Parts}) // they describe nothing, so none is refused
-	return &Own{registry}
-}
-
-// Each calls yield for every gauge and counter of the agent as of now. What cannot be gathered is left out.
-func (o *Own) Each(yield func(name string, labels map[string]string, value float64)) {
-	families, _ := o.registry.Gather()
-	for _, f := range families {
-		for _, m := range f.Metric {
-			labels := make(map[string]string, len(m.Label))
-			for _, pair := range m.Label {
-				labels[pair.GetName()] = pair.GetValue()
-			}
-			switch {
-			case m.Gauge != nil:
-				yield(f.GetName(), labels, m.Gauge.GetValue())
-			case m.Counter != nil:
-				yield(f.GetName(), labels, m.Counter.GetValue())
-			}
-		}
-	}
 }

@@ -54,15 +54,3 @@ func TestRulesMetrics(t *testing.T) {
 		t.Error("rules without rules")
 	}
 }
-
-// The agent's own gauges and counters are those of /metrics.
-func TestOwn(t *testing.T) {
-	own := NewOwn(CollectorOptions{Source: analytics.NewEngine(analytics.Options{}),
-		Probes:  ProbeStatus{Probes: func() []ProbeState { return []ProbeState{{Probe: "recv", Backend: "fentry", Attached: true}} }},
-		History: func() *HistoryState { return &HistoryState{Persistent: true, Dropped: 3} }})
-	got := map[string]float64{}
-	own.Each(func(name string, labels map[string]string, value float64) { got[name+labels["probe"]] = value })
-	if got["perfagent_probe_attachedrecv"] != 1 || got["perfagent_history_dropped_ticks_total"] != 3 || got["perfagent_history_persistent"] != 1 {
-		t.Error(got)
-	}
-}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -43,12 +42,7 @@ type Metrics struct {
 // NewMetrics returns what answers scrapes of everything that the options name.
 func NewMetrics(o MetricsOptions) (*Metrics, error) {
 	registry := prometheus.NewRegistry()
-	all := []prometheus.Collector{agentCollector{o.CollectorOptions}, hostCollector{o.Host}, historyCollector{o.History}, rulesCollector{o.Rules},
-		notifyCollector{o.Notify}, partsCollector{o.Parts}}
-	if !o.WithoutRuntime {
-		all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	}
-	for _, c := range all {
+	for _, c := range append(gatheredCollectors(o.CollectorOptions, o.WithoutRuntime), hostCollector{o.Host}) {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}

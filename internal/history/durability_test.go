@@ -586,7 +586,7 @@ func FuzzPages(f *testing.F) {
 // Any bytes are unpacked as a tick without a crash.
 func FuzzTick(f *testing.F) {
 	var c tickCodec
-	value, err := c.encode(3, newTick(tickOf(7), nil))
+	value, err := c.encode(3, newTick(tickOf(7), nil, nil))
 	if err != nil {
 		f.Fatal(err)
 	}

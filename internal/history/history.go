@@ -44,6 +44,8 @@ type Options struct {
 	MaxBytes  int64         // of all files; 0 means MaxBytesDefault
 	Retention time.Duration // of intervals of a minute, and of shorter ones if it is below a day; 0 means RetentionDefault
 	Log       *slog.Logger  // nil means slog.Default
+	// Own yields the agent's own figures as of now, which are kept with each tick as those of the host are; nil: there are none.
+	Own func() []analytics.Figure
 	// Works is told whether the disk takes the history, at each change; nil: nobody is. It must return at once.
 	Works func(works bool)
 }
@@ -71,6 +73,7 @@ type History struct {
 type delivery struct {
 	seal   *analytics.Seal
 	sample *host.Sample
+	own    []analytics.Figure
 }
 
 // view is what queries read.
@@ -146,7 +149,7 @@ func Open(o Options) *History {
 	return h
 }
 
-// Consume takes a tick and the host's latest sample, which may be nil, and returns at once. Ticks that find the queue full are
+// Consume takes a tick and the host's latest sample, which may be nil, with the agent's own figures, and returns at once. Ticks that find the queue full are
 // dropped and counted; their renames go with the next one. It is for Engine.OnSeal, and has one caller at a time.
 func (h *History) Consume(s *analytics.Seal, sample *host.Sample) {
 	if len(h.carried) > 0 {
@@ -154,8 +157,12 @@ func (h *History) Consume(s *analytics.Seal, sample *host.Sample) {
 		with.Renames = slices.Concat(h.carried, s.Renames)
 		s = &with
 	}
+	d := delivery{seal: s, sample: sample}
+	if h.o.Own != nil {
+		d.own = h.o.Own()
+	}
 	select {
-	case h.queue <- delivery{s, sample}:
+	case h.queue <- d:
 		h.carried = nil
 	default:
 		h.dropped.Add(1)
@@ -206,7 +213,7 @@ func (h *History) close() {
 // add stores one tick.
 func (h *History) add(d delivery) {
 	s := &h.store
-	t := newTick(d.seal, d.sample)
+	t := newTick(d.seal, d.sample, d.own)
 	if t.slot < -slotMax || t.slot > slotMax {
 		h.dropped.Add(1)
 		return
@@ -254,6 +261,7 @@ func (h *History) add(d delivery) {
 	if len(recorded) > 0 {
 		s.needs = formatRecorded
 	}
+	h.view.open.packed += len(value)
 	s.unsaved = append(s.unsaved, numbered[[]byte]{number, value})
 	h.save()
 }

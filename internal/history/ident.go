@@ -15,7 +15,7 @@ import (
 // The kinds of entries, first byte of their names.
 const (
 	kindExchanges = 'e' // an endpoint or a target
-	kindFigures   = 'f' // the host's figures, or those of a service
+	kindFigures   = 'f' // figures of the host and of the agent itself, or those of a service
 	kindTicks     = 't' // when the agent counted
 	kindRecorded  = 'r' // what rules recorded under one name
 )
@@ -130,12 +130,12 @@ func parseResult(f *fields) (r analytics.Result) {
 	return r
 }
 
-func appendFigure(dst []byte, m *analytics.Metric, labels []analytics.Label) []byte {
+func appendFigure(dst []byte, counter bool, metric string, labels []analytics.Label) []byte {
 	kind := byte(columnGauge)
-	if m.Counter {
+	if counter {
 		kind = columnCounter
 	}
-	dst = appendText(append(dst, kind), m.Name)
+	dst = appendText(append(dst, kind), metric)
 	for _, l := range labels {
 		dst = appendText(appendText(dst, l.Name), l.Value)
 	}

@@ -4,14 +4,15 @@ import (
 	"cmp"
 	"encoding/binary"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/perfagent/perfagent/internal/analytics"
 )
 
 const (
-	// openBytesMax bounds the ticks that are in no segment yet. 200 busy endpoints need 6 MiB for an hour; where more is
-	// counted, segments are made sooner and united afterwards.
+	// openBytesMax bounds the ticks that are in no segment yet, in memory and in the head. 200 busy endpoints need 6 MiB for an hour;
+	// where more is counted, segments are made sooner and united afterwards.
 	openBytesMax = 8 << 20
 	// columnBytes is what a column takes beside its points: names, maps, unused room.
 	columnBytes = 256
@@ -21,18 +22,24 @@ const (
 type open struct {
 	entries     map[string]map[string]*openColumn
 	bytes       int
+	packed      int // bytes in the head
 	ticks       int
 	from, to    int64  // slots; from is the earliest
 	first, last uint64 // numbers of its ticks
 }
 
-// openColumn has its points one after the other, each as varint slot and point.
+// openColumn has its points one after the other, each as varint slot and point. Of a figure a uvarint follows: in how many further
+// slots, one after the other, it stayed what it was. Most of what the agent says of itself does for hours.
 type openColumn struct {
 	points []byte
 	n      int
 	last   int64      // slot of the latest
 	marks  []openMark // of every markEvery-th point; none where slots do not ascend
 	mixed  bool       // they do not
+
+	value   uint64 // bits of the latest figure
+	repeats uint64 // of it
+	tail    int    // where they stand; 0: there are none
 }
 
 // openMark is where a point begins.
@@ -49,6 +56,9 @@ const markEvery = 16
 
 // append adds a point.
 func (c *openColumn) append(distribution bool, p *point, slot int64) {
+	if !distribution && c.repeat(p, slot) {
+		return
+	}
 	if c.mixed = c.mixed || c.n > 0 && slot <= c.last; c.mixed {
 		c.marks = nil
 	} else if c.n%markEvery == 0 {
@@ -56,11 +66,25 @@ func (c *openColumn) append(distribution bool, p *point, slot int64) {
 	}
 	c.n, c.last = c.n+1, slot
 	c.points = appendPoint(binary.AppendVarint(c.points, slot), distribution, p)
+	if !distribution {
+		c.value, c.repeats, c.tail = math.Float64bits(p.value), 0, len(c.points)
+		c.points = append(c.points, 0)
+	}
+}
+
+// repeat notes that a figure is what it was in the slot before; false: it is not.
+func (c *openColumn) repeat(p *point, slot int64) bool {
+	if c.tail == 0 || slot != c.last+1 || math.Float64bits(p.value) != c.value {
+		return false
+	}
+	c.last, c.repeats = slot, c.repeats+1
+	c.points = binary.AppendUvarint(c.points[:c.tail], c.repeats)
+	return true
 }
 
 // merge adds all points of another column.
 func (c *openColumn) merge(o *openColumn) {
-	c.points, c.n, c.mixed, c.marks = append(c.points, o.points...), c.n+o.n, true, nil
+	c.points, c.n, c.mixed, c.marks, c.tail = append(c.points, o.points...), c.n+o.n, true, nil, 0
 }
 
 // since returns the points from a slot on, and some before them.
@@ -76,7 +100,7 @@ func newOpen() *open { return &open{entries: map[string]map[string]*openColumn{}
 
 // fits tells whether a tick of the slot may be added, or a segment is to be made first.
 func (o *open) fits(slot int64) bool {
-	return o.ticks == 0 || o.bytes < openBytesMax && o.ticks < pointsMax && tierTick.span(slot) == tierTick.span(o.from)
+	return o.ticks == 0 || o.bytes < openBytesMax && o.packed < openBytesMax && o.ticks < pointsMax && tierTick.span(slot) == tierTick.span(o.from)
 }
 
 func (o *open) add(number uint64, t *tick) {
@@ -88,6 +112,7 @@ func (o *open) add(number uint64, t *tick) {
 	}
 	o.from, o.to, o.last = min(o.from, t.slot), max(o.to, t.slot), number
 	o.ticks++
+	o.packed += t.packed
 	for i := range t.entries {
 		e := &t.entries[i]
 		columns := o.entries[e.name]
@@ -142,12 +167,16 @@ func (c *openColumn) decode(distribution bool, from int64) []point {
 	f := fields{b: c.since(from)}
 	for len(f.b) > 0 && !f.bad {
 		p := point{slot: f.signed()}
-		if p.slot < from {
+		if distribution && p.slot < from {
 			readPoint(&f, distribution, &room)
 			continue
 		}
 		p.cells = cells[len(cells):]
 		readPoint(&f, distribution, &p)
+		if !distribution {
+			points = appendRepeated(points, p, f.number(), from)
+			continue
+		}
 		if n := len(p.cells); n <= cap(cells)-len(cells) {
 			cells = cells[:len(cells)+n]
 		} else {
@@ -161,6 +190,17 @@ func (c *openColumn) decode(distribution bool, from int64) []point {
 	}
 	sortPoints(points)
 	return single(points)
+}
+
+// appendRepeated adds a figure and its repeats from a slot on.
+func appendRepeated(points []point, p point, repeats uint64, from int64) []point {
+	for range repeats + 1 {
+		if p.slot >= from {
+			points = append(points, p)
+		}
+		p.slot++
+	}
+	return points
 }
 
 func sortPoints(points []point) {

@@ -161,7 +161,8 @@ type selection struct {
 	series  map[string]*Series
 	entries map[string]bool // whether an entry may have series that are chosen
 	kinds   map[columnKind]bool
-	copied  int // bytes of columns
+	figures map[string]bool // whether a metric of figures is chosen
+	copied  int             // bytes of columns
 }
 
 // copiedMax bounds the columns that a query copies while it looks for series, so that each file is opened once for the few series
@@ -199,7 +200,7 @@ func (h *History) SelectAll(queries ...Query) ([]*Result, error) {
 
 // begin chooses the segments of a query and takes over what is in none. The caller has locked h.mu.
 func (s *selection) begin(h *History, q *Query) *Result {
-	*s = selection{h: h, q: q, series: map[string]*Series{}, entries: map[string]bool{}, kinds: map[columnKind]bool{}, names: h.view.names,
+	*s = selection{h: h, q: q, series: map[string]*Series{}, entries: map[string]bool{}, kinds: map[columnKind]bool{}, figures: map[string]bool{}, names: h.view.names,
 		from: -floorDiv(-q.From.UnixMilli(), slotSeconds*1000), to: floorDiv(q.To.UnixMilli(), slotSeconds*1000)}
 	r := &Result{h: h}
 	for _, p := range pieces(h.view.segments, q.Step) {
@@ -398,10 +399,27 @@ func (s *selection) wants(role wire.Role, convention wire.Convention, column byt
 
 // wantsColumn is wants for a column of an entry whose own labels match.
 func (s *selection) wantsColumn(entry string, column []byte) bool {
+	if len(entry) > 0 && entry[0] == kindFigures && len(column) > 0 {
+		return s.wantsFigure(column[1:])
+	}
 	if len(entry) < 3 || entry[0] != kindExchanges || len(column) == 0 || column[0] > columnResult {
 		return true
 	}
 	return s.wants(wire.Role(entry[1]), wire.Convention(entry[2]), column[0])
+}
+
+// wantsFigure tells whether the metric is chosen that the rest of a column's name begins with. A service has a hundred of them, of
+// which most questions are about none.
+func (s *selection) wantsFigure(rest []byte) bool {
+	f := fields{b: rest}
+	metric := f.bytes()
+	chosen, known := s.figures[string(metric)]
+	if !known {
+		name := string(metric)
+		chosen = !slices.ContainsFunc(s.q.Matchers, func(m Matcher) bool { return m.Name == nameLabel && !m.Match(name) })
+		s.figures[name] = chosen
+	}
+	return chosen
 }
 
 // find returns the series of a column, nil where it is not chosen.

@@ -22,6 +22,7 @@ type tick struct {
 	renamed uint64 // number of the latest rename, its own included
 	renames []rename
 	entries []tickEntry
+	packed  int // bytes in the head; 0: it is not there yet
 }
 
 type tickEntry struct {
@@ -50,8 +51,8 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// newTick makes a tick of what was sealed and of the host at that time; either may be nil.
-func newTick(s *analytics.Seal, sample *host.Sample) *tick {
+// newTick makes a tick of what was sealed, of the host at that time, which may be nil, and of the agent's own figures.
+func newTick(s *analytics.Seal, sample *host.Sample, own []analytics.Figure) *tick {
 	t := &tick{slot: slotOf(s.To.UnixMilli())}
 	for _, r := range s.Renames {
 		t.renames = append(t.renames, rename{string(appendKey(nil, &r.From)), string(appendKey(nil, &r.To))})
@@ -71,9 +72,7 @@ func newTick(s *analytics.Seal, sample *host.Sample) *tick {
 		}
 		t.entries = append(t.entries, e)
 	}
-	if sample != nil {
-		t.addFigures(sample)
-	}
+	t.addFigures(sample, own)
 	t.entries = append(t.entries, tickEntry{ticksName, []tickColumn{{string([]byte{columnTicks}), point{slot: t.slot, value: 1}}}})
 	return t
 }
@@ -91,31 +90,44 @@ func (t *tick) point(h *analytics.Histogram, untimed uint64) point {
 	return p
 }
 
-// addFigures adds an entry for the host and one for each service.
-func (t *tick) addFigures(s *host.Sample) {
-	places := map[string]int{}
-	var name, column []byte
-	analytics.EachFigure(s, func(m *analytics.Metric, l *analytics.Labels, v float64) {
-		service, namespace := "", ""
-		for _, label := range l.All() {
-			switch label.Name {
-			case "service_name":
-				service = label.Value
-			case "service_namespace":
-				namespace = label.Value
-			}
+// addFigures adds an entry for the host with the agent itself, and one for each service.
+func (t *tick) addFigures(s *host.Sample, own []analytics.Figure) {
+	f := figureEntries{tick: t, places: map[string]int{}}
+	if s != nil {
+		analytics.EachFigure(s, func(m *analytics.Metric, l *analytics.Labels, v float64) { f.add(m.Counter, m.Name, l.All(), v) })
+	}
+	for i := range own {
+		f.add(own[i].Counter, own[i].Name, own[i].Labels, own[i].Value)
+	}
+}
+
+// figureEntries are the entries of figures of one tick.
+type figureEntries struct {
+	tick         *tick
+	places       map[string]int // of entries in the tick
+	name, column []byte
+}
+
+func (f *figureEntries) add(counter bool, metric string, labels []analytics.Label, v float64) {
+	service, namespace := "", ""
+	for _, label := range labels {
+		switch label.Name {
+		case "service_name":
+			service = label.Value
+		case "service_namespace":
+			namespace = label.Value
 		}
-		name = appendText(appendText(append(name[:0], kindFigures), namespace), service)
-		at, known := places[string(name)]
-		if !known {
-			at = len(t.entries)
-			places[string(name)] = at
-			t.entries = append(t.entries, tickEntry{name: string(name)})
-		}
-		column = appendFigure(column[:0], m, l.All())
-		e := &t.entries[at]
-		e.columns = append(e.columns, tickColumn{string(column), point{slot: t.slot, value: v}})
-	})
+	}
+	f.name = appendText(appendText(append(f.name[:0], kindFigures), namespace), service)
+	at, known := f.places[string(f.name)]
+	if !known {
+		at = len(f.tick.entries)
+		f.places[string(f.name)] = at
+		f.tick.entries = append(f.tick.entries, tickEntry{name: string(f.name)})
+	}
+	f.column = appendFigure(f.column[:0], counter, metric, labels)
+	e := &f.tick.entries[at]
+	e.columns = append(e.columns, tickColumn{string(f.column), point{slot: f.tick.slot, value: v}})
 }
 
 // appendPoint appends a point without its slot, as ticks and the open hour have it.
@@ -218,7 +230,7 @@ func decodeTick(number uint64, value []byte) (*tick, error) {
 		return nil, fmt.Errorf("%w: tick %d does not unpack: %w", errDamaged, number, err)
 	}
 	f := fields{b: b}
-	t := &tick{slot: f.signed()}
+	t := &tick{slot: f.signed(), packed: len(value)}
 	t.renamed = f.number()
 	for n := f.number(); n > 0 && !f.bad; n-- {
 		t.renames = append(t.renames, rename{f.text(), f.text()})

@@ -217,6 +217,9 @@ func (e *Engine) Metadata(name string, limit int) map[string][]Description {
 		}
 		add(m.Name, d)
 	})
+	if e.o.Describe != nil {
+		e.o.Describe(func(name, kind, help string) { add(name, Description{Type: kind, Help: help}) })
+	}
 	add(history.TicksMetric, Description{Type: "gauge", Help: "Intervals of 10 s in which the agent counted; where there is none, it did not."})
 	return all
 }

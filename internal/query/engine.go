@@ -54,7 +54,9 @@ type Options struct {
 	MaxSamples  int                     // of one query; 0 means MaxSamplesDefault
 	Timeout     time.Duration           // of one query; 0 means TimeoutDefault
 	Concurrency int                     // queries at once; 0 means ConcurrencyDefault
-	Log         *slog.Logger            // nil means slog.Default
+	// Describe yields what is known of metrics beside those of exchanges and the host, which this package knows; nil: nothing is.
+	Describe func(yield func(name, kind, help string))
+	Log      *slog.Logger // nil means slog.Default
 }
 
 // Engine evaluates PromQL. Its methods may be called from any goroutine.

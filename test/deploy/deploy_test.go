@@ -17,12 +17,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/perfagent/perfagent/internal/alert"
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/wire"
@@ -115,20 +115,8 @@ func agentMetrics(t *testing.T) exported {
 	engine.Add(&client)
 	engine.SetActive(map[string]int64{"s": 1})
 	engine.ParseError("http/1.1", "head", 1)
-	metrics, err := export.NewMetrics(export.MetricsOptions{CollectorOptions: export.CollectorOptions{
-		Source: engine,
-		Probes: export.ProbeStatus{
-			Backend: func() string { return "b" },
-			Probes:  func() []export.ProbeState { return []export.ProbeState{{Probe: "p", Backend: "b"}} },
-			Maps:    func() []export.MapState { return []export.MapState{{Name: "m"}} },
-			Undecoded: func() []analytics.Undecoded {
-				return []analytics.Undecoded{{Service: "s", Reason: "tls", Connections: 1}}
-			},
-		},
-		Build:   export.BuildInfo{Version: "1", Revision: "2", GoVersion: "3"},
-		Reload:  func() (bool, time.Time) { return true, time.Unix(1, 0) },
-		Exports: func() []export.ExportCount { return []export.ExportCount{{Result: "success"}} },
-	}})
+	o := (&site{engine: engine}).options()
+	metrics, err := export.NewMetrics(export.MetricsOptions{CollectorOptions: o})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,6 +252,21 @@ func TestRulesReadWhatExists(t *testing.T) {
 	}
 	if len(all) < 20 || alerts < 5 {
 		t.Errorf("only %d rules, %d of them alerts", len(all), alerts)
+	}
+}
+
+// Shows that the alerts of a server are the agent's built-in ones: the file is what `make generate-rules` writes.
+func TestAlertsAreBuiltIn(t *testing.T) {
+	var want strings.Builder
+	if err := new(alert.Builtin).WriteServerRules(&want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(prometheusDir, "perfagent-alerts.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want.String() {
+		t.Error("perfagent-alerts.yml is not what the built-in rules are: make generate-rules")
 	}
 }
 

@@ -26,10 +26,10 @@ import (
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/history"
-	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/query"
 	"github.com/perfagent/perfagent/internal/web"
 	"github.com/perfagent/perfagent/internal/wire"
+	"github.com/perfagent/perfagent/test/servers"
 )
 
 // past is two hours of an agent's life around a midnight, tick by tick: what it sealed, and what it would have shown to a scrape at
@@ -41,6 +41,7 @@ type past struct {
 	ticks  int
 	engine *query.Engine
 	feed   *history.History
+	own    []analytics.Figure // of the agent, at the latest tick
 }
 
 const pastTicks = 720
@@ -48,7 +49,7 @@ const pastTicks = 720
 func newPast(t *testing.T) *past {
 	t.Helper()
 	p := &past{start: time.Now().UTC().Truncate(24 * time.Hour).Add(-25 * time.Hour), random: rand.New(rand.NewPCG(1, 2)), total: map[analytics.Key]*analytics.Entry{}}
-	p.feed = history.Open(history.Options{Log: slog.New(slog.DiscardHandler)})
+	p.feed = history.Open(history.Options{Log: slog.New(slog.DiscardHandler), Own: func() []analytics.Figure { return p.own }})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); p.feed.Run(ctx) }()
@@ -85,8 +86,8 @@ func (p *past) entry(role wire.Role, route string, n int, ms float64) *analytics
 	return e
 }
 
-// tick lets ten seconds pass, and returns what a scrape then shows.
-func (p *past) tick(t *testing.T) (*analytics.Snapshot, *host.Sample) {
+// tick lets ten seconds pass, and returns what a scrape then shows, and when.
+func (p *past) tick(t *testing.T) (export.MetricsOptions, time.Time) {
 	from := p.start.Add(time.Duration(p.ticks) * 10 * time.Second)
 	p.ticks++
 	to := from.Add(10 * time.Second)
@@ -96,15 +97,9 @@ func (p *past) tick(t *testing.T) (*analytics.Snapshot, *host.Sample) {
 	if p.ticks%3 == 0 {
 		seal.Entries = append(seal.Entries, p.entry(wire.RoleServer, "/rare", 7+p.ticks/3%2, 400)) // an odd number in 5 minutes: no half of it lies between two buckets
 	}
-	s := &site{scrapes: uint64(p.ticks)}
-	sample := s.host()
-	p.feed.Consume(seal, sample)
-	for deadline := time.Now().Add(time.Minute); p.feed.Stats().Ticks < uint64(p.ticks); time.Sleep(100 * time.Microsecond) { // polling
-		if time.Now().After(deadline) {
-			t.Fatal("a tick was not stored")
-		}
-	}
-	snapshot := &analytics.Snapshot{Time: to}
+	n := uint64(p.ticks)
+	snapshot := &analytics.Snapshot{Time: to, Exchanges: []analytics.Kind{{Protocol: "http/1.1", Role: wire.RoleServer, Count: 40 * n}},
+		Lost: []analytics.Lost{{Loss: wire.Losses[0], Count: n / 3}}, Active: map[string]int64{"shop": int64(n % 5)}}
 	for _, e := range seal.Entries {
 		p.add(e)
 	}
@@ -123,7 +118,17 @@ func (p *past) tick(t *testing.T) (*analytics.Snapshot, *host.Sample) {
 			snapshot.Endpoints = append(snapshot.Endpoints, &copied)
 		}
 	}
-	return snapshot, sample
+	s := &site{scrapes: n}
+	o := export.MetricsOptions{WithoutRuntime: true, CollectorOptions: s.options()}
+	o.Source = still{snapshot}
+	p.own = export.NewOwn(o).Figures()
+	p.feed.Consume(seal, s.host())
+	for deadline := time.Now().Add(time.Minute); p.feed.Stats().Ticks < n; time.Sleep(100 * time.Microsecond) { // polling
+		if time.Now().After(deadline) {
+			t.Fatal("a tick was not stored")
+		}
+	}
+	return o, to
 }
 
 func (p *past) add(e *analytics.Sealed) {
@@ -169,13 +174,9 @@ func (s *scrapes) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 }
 
 // add makes the answer of a moment, as the agent does, and writes the time beside each sample.
-func (s *scrapes) add(t *testing.T, snapshot *analytics.Snapshot, sample *host.Sample) {
+func (s *scrapes) add(t *testing.T, o export.MetricsOptions, at time.Time) {
 	t.Helper()
-	metrics, err := export.NewMetrics(export.MetricsOptions{WithoutRuntime: true, CollectorOptions: export.CollectorOptions{
-		Source: still{snapshot}, Classic: export.ClassicAll, Host: func() *host.Sample { return sample },
-		Probes: export.ProbeStatus{Backend: func() string { return "" }, Probes: func() []export.ProbeState { return nil },
-			Maps: func() []export.MapState { return nil }, Undecoded: func() []analytics.Undecoded { return nil }},
-		Web: func() export.WebConnections { return export.WebConnections{} }}})
+	metrics, err := export.NewMetrics(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +188,7 @@ func (s *scrapes) add(t *testing.T, snapshot *analytics.Snapshot, sample *host.S
 	}
 	var out bytes.Buffer
 	decoder, encoder := expfmt.NewDecoder(w.Body, expfmt.FmtProtoDelim), expfmt.NewEncoder(&out, s.kind)
-	ms := snapshot.Time.UnixMilli()
+	ms := at.UnixMilli()
 	for {
 		var family dto.MetricFamily
 		if err := decoder.Decode(&family); err == io.EOF {
@@ -222,6 +223,9 @@ var red = map[string][]string{
 		`sum by (http_route, le) (increase(http_server_response_body_size_bytes_bucket[10m]))`,
 		`avg_over_time(perfagent_host_memory_used_bytes[5m])`,
 		`sum by (mode) (rate(perfagent_host_cpu_seconds_total[5m]))`,
+		`histogram_quantile(0.9, sum by (service_name, le) (rate(perfagent_tcp_rtt_seconds_bucket[5m])))`,
+		`sum by (receiver) (increase(perfagent_notification_attempts_failed_total[10m]))`,
+		`perfagent_objective_burn_rate`,
 	},
 	"native": {
 		`histogram_count(sum by (service_name) (rate(http_server_request_duration_seconds[5m])))`,
@@ -237,17 +241,51 @@ var red = map[string][]string{
 	},
 }
 
-// inHistory tells whether the history has all metrics of an expression.
-func inHistory(expr string) bool {
-	known := map[string]bool{}
+// historyNames are the metrics that the history has.
+var historyNames = sync.OnceValue(func() map[string]bool {
+	known := map[string]bool{history.TicksMetric: true}
 	for _, f := range analytics.Families {
 		for _, suffix := range []string{"", "_bucket", "_count", "_sum"} {
 			known[f.Name+suffix] = true
 		}
 	}
 	analytics.EachMetric(func(m *analytics.Metric) { known[m.Name] = true })
+	s := &site{engine: analytics.NewEngine(analytics.Options{}), scrapes: 1}
+	s.work()
+	for _, f := range export.NewOwn(export.MetricsOptions{CollectorOptions: s.options()}).Figures() {
+		known[f.Name] = true
+	}
+	known["perfagent_endpoint_level"] = true // after five minutes
+	return known
+})
+
+// inHistory tells whether the history has all metrics of an expression.
+func inHistory(expr string) bool {
 	metrics, _ := references(expr)
-	return !slices.ContainsFunc(metrics, func(name string) bool { return !known[name] })
+	return !slices.ContainsFunc(metrics, func(name string) bool { return !historyNames()[name] })
+}
+
+// Shows that each query of the README, of deploy/ and of the documents asks for metrics that the agent's own history has: beside those,
+// there are only what a server that scrapes adds, and what rules record.
+func TestQueriesReadTheHistory(t *testing.T) {
+	serversOwn := []string{"up", "scrape_duration_seconds"}
+	recorded := map[string]bool{}
+	all := slices.Concat(readmeQuestions(t), ruleQuestions(t), dashboardQuestions(t))
+	for _, q := range all {
+		recorded[q.where] = true
+		if q.where == "recorded" {
+			name, _, _ := strings.Cut(q.expr, "{")
+			recorded[name] = true
+		}
+	}
+	for _, q := range all {
+		metrics, _ := references(q.expr)
+		for _, name := range metrics {
+			if !historyNames()[name] && !recorded[name] && !slices.Contains(serversOwn, name) {
+				t.Errorf("%s: the history has no %s: %s", q.where, name, q.expr)
+			}
+		}
+	}
 }
 
 // reads tells which form of histograms an expression reads.
@@ -419,9 +457,9 @@ func TestHistoryAnswersLikePrometheus(t *testing.T) {
 	p := newPast(t)
 	forms := map[string]*scrapes{"classic": {kind: expfmt.FmtText}, "native": {kind: expfmt.FmtProtoDelim}}
 	for range pastTicks {
-		snapshot, sample := p.tick(t)
+		o, at := p.tick(t)
 		for _, s := range forms {
-			s.add(t, snapshot, sample)
+			s.add(t, o, at)
 		}
 	}
 	agent := serveHistory(t, p)
@@ -435,11 +473,11 @@ func TestHistoryAnswersLikePrometheus(t *testing.T) {
 			if form == "native" {
 				args = append(args, "--enable-feature=native-histograms")
 			}
-			prometheus := startServer(t, fmt.Sprintf("global: {scrape_interval: 20ms, scrape_timeout: 20ms}\nscrape_configs:\n- job_name: perfagent\n  static_configs: [{targets: [%q]}]\n",
+			prometheus := startServer(t, fmt.Sprintf("global: {scrape_interval: 50ms, scrape_timeout: 50ms}\nscrape_configs:\n- job_name: perfagent\n  static_configs: [{targets: [%q]}]\n",
 				target.Listener.Addr()), args...)
 			end := p.start.Add(pastTicks * 10 * time.Second)
 			scraped := question{"all ticks", fmt.Sprintf("timestamp(perfagent_host_cpus @ %d) == %[1]d", end.Unix())}
-			if left := prometheus.unanswered([]question{scraped}, 3*time.Minute); left != nil {
+			if left := prometheus.unanswered([]question{scraped}, servers.Slow(5*time.Minute)); left != nil {
 				t.Fatal(left)
 			}
 			exprs := slices.Clone(red[form])

@@ -40,28 +40,10 @@ type site struct {
 func startSite(t *testing.T, classic export.Classic) *httptest.Server {
 	t.Helper()
 	s := &site{engine: analytics.NewEngine(analytics.Options{})}
-	web := func() export.WebConnections { return export.WebConnections{Open: 1} }
+	o := s.options()
+	o.Classic = classic
 	var err error
-	s.metrics, err = export.NewMetrics(export.MetricsOptions{CollectorOptions: export.CollectorOptions{
-		Source: s.engine, Classic: classic, Build: export.BuildInfo{Version: "1", Revision: "2", GoVersion: "3"},
-		Probes: export.ProbeStatus{
-			Backend: func() string { return "tracepoint" },
-			Probes: func() []export.ProbeState {
-				return []export.ProbeState{{Probe: "p", Backend: "tracepoint", Attached: true}}
-			},
-			Maps: func() []export.MapState {
-				return []export.MapState{{Name: "conns", Entries: 9, MaxEntries: 10, Bytes: 1}}
-			},
-			Undecoded: func() []analytics.Undecoded {
-				return []analytics.Undecoded{{Service: "shop", Reason: "tls", Connections: 1}}
-			},
-		},
-		Reload: func() (bool, time.Time) { return true, time.Unix(1, 0) }, Web: web,
-		Exports: func() []export.ExportCount {
-			return []export.ExportCount{{Result: "success", Count: s.scrapes}, {Result: "rejected", Count: s.scrapes}}
-		},
-		Host: s.host, Witness: s.witness,
-	}})
+	s.metrics, err = export.NewMetrics(export.MetricsOptions{CollectorOptions: o})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +58,62 @@ func startSite(t *testing.T, classic export.Classic) *httptest.Server {
 	}))
 	t.Cleanup(server.Close)
 	return server
+}
+
+// options are those of an agent all of whose parts have something to say.
+func (s *site) options() export.CollectorOptions {
+	left := .5
+	some := func(names ...string) map[string]uint64 {
+		all := map[string]uint64{}
+		for _, name := range names {
+			all[name] = s.scrapes
+		}
+		return all
+	}
+	return export.CollectorOptions{
+		Source: s.engine, Classic: export.ClassicAll, Build: export.BuildInfo{Version: "1", Revision: "2", GoVersion: "3"},
+		Probes: export.ProbeStatus{
+			Backend: func() string { return "tracepoint" },
+			Probes: func() []export.ProbeState {
+				return []export.ProbeState{{Probe: "p", Backend: "tracepoint", Attached: true}}
+			},
+			Maps: func() []export.MapState {
+				return []export.MapState{{Name: "conns", Entries: 9, MaxEntries: 10, Bytes: 1}}
+			},
+			Undecoded: func() []analytics.Undecoded {
+				return []analytics.Undecoded{{Service: "shop", Reason: "tls", Connections: 1}}
+			},
+		},
+		Reload: func() (bool, time.Time) { return true, time.Unix(1, 0) },
+		Web: func() export.WebConnections {
+			return export.WebConnections{Open: 1, Closed: []export.ClosedConnections{{Reason: "idle", Count: s.scrapes}}}
+		},
+		Exports: func() []export.ExportCount {
+			return []export.ExportCount{{Result: "success", Count: s.scrapes}, {Result: "rejected", Count: s.scrapes}}
+		},
+		Host: s.host, Witness: s.witness,
+		History: func() *export.HistoryState {
+			return &export.HistoryState{Persistent: true, Ticks: s.scrapes, Dropped: s.scrapes, Damaged: []export.HistoryDamage{{Part: "head", Count: s.scrapes}},
+				Tiers: []export.HistoryTier{{Name: "10s", Bytes: 1, Segments: 1, Oldest: time.Unix(1, 0)}}}
+		},
+		Rules: func() *export.RulesState {
+			return &export.RulesState{Groups: []export.RuleGroupState{{Key: "f.yml;g", Rules: 3, Evaluations: 9 * s.scrapes, Failures: s.scrapes, Iterations: s.scrapes, Last: time.Unix(1, 0)}},
+				Objectives: []export.ObjectiveState{{Labels: map[string]string{"service_name": "shop", "objective": "latency"}, BudgetLeft: &left, BurnRates: map[string]float64{"1h": 2}}}}
+		},
+		Notify: func() *export.NotifyState {
+			return &export.NotifyState{RemediesFailed: s.scrapes, Remedies: some("run"), Receivers: []export.NotifyReceiver{{Receiver: "chat", Integration: "slack", Delivered: s.scrapes,
+				AttemptsFailed: 2 * s.scrapes, Failed: some("rejected"), Dropped: some("queue_full"), Queue: 1, QueueAge: time.Minute}}}
+		},
+		Parts: export.PartsState{
+			EventLog: func() *export.EventLogState {
+				return &export.EventLogState{Writable: true, Lines: some("exchange"), Dropped: some("write")}
+			},
+			Redis: func() *export.RedisState {
+				return &export.RedisState{Up: true, Published: some("success"), Alerts: some("success")}
+			},
+			Recoveries: func() []export.Recovery { return []export.Recovery{{Part: "redis"}} },
+		},
+	}
 }
 
 // work is what happens between two scrapes: requests of both roles, some of which fail, and a bit of everything that the agent
@@ -105,17 +143,23 @@ func (s *site) host() *host.Sample {
 	for m := range cpu.Modes {
 		cpu.Modes[m].Counter = s.total(.1)
 	}
-	stalled := &host.ResourcePressure{Some: host.Stall{Seconds: s.total(.5)}}
-	group := host.CgroupStats{Path: "/shop", CPULimit: 1, CPUSeconds: s.total(.5), Periods: s.total(10), ThrottledPeriods: s.total(5), ThrottledSeconds: s.total(.2)}
-	return &host.Sample{Time: time.Now(), Number: s.scrapes, CPU: cpu, Memory: &host.Memory{Total: 4, Used: 3, Available: 1},
-		Pressure: host.Pressure{CPU: stalled, Memory: stalled, IO: stalled},
-		Services: []host.Service{{Name: "shop", CPUSeconds: s.total(.5), ResidentBytes: 1 << 20, Threads: 4, Cgroups: []host.CgroupStats{group}}}}
+	stalled := &host.ResourcePressure{Some: host.Stall{Seconds: s.total(.5)}, Full: &host.Stall{Seconds: s.total(.2)}}
+	group := host.CgroupStats{Path: "/shop", CPULimit: 1, CPUSeconds: s.total(.5), Periods: s.total(10), ThrottledPeriods: s.total(5), ThrottledSeconds: s.total(.2),
+		OOMKills: s.total(1), Tasks: 9, TasksLimit: 10}
+	shop := host.Service{Name: "shop", CPUSeconds: s.total(.5), ResidentBytes: 1 << 20, Threads: 4, OpenFiles: 9, OpenFilesUsed: .9, Cgroups: []host.CgroupStats{group},
+		Processes: []host.Process{{PID: 1, StartSeconds: float64(s.scrapes / 8), OpenFiles: 9, OpenFilesMax: 10}}}
+	disk := host.Filesystem{Device: "/dev/sda1", Mountpoint: "/", Type: "ext4", Size: 1 << 30, Available: float64(1<<29 - s.scrapes), Files: 100, FilesFree: 50}
+	return &host.Sample{Time: time.Now(), Number: s.scrapes, CPU: cpu, Memory: &host.Memory{Total: 4, Used: 3, Available: 1}, Paging: &host.Paging{OOMKills: s.total(1)},
+		Pressure: host.Pressure{CPU: stalled, Memory: stalled, IO: stalled}, TCP: &host.TCP{ListenOverflows: s.total(1)},
+		Filesystems: []host.Filesystem{disk}, Services: []host.Service{shop}}
 }
 
 func (s *site) witness() *export.HostStats {
 	waits := export.Latency{Bounds: []float64{.001, .002}, Buckets: []uint64{s.scrapes, s.scrapes, 0}, Sum: .002 * float64(s.scrapes)}
-	return &export.HostStats{RunQueue: &waits, Unattributed: &export.TCPEvents{}, Services: []export.ServiceStats{
-		{Service: "shop", RunQueue: &waits, RTT: waits, Connect: waits, TCP: export.TCPEvents{Retransmits: s.scrapes}}}}
+	overflows := s.scrapes
+	return &export.HostStats{RunQueue: &waits, Unattributed: &export.TCPEvents{}, ListenOverflows: &overflows, Ports: []export.ListenPort{{Port: 80, Drops: s.scrapes}},
+		Disks: []export.DiskStats{{Device: "sda", Operation: "read", Latency: waits}}, Services: []export.ServiceStats{
+			{Service: "shop", RunQueue: &waits, RTT: waits, Connect: waits, TCP: export.TCPEvents{Retransmits: s.scrapes}}}}
 }
 
 // question is a query that somebody is told to ask.
@@ -161,11 +205,18 @@ func readmeQuestions(t *testing.T) (all []question) {
 	return all
 }
 
-// A comparison keeps what is beyond a limit: without it an alert's expression has a row for all that it looks at.
+// A comparison keeps what is beyond a limit: without it an alert's expression has a row for all that it looks at. Nor can a test wait
+// for what was a day ago.
 var (
-	comparison = regexp.MustCompile(` (>=|>|<|==) [0-9.]+( \* [0-9.]+)?`)
+	comparison = regexp.MustCompile(`\s+(>=|>|<|==)\s+-?[0-9.]+(e\+?[0-9]+)?(\s+\*\s+[0-9.]+)?`)
 	unless     = regexp.MustCompile(`\bunless\b`)
+	offset     = regexp.MustCompile(` offset \w+`)
 )
+
+// withoutLimits is an alert's expression without what keeps it from having rows.
+func withoutLimits(expr string) string {
+	return offset.ReplaceAllString(unless.ReplaceAllString(comparison.ReplaceAllString(expr, ""), "and"), "")
+}
 
 // ruleQuestions are the expressions of all rules, and what they record.
 func ruleQuestions(t *testing.T) (all []question) {
@@ -182,7 +233,7 @@ func ruleQuestions(t *testing.T) (all []question) {
 		for _, g := range file.Groups {
 			for _, r := range g.Rules {
 				if r.Alert != "" {
-					all = append(all, question{r.Alert, unless.ReplaceAllString(comparison.ReplaceAllString(r.Expr, ""), "and")})
+					all = append(all, question{r.Alert, withoutLimits(r.Expr)})
 					continue
 				}
 				labels := ""

@@ -43,7 +43,11 @@ type load struct {
 	median    []float64
 	spread    []float64
 	share     []float64
+	calls     int // of own
 }
+
+// services is how many there are.
+const services = 12
 
 func newLoad(endpoints int, rate float64) *load {
 	l := &load{endpoints: endpoints, rate: rate, random: rand.New(rand.NewPCG(1, 2))}
@@ -93,7 +97,7 @@ func (l *load) poisson(mean float64) int {
 }
 
 func (l *load) entry(i, n int) *analytics.Sealed {
-	e := &analytics.Sealed{Key: analytics.Key{Role: wire.RoleServer, Service: fmt.Sprint("service-", i%12),
+	e := &analytics.Sealed{Key: analytics.Key{Role: wire.RoleServer, Service: fmt.Sprint("service-", i%services),
 		Operation: wire.Operation{Verb: "GET", Name: fmt.Sprintf("/api/v1/things/%d/{id}", i)}}}
 	e.RequestSize, e.ResponseSize = analytics.NewHistogram(analytics.Bytes), analytics.NewHistogram(analytics.Bytes)
 	e.Series = []analytics.Series{{Result: fine}, {Result: missing}, {Result: internal}}
@@ -119,6 +123,50 @@ func (l *load) entry(i, n int) *analytics.Sealed {
 		e.Series[result].Duration.Add(int64(queue + processing + transfer))
 	}
 	return e
+}
+
+// latencyBuckets are those of each distribution that the kernel side counts of a service (bpf/host.h).
+const latencyBuckets = 26
+
+// own makes what an agent says of itself and of its services beside their endpoints: 100 series of the agent, half of which stay what
+// they are; of each service two distributions of which few buckets are met, and seven counters; the levels of each endpoint.
+func (l *load) own() (all []analytics.Figure) {
+	l.calls++
+	add := func(name string, counter bool, v float64, labels ...analytics.Label) {
+		all = append(all, analytics.Figure{Name: name, Labels: labels, Counter: counter, Value: v})
+	}
+	for i := range 100 {
+		v := 1.
+		if i%2 == 1 {
+			v = float64(l.calls * (1000*i + l.random.IntN(100)))
+		}
+		add(fmt.Sprint("perfagent_something_", i, "_total"), true, v)
+	}
+	for i := range services {
+		service := analytics.Label{Name: "service_name", Value: fmt.Sprint("service-", i)}
+		for _, name := range []string{"perfagent_tcp_rtt_seconds", "perfagent_process_run_queue_latency_seconds"} {
+			met := 0
+			for bucket := range latencyBuckets {
+				if bucket >= 4 && bucket < 14 {
+					met += l.calls + l.random.IntN(3)
+				}
+				add(name+"_bucket", true, float64(met), analytics.Label{Name: "le", Value: fmt.Sprint(bucket)}, service)
+			}
+			add(name+"_count", true, float64(met), service)
+			add(name+"_sum", true, float64(met)*.00123, service)
+		}
+		for j := range 7 {
+			add(fmt.Sprint("perfagent_tcp_", j, "_total"), true, float64(l.calls/(60*(j+1))), service)
+		}
+	}
+	for i := range l.endpoints {
+		for _, aspect := range []string{"error_rate", "latency"} {
+			add("perfagent_endpoint_level", false, float64((l.calls/(i+7))%2), analytics.Label{Name: "aspect", Value: aspect},
+				analytics.Label{Name: "http_request_method", Value: "GET"}, analytics.Label{Name: "http_route", Value: fmt.Sprintf("/api/v1/things/%d/{id}", i)},
+				analytics.Label{Name: "service_name", Value: fmt.Sprint("service-", i%services)})
+		}
+	}
+	return all
 }
 
 // process is what the process has used.
@@ -150,6 +198,7 @@ type bench struct {
 	load     *load
 	days     int
 	strict   bool
+	own      bool // with what the agent says of itself and its services
 	failures int
 }
 
@@ -161,10 +210,10 @@ func main() {
 	// The bounds are for 8 requests a minute of an average endpoint; a busier host has less of the past in as many bytes.
 	failures := 0
 	for _, c := range []struct {
-		rate   float64
-		strict bool
-	}{{26, true}, {100, false}} {
-		b := &bench{load: newLoad(200, c.rate), days: *days, strict: c.strict}
+		rate        float64
+		strict, own bool
+	}{{26, true, false}, {26, false, true}, {100, false, false}} {
+		b := &bench{load: newLoad(200, c.rate), days: *days, strict: c.strict, own: c.own}
 		if !c.strict {
 			b.days = 1 // for its bytes a minute
 		}
@@ -197,8 +246,11 @@ func (b *bench) run() error {
 		return err
 	}
 	defer os.RemoveAll(path)
-	fmt.Printf("200 endpoints, %.3g requests a second, %d days\n", b.load.rate, b.days)
+	fmt.Printf("200 endpoints, %.3g requests a second, %d days%s\n", b.load.rate, b.days, map[bool]string{true: ", with 1,256 figures of the agent and 12 services"}[b.own])
 	o := history.Options{Path: path, MaxBytes: 4 << 30, Log: slog.New(slog.DiscardHandler)}
+	if b.own {
+		o.Own = b.load.own
+	}
 	runtime.GC()
 	debug.FreeOSMemory()
 	before := usage()
