@@ -1,0 +1,184 @@
+package finding
+
+import (
+	"math"
+	"slices"
+)
+
+const (
+	// recentTicks is how many ticks are kept of a series: 21 minutes, in which there is a normal time before a finding and the finding.
+	recentTicks = 128
+	// usualLeast is how many values make a normal time, with a margin that ends at usualSure: five and ten minutes.
+	usualLeast, usualSure = 30, 60
+	// usualEvery is how often it is judged anew what is usual.
+	usualEvery = 6
+	// usualTop is the part of the values that are the tail's, topLeast their least number.
+	usualTop, topLeast = 0.1, 4
+	// tailPrior is the tail's exponent before anything is known, tailPriorWeight the number of values that it counts as; the
+	// exponent is between tailHeavy and tailThin. At three deviations a normal distribution falls like a ninth power: 4 is careful.
+	tailPrior, tailPriorWeight = 4, 5
+	tailHeavy, tailThin        = 2, 6
+	// runMost is how many values in a row count together.
+	runMost = 6
+	// runShare is the part of its rarity that another value in a row adds where values do not depend on those before.
+	runShare = 0.9
+	// leastPart is the part of an effect that matters which counts as no effect at all.
+	leastPart = 0.25
+	// rarityMost ends rarities: a value cannot be surer than that.
+	rarityMost = 8
+)
+
+// rows are the values of a series by tick, for whoever explains a finding.
+type rows [recentTicks]float32
+
+func (r *rows) put(row int64, v float64) { r[row%recentTicks] = float32(v) }
+
+func (r *rows) clear(row int64) { r.put(row, math.NaN()) }
+
+// recent judges a value by the last ones: peaks over a threshold, whose tail falls like a power of the distance from the median. It judges
+// after 30 values. The rarities of values in a row are added, as far as values do not depend on those before, so that a small shift that
+// stays is as rare as a large leap.
+type recent struct {
+	values [recentTicks]float32     // by number
+	odd    [recentTicks / 64]uint64 // those that are no normal time
+	usual  usual
+	number int // of the next value
+	at     int // number at which usual was found
+	run    int // values in a row beyond the usual, up to runMost
+	side   float64
+	rarity [runMost]float64 // of these, the latest first
+}
+
+// usual is what values were before.
+type usual struct {
+	n                int
+	middle           float64    // on the metric's scale
+	edge             [2]float64 // distance from the middle where the tails begin, down and up
+	power            [2]float64 // of the tails
+	share            float64    // of the values, in a tail
+	dependence       float64    // of a value on the one before, 0 to 1
+	low, high, typic float64    // values: 99 of 100 are between low and high
+}
+
+func newRecent() *recent { return &recent{at: -usualEvery} }
+
+func (r *recent) put(v float64) {
+	i := uint(r.number % recentTicks)
+	r.values[i] = float32(v)
+	r.odd[i/64] &^= 1 << (i % 64)
+	r.number++
+}
+
+// mark takes the last values out of the normal time, or into it.
+func (r *recent) mark(from, to int, odd bool) {
+	for n := max(from, r.number-recentTicks, 0); n < to; n++ {
+		i := uint(n % recentTicks)
+		if r.odd[i/64] &^= 1 << (i % 64); odd {
+			r.odd[i/64] |= 1 << (i % 64)
+		}
+	}
+}
+
+func (r *recent) isOdd(i int) bool { return r.odd[i/64]>>(uint(i)%64)&1 != 0 }
+
+// learn finds out what is usual, from the values that are no part of a finding.
+func (r *recent) learn(m *Metric, room []float32) {
+	r.at = r.number
+	all := room[:0]
+	var before, sum, products, squares float64
+	pairs := 0
+	for n := max(r.number-recentTicks, 0); n < r.number; n++ {
+		i := n % recentTicks
+		v := r.values[i]
+		if r.isOdd(i) {
+			continue
+		}
+		all = append(all, v)
+		x := m.scale.of(float64(v))
+		if len(all) > 1 {
+			pairs++
+			products += (x - before) * (x - before)
+		}
+		sum, squares, before = sum+x, squares+x*x, x
+	}
+	n := len(all)
+	if n < usualLeast {
+		if r.usual.n == 0 || n < usualLeast/2 {
+			r.usual = usual{n: n}
+		}
+		return
+	}
+	// Half of the mean squared difference of neighbours is the variance, where they do not depend on each other (von Neumann's ratio).
+	u := usual{n: n, dependence: .5 / math.Sqrt(float64(n))}
+	if variance := squares/float64(n) - (sum/float64(n))*(sum/float64(n)); variance > 1e-12*math.Abs(squares) {
+		u.dependence = max(0, 1-products/float64(pairs)/2/variance) + u.dependence
+	}
+	u.dependence = min(u.dependence, 1)
+	slices.Sort(all)
+	u.fit(all, m)
+	r.usual = u
+}
+
+// fit finds middle, edges and tails from sorted values.
+func (u *usual) fit(sorted []float32, m *Metric) {
+	n := len(sorted)
+	u.typic = float64(sorted[n/2])
+	u.middle = m.scale.of(u.typic)
+	least := m.least(u.typic)
+	floor := leastPart * (m.scale.of(u.typic+least) - u.middle)
+	k := max(topLeast, int(usualTop*float64(n)))
+	u.share = float64(k) / float64(n)
+	for side, sign := range [2]float64{-1, 1} {
+		at := func(i int) float64 { // the i-th farthest
+			if sign < 0 {
+				return u.middle - m.scale.of(float64(sorted[i]))
+			}
+			return m.scale.of(float64(sorted[n-1-i])) - u.middle
+		}
+		edge := max(at(k-1), floor)
+		sum := 0.0
+		for i := range k - 1 {
+			sum += math.Log(max(at(i)/edge, 1))
+		}
+		u.edge[side] = edge
+		u.power[side] = max(tailHeavy, min((float64(k-1)+tailPriorWeight)/(sum+tailPriorWeight/tailPrior), tailThin))
+	}
+	// One in a hundred by the tails, and what was seen.
+	beyond := func(side int) float64 { return u.edge[side] * math.Pow(u.share/.005, 1/u.power[side]) }
+	u.low, u.high = m.scale.back(u.middle-beyond(0)), m.scale.back(u.middle+beyond(1))
+}
+
+// judge returns how rare the last values together are: the negative decimal logarithm of their probability.
+func (r *recent) judge(v float64, m *Metric) float64 {
+	u := &r.usual
+	if u.n < usualLeast {
+		r.run = 0
+		return 0
+	}
+	distance, side, sign := m.scale.of(v)-u.middle, 1, 1.0
+	if distance < 0 {
+		distance, side, sign = -distance, 0, -1
+	}
+	if distance < u.edge[side] || m.Bad != 0 && sign != float64(m.Bad) {
+		r.run = 0
+		return 0
+	}
+	if r.run > 0 && r.side != sign {
+		r.run = 0
+	}
+	r.side = sign
+	copy(r.rarity[1:], r.rarity[:runMost-1])
+	r.rarity[0] = min(u.power[side]*math.Log10(distance/u.edge[side])-math.Log10(u.share), rarityMost)
+	r.run = min(r.run+1, runMost)
+	return r.together()
+}
+
+// together adds the rarities of a run, less a margin for a short past.
+func (r *recent) together() float64 {
+	largest, sum := 0.0, 0.0
+	for _, v := range r.rarity[:r.run] {
+		largest, sum = max(largest, v), sum+v
+	}
+	all := largest + (sum-largest)*runShare*(1-r.usual.dependence)
+	return all - max(0, 1-float64(r.usual.n)/usualSure)
+}
