@@ -94,22 +94,23 @@ type Engine struct {
 	published atomic.Pointer[published]
 
 	// Of whoever consumes.
-	row       int64     // ticks since the beginning, gaps included
-	tick      int64     // of the latest seal
-	now       time.Time // its end
-	unix      int64     // never goes back
-	entries   map[analytics.Key]*entry
-	waiting   map[analytics.Key]float64 // requests of entries without room
-	resources map[Measure]*track
-	groups    map[groupKey]*group
-	tracks    int
-	sample    *host.Sample // of the seal before
-	ended     []*Finding   // the latest last
-	room      [recentTicks]float32
-	counts    bucketCounts
-	alarms    uint64
-	ignored   uint64
-	mu        sync.Mutex // held by Consume, and by who looks at the past
+	row        int64     // ticks since the beginning, gaps included
+	tick       int64     // of the latest seal
+	now        time.Time // its end
+	unix       int64     // never goes back
+	entries    map[analytics.Key]*entry
+	waiting    map[analytics.Key]float64 // requests of entries without room
+	resources  map[Measure]*track
+	groups     map[groupKey]*group
+	tracks     int
+	sample     *host.Sample // of the seal before
+	ended      []*Finding   // the latest last
+	room       [recentTicks]float32
+	counts     bucketCounts
+	alarms     uint64
+	ignored    uint64
+	longAlarms uint64
+	mu         sync.Mutex // held by Consume, and by who looks at the past
 }
 
 type delivery struct {

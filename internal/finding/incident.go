@@ -30,11 +30,13 @@ type groupKey struct {
 
 // group has the series whose episodes are joined, so that an outage is one message and not two hundred.
 type group struct {
-	key     groupKey
-	tracks  []*track
-	entries []*entry
-	whole   *entry // of a service with several endpoints
-	served  bool   // it has endpoints
+	key    groupKey
+	tracks []*track
+	// resources are those of tracks that belong to no entry.
+	resources []*track
+	entries   []*entry
+	whole     *entry // of a service with several endpoints
+	served    bool   // it has endpoints
 
 	// Of the endpoints in the tick.
 	all, failed uint64
@@ -61,7 +63,8 @@ func (e *Engine) groupOf(k groupKey) *group {
 func (g *group) isOpen() bool { return g.finding != nil }
 
 func (g *group) drop(all ...*track) {
-	g.tracks = slices.DeleteFunc(g.tracks, func(t *track) bool { return slices.Contains(all, t) })
+	gone := func(t *track) bool { return slices.Contains(all, t) }
+	g.tracks, g.resources = slices.DeleteFunc(g.tracks, gone), slices.DeleteFunc(g.resources, gone)
 	g.entries = slices.DeleteFunc(g.entries, func(n *entry) bool { return slices.Contains(all, n.response) })
 }
 
@@ -98,11 +101,15 @@ func (e *Engine) conclude() {
 
 // scores appends the score of each subject.
 func (g *group) scores(to []Score) []Score {
+	for _, n := range g.entries {
+		to = append(to, Score{n.response.Subject, highest(n.tracks())})
+	}
 	first := len(to)
-	for _, t := range g.tracks {
-		if t.recent == nil || t.usual.n < usualLeast && t.score <= 0 {
-			continue
-		}
+	rest := g.resources
+	if g.whole != nil {
+		rest = append(slices.Clip(rest), g.whole.tracks()...)
+	}
+	for _, t := range rest {
 		at := slices.IndexFunc(to[first:], func(s Score) bool { return s.Subject == t.Subject })
 		if at < 0 {
 			to = append(to, Score{Subject: t.Subject})
@@ -111,6 +118,14 @@ func (g *group) scores(to []Score) []Score {
 		to[first+at].Value = max(to[first+at].Value, t.score)
 	}
 	return to
+}
+
+// highest is the highest score of some series, 0 at least.
+func highest(all []*track) (score float64) {
+	for _, t := range all {
+		score = max(score, t.score)
+	}
+	return score
 }
 
 // concludeGroup opens, replaces and ends the finding of a group.

@@ -18,6 +18,10 @@ const (
 	// exponent is between tailHeavy and tailThin. At three deviations a normal distribution falls like a ninth power: 4 is careful.
 	tailPrior, tailPriorWeight = 4, 5
 	tailHeavy, tailThin        = 2, 6
+	// shareDoubt is how wrong the logarithm of a tail's share may be, times the root of the values in it: one and a half standard errors.
+	shareDoubt = 0.7
+	// clusterShare is how many independent values a tail is taken to have at least: values that depend on each other come in clusters.
+	clusterShare = 2
 	// runMost is how many values in a row count together.
 	runMost = 6
 	// runShare is the part of its rarity that another value in a row adds where values do not depend on those before.
@@ -56,6 +60,7 @@ type usual struct {
 	edge             [2]float64 // distance from the middle where the tails begin, down and up
 	power            [2]float64 // of the tails
 	share            float64    // of the values, in a tail
+	doubt            float64    // of the rarity of a value, for the share is that of a sample
 	dependence       float64    // of a value on the one before, 0 to 1
 	low, high, typic float64    // values: 99 of 100 are between low and high
 }
@@ -127,7 +132,10 @@ func (u *usual) fit(sorted []float32, m *Metric) {
 	least := m.least(u.typic)
 	floor := leastPart * (m.scale.of(u.typic+least) - u.middle)
 	k := max(topLeast, int(usualTop*float64(n)))
-	u.share = float64(k) / float64(n)
+	independent := float64(n) * (1 - u.dependence) / (1 + u.dependence)
+	u.share = min(max(float64(k)/float64(n), clusterShare/max(independent, 1)), 1)
+	u.doubt = shareDoubt / math.Sqrt(float64(k))
+	weight := 1 - u.dependence
 	for side, sign := range [2]float64{-1, 1} {
 		at := func(i int) float64 { // the i-th farthest
 			if sign < 0 {
@@ -141,7 +149,7 @@ func (u *usual) fit(sorted []float32, m *Metric) {
 			sum += math.Log(max(at(i)/edge, 1))
 		}
 		u.edge[side] = edge
-		u.power[side] = max(tailHeavy, min((float64(k-1)+tailPriorWeight)/(sum+tailPriorWeight/tailPrior), tailThin))
+		u.power[side] = max(tailHeavy, min((weight*float64(k-1)+tailPriorWeight)/(weight*sum+tailPriorWeight/tailPrior), tailThin))
 	}
 	// One in a hundred by the tails, and what was seen.
 	beyond := func(side int) float64 { return u.edge[side] * math.Pow(u.share/.005, 1/u.power[side]) }
@@ -168,7 +176,7 @@ func (r *recent) judge(v float64, m *Metric) float64 {
 	}
 	r.side = sign
 	copy(r.rarity[1:], r.rarity[:runMost-1])
-	r.rarity[0] = min(u.power[side]*math.Log10(distance/u.edge[side])-math.Log10(u.share), rarityMost)
+	r.rarity[0] = max(0, min(u.power[side]*math.Log10(distance/u.edge[side])-math.Log10(u.share)-u.doubt, rarityMost))
 	r.run = min(r.run+1, runMost)
 	return r.together()
 }
@@ -179,6 +187,23 @@ func (r *recent) together() float64 {
 	for _, v := range r.rarity[:r.run] {
 		largest, sum = max(largest, v), sum+v
 	}
-	all := largest + (sum-largest)*runShare*(1-r.usual.dependence)
-	return all - max(0, 1-float64(r.usual.n)/usualSure)
+	weight := runShare * (1 - r.usual.dependence)
+	all := largest + (sum-largest)*weight
+	independent := 1 + float64(r.run-1)*weight
+	return all - severalWays(all-independent*r.usual.least(), independent) - max(0, 1-float64(r.usual.n)/usualSure)
+}
+
+// least is the rarity of a value at the edge.
+func (u *usual) least() float64 { return max(0, -math.Log10(u.share)-u.doubt) }
+
+// severalWays is by how much a sum of rarities is less rare than one of them, as there are several ways to come to it: the logarithm of the
+// tail of a gamma distribution beside that of an exponential one (Fisher's method).
+func severalWays(excess, values float64) float64 {
+	y := math.Ln10 * max(excess, 0)
+	sum, term := 1.0, 1.0
+	for j := 1.0; j < values; j++ {
+		term *= y / j
+		sum += term * min(1, values-j)
+	}
+	return math.Log10(sum)
 }

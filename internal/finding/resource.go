@@ -25,6 +25,7 @@ func (e *Engine) measure(m Measure, v float64) {
 		}
 		t = e.newTrack(m, e.groupOf(groupKey{role: roleOf(&m), service: m.Service, namespace: m.Namespace}))
 		e.resources[m] = t
+		t.group.resources = append(t.group.resources, t)
 	}
 	t.last = e.row
 	e.add(t, v, 1, 0)

@@ -38,6 +38,7 @@ type track struct {
 	width    int     // ticks for which it stands
 	noise    float64 // its standard error by the requests behind it, on the metric's scale; 0: not known
 	last     int64   // row of the latest value
+	alarmed  bool    // and ignored, as nobody would care
 	fails    *failures
 	*episode // nil: all is well
 }
@@ -177,18 +178,27 @@ func (e *Engine) begins(t *track, v float64, requests uint64) {
 	alarm := e.alarm()
 	expected, low, high, score, byLong := t.usual.typic, t.usual.low, t.usual.high, t.score, false
 	enough := t.fails != nil || t.run >= t.metric.Values || t.metric.Values <= 2 && score >= alarm+surely
-	if t.verdict.Score >= alarm && (score < alarm || !enough) {
+	if t.verdict.Alarm && (score < alarm || !enough) {
 		s := t.metric.scale
 		expected, low, high = s.back(t.verdict.Expected), s.back(t.verdict.Low), s.back(t.verdict.High)
 		score, byLong, enough = t.verdict.Score, true, true
 		t.score = score
 	}
 	if score < alarm || !enough {
+		t.alarmed = t.alarmed && t.run > 0
 		return
 	}
-	e.alarms++
+	if !t.alarmed {
+		e.alarms++
+		if byLong {
+			e.longAlarms++
+		}
+	}
 	if s := t.metric.scale; !t.metric.matters(v, expected) || math.Abs(s.of(v)-s.of(expected)) < noiseMost*t.noise {
-		e.ignored++
+		if !t.alarmed {
+			e.ignored++
+		}
+		t.alarmed = true
 		return
 	}
 	known := float64(t.values)
