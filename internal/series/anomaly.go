@@ -14,6 +14,9 @@ const (
 
 var anomalyNames = [anomalyKinds]string{"sudden", "unusual", "untimely", "shifted", "unsteady"}
 
+// severities of incidents, the least first.
+var severities = [...]string{"warning", "error", "critical"}
+
 // kindCosts are taken off the rarity of the kinds that are judged twice: a level that is unusual is untimely as well unless the season
 // explains it, a shift comes with values that are far out, and neighbours that differ more with values that are sudden. Only what is
 // clearly rarer by them is theirs.
@@ -35,6 +38,9 @@ const (
 	noveltyFloor, noveltyHold, noveltyWorse = 2.75, 100, 1
 	// noveltyPast ends the growth of what a record means with the length of the past that it is a record of.
 	noveltyPast = 8000
+
+	// valueMost ends what is a value: a season keeps its levels in 4 bytes. timeMost ends times, so that their differences are exact.
+	valueMost, timeMost = 1e36, 1 << 53
 
 	// material is the part of the usual deviation that is nothing: what a season explains to the last digit is not judged by digits.
 	material = 0.3
@@ -105,14 +111,12 @@ type Anomalies struct {
 	stepFast, stepSlow  float64
 	deviation, residual float64 // usual size of value less raw, and less season and slow
 	dayLevel, weekLevel float64 // what the seasons deviate from
-	season              float64 // both seasons' part of the last value
+	season              float64 // both seasons' part of the value that is judged
 	weight              float64
 	tails               [anomalyKinds]tail
 	day, week           season
 	daySlot             [daySlots]float32
 	weekSlot            [weekSlots]float32
-	dayFilled           [daySlots]bool
-	weekFilled          [weekSlots]bool
 
 	newsPeak float64
 	newsAt   int
@@ -125,16 +129,17 @@ func NewAnomalies(o AnomalyOptions) *Anomalies {
 	if !(o.Sensitivity > 0) {
 		o.Sensitivity = AnomalySensitivity
 	}
-	a := &Anomalies{options: o, weight: 1, threshold: -math.Log10(o.Sensitivity)}
+	a := &Anomalies{options: o, weight: 1}
 	a.day, a.week = newSeason(a.daySlot[:], daySpan), newSeason(a.weekSlot[:], weekSpan)
-	a.setStep(o.Step)
+	a.applyOptions()
 	return a
 }
 
-// setStep fixes what a rarity means in weeks.
-func (a *Anomalies) setStep(seconds float64) {
-	if a.options.Step = seconds; seconds > 0 {
-		a.rates.weekly = weekSpan / seconds
+// applyOptions fixes what a rarity means in weeks, and which score is an alarm.
+func (a *Anomalies) applyOptions() {
+	a.threshold = -math.Log10(a.options.Sensitivity)
+	if a.options.Step > 0 {
+		a.rates.weekly = weekSpan / a.options.Step
 	}
 }
 
@@ -144,9 +149,10 @@ func (a *Anomalies) Incident() Incident { return a.incident }
 // Seasons tells which seasons have proved themselves.
 func (a *Anomalies) Seasons() (day, week bool) { return a.day.used, a.week.used }
 
-// Add judges the value at a time, in seconds since 1970, by what came before, and learns it. NaN and infinities are missing values.
+// Add judges the value at a time, in seconds since 1970, by what came before, and learns it. NaN, infinities and what is as good as
+// infinite are missing values, and so is one from before the last.
 func (a *Anomalies) Add(unix int64, value float64) Verdict {
-	if math.IsNaN(value) || math.IsInf(value, 0) || a.count > 0 && unix < a.lastUnix {
+	if !(math.Abs(value) <= valueMost) || unix < -timeMost || unix > timeMost || a.count > 0 && unix < a.lastUnix {
 		return Verdict{}
 	}
 	if a.count == 0 {
@@ -154,7 +160,8 @@ func (a *Anomalies) Add(unix int64, value float64) Verdict {
 		return Verdict{Expected: value, Low: value, High: value}
 	}
 	if a.options.Step <= 0 {
-		a.setStep(float64(unix - a.lastUnix))
+		a.options.Step = float64(unix - a.lastUnix)
+		a.applyOptions()
 	}
 	a.count++
 	q, expected := a.learn(unix, value)
@@ -219,10 +226,11 @@ func clampTo(v, most float64) float64 { return max(-most, min(most, v)) }
 // enterSeason sets the part of the seasons in use at a time.
 func (a *Anomalies) enterSeason(unix int64) {
 	a.season = 0
-	for _, s := range [...]*season{&a.day, &a.week} {
-		if v, _, known := s.at(unix); s.used && known {
-			a.season += v
-		}
+	if v, _, known := a.day.at(a.daySlot[:], unix); a.day.used && known {
+		a.season += v
+	}
+	if v, _, known := a.week.at(a.weekSlot[:], unix); a.week.used && known {
+		a.season += v
 	}
 }
 
@@ -233,13 +241,15 @@ func (a *Anomalies) learnSeasons(unix int64, value, elapsed, rate float64) {
 	if a.count < anomalyFirst/2 {
 		most = math.MaxFloat64
 	}
-	day, slot, _ := a.day.at(unix)
+	day, slot, _ := a.day.at(a.daySlot[:], unix)
 	before, beforeWeek := a.day.used, a.week.used
-	week, weekSlot, _ := a.week.at(unix)
+	week, weekSlot, _ := a.week.at(a.weekSlot[:], unix)
 	fromDay := value - a.dayLevel
-	a.day.learn(slot, day+clampTo(fromDay-day, most), math.Abs(clampTo(fromDay-day, most)), math.Abs(clampTo(fromDay, most)), rate, elapsed)
+	left := clampTo(fromDay-day, most)
+	a.day.learn(a.daySlot[:], slot, day+left, math.Abs(left), math.Abs(clampTo(fromDay, most)), rate, elapsed)
 	fromWeek := value - a.weekLevel - day
-	a.week.learn(weekSlot, week+clampTo(fromWeek-week, most), math.Abs(clampTo(fromWeek-week, most)), math.Abs(clampTo(fromWeek, most)), rate, elapsed)
+	left = clampTo(fromWeek-week, most)
+	a.week.learn(a.weekSlot[:], weekSlot, week+left, math.Abs(left), math.Abs(clampTo(fromWeek, most)), rate, elapsed)
 	a.dayLevel += max(min(elapsed/daySpan, 1), 1/float64(a.count)) * clampTo(fromDay, most)
 	a.weekLevel += max(min(elapsed/weekSpan, 1), 1/float64(a.count)) * clampTo(value-a.weekLevel, most)
 	change := 0.0
@@ -283,7 +293,7 @@ func (a *Anomalies) judge(unix int64, value float64, q quantities, expected floa
 			rarity, kind = r, k
 		}
 	}
-	if a.count < anomalyFirst {
+	if a.count < anomalyFirst || a.options.Step <= 0 {
 		return v
 	}
 	v.Kind = anomalyNames[kind]
@@ -347,9 +357,9 @@ func (a *Anomalies) confidence(score float64) float64 {
 func severityOf(size, excess float64) string {
 	switch {
 	case size >= 4 && excess >= 1:
-		return "critical"
+		return severities[2]
 	case size >= 2 && excess >= 0.5:
-		return "error"
+		return severities[1]
 	}
-	return "warning"
+	return severities[0]
 }

@@ -7,6 +7,8 @@ const (
 	tailHome  = 24 // where the median of the magnitudes is kept: 1,000 times it is still told apart, for what is far out matters
 	tailDrift = 8  // slots that the median may wander before everything is moved back
 	tailEvery = 64 // points between two looks at where the median is
+	// tailBaseMost bounds the first slot: no float64 is farther from 1 than 2^1074.
+	tailBaseMost = 4*1074 + tailSlots
 
 	// tailHalf is after how many points a value counts half: a day and a night of minutes.
 	tailHalf = 1500

@@ -125,7 +125,7 @@ func TestAnomaliesMissing(t *testing.T) {
 		if y := b.Add(int64(i)*60, v); x != y {
 			t.Fatalf("value %d: %+v and %+v", i, x, y)
 		}
-		for _, missing := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		for _, missing := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 1e37} {
 			if y := b.Add(int64(i)*60, missing); y != (Verdict{}) {
 				t.Fatalf("a missing value: %+v", y)
 			}
@@ -139,12 +139,19 @@ func TestAnomaliesMissing(t *testing.T) {
 	if v := flat.Add(1000*60, 5); v.Score <= 0 {
 		t.Errorf("the first other value has score %g", v.Score)
 	}
+	at := NewAnomalies(AnomalyOptions{})
+	for _, v := range noise(5, 500) { // without times there is no rate
+		if v := at.Add(60, v); v.Alarm || v.Score != 0 {
+			t.Fatalf("values of one second: %+v", v)
+		}
+	}
 }
 
 // Whatever comes, no score is NaN or infinite, and the same input gives the same output.
 func FuzzAnomalies(f *testing.F) {
 	f.Add(uint64(1), 1.0, 300)
 	f.Add(uint64(2), 1e300, 300)
+	f.Add(uint64(4), 1e30, 300)
 	f.Add(uint64(3), 1e-300, 300)
 	f.Fuzz(func(t *testing.T, seed uint64, scale float64, n int) {
 		r := rand.New(rand.NewPCG(seed, 9))
