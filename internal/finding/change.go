@@ -13,10 +13,10 @@ func (e *Engine) settled(members []*track) bool {
 			continue
 		}
 		first, second := e.level(t, changeTicks, changeTicks/2), e.level(t, changeTicks/2, 0)
-		if math.IsNaN(first) || math.IsNaN(second) || t.quiet > 0 || !t.metric.matters(second, t.expected) {
+		if math.IsNaN(first) || math.IsNaN(second) || t.Quiet > 0 || !t.metric.matters(second, t.Expected) {
 			return false
 		}
-		if math.Abs(second-first) > math.Abs(second-t.expected)/2 && t.metric.matters(second, first) {
+		if math.Abs(second-first) > math.Abs(second-t.Expected)/2 && t.metric.matters(second, first) {
 			return false
 		}
 	}
@@ -42,7 +42,7 @@ func (e *Engine) level(t *track, from, to int64) float64 {
 func (e *Engine) change(g *group, f *Finding, members []*track) {
 	numbers := make([]int, len(members))
 	for i, t := range members {
-		numbers[i] = t.episode.first
+		numbers[i] = t.episode.First
 	}
 	e.end(g, f, members, e.now)
 	c := *f

@@ -110,6 +110,7 @@ type Engine struct {
 	alarms     uint64
 	ignored    uint64
 	longAlarms uint64
+	calmUntil  int64      // row until which hours and days are not judged by
 	mu         sync.Mutex // held by Consume, and by who looks at the past
 }
 
@@ -129,6 +130,9 @@ func New(o Options) *Engine {
 		resources: map[Measure]*track{}, groups: map[groupKey]*group{}}
 	e.SetSensitivity(o.Sensitivity)
 	e.published.Store(&published{})
+	if o.File != "" {
+		e.load()
+	}
 	return e
 }
 
@@ -157,9 +161,19 @@ func (e *Engine) Run(ctx context.Context) {
 		select {
 		case d := <-e.queue:
 			e.Consume(d.seal, d.sample, d.readings)
+			if e.row%saveTicks == 0 {
+				e.save()
+			}
 		case <-ctx.Done():
+			e.save()
 			return
 		}
+	}
+}
+
+func (e *Engine) save() {
+	if err := e.Save(); err != nil {
+		e.o.Log.Error("what was learned of anomalies is not kept", "err", err)
 	}
 }
 
@@ -187,15 +201,18 @@ func (e *Engine) Consume(s *analytics.Seal, sample *host.Sample, readings []Read
 // begin goes on to the row of a seal. Rows of ticks that were missed have no values.
 func (e *Engine) begin(s *analytics.Seal) {
 	steps := int64(1)
-	if e.row > 0 && s.Tick > e.tick {
-		steps = min(s.Tick-e.tick, recentTicks)
+	switch {
+	case e.tick > 0 && s.Tick > e.tick:
+		steps = s.Tick - e.tick
+	case e.tick == 0 && e.row > 0: // the first one after a restart
+		steps = max(1, int64(s.To.Sub(e.now)/e.o.Tick))
 	}
-	seconds := steps * int64(e.o.Tick/time.Second)
+	e.resume(steps)
 	// Detectors want a time that does not go back. After a step back of the wall clock it is ahead of it for good, which moves the
 	// time of day by the step.
-	e.unix = max(s.To.Unix(), e.unix+max(seconds, 1))
+	e.unix = max(s.To.Unix(), e.unix+max(int64(e.o.Tick/time.Second), 1))
 	e.tick, e.now = s.Tick, s.To
-	for range steps {
+	for range min(steps, recentTicks) {
 		e.row++
 		for _, g := range e.groups {
 			for _, t := range g.tracks {

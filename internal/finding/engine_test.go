@@ -3,6 +3,9 @@ package finding
 import (
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/perfagent/perfagent/internal/analytics"
 )
 
 // Shows that a response time that is three times as long is found within 30 s after 10 minutes of normal time, what is said of it, and that it ends.
@@ -121,4 +124,75 @@ func TestNormal(t *testing.T) {
 			t.Errorf("%d in %d days", found, days)
 		}
 	})
+}
+
+// Shows that a route that gets another name goes on with what was learned: what is unusual of it is found at once.
+func TestRename(t *testing.T) {
+	w := newWorld(t, 1, Options{})
+	n := w.serve("shop", "GET /items/*", 10, 80)
+	w.run(100)
+	before := n.Key
+	n.Name = "/items/{id}"
+	w.renames = []analytics.Rename{{From: before, To: n.Key}}
+	n.ms *= 4
+	if f := w.open(3); f.Route != "/items/{id}" {
+		t.Errorf("%+v", *f)
+	}
+}
+
+// Shows that steps of the clock, and ticks that are missing, raise nothing and hide nothing.
+func TestClock(t *testing.T) {
+	for _, step := range []time.Duration{-20 * time.Hour, -time.Minute, 30 * time.Second, 3 * time.Hour} {
+		w := newWorld(t, 1, Options{})
+		n := w.serve("shop", "GET /items", 10, 80)
+		w.run(200)
+		w.now = w.now.Add(step)
+		if step > 0 {
+			w.tick += int64(step / (10 * time.Second)) // the machine slept
+		}
+		w.run(60)
+		w.quiet()
+		n.ms *= 4
+		w.open(3)
+	}
+}
+
+// Shows that the busiest endpoints are followed where there is no room for all, and that the others are counted.
+func TestSeriesLimit(t *testing.T) {
+	w := newWorld(t, 1, Options{Limits: Limits{Series: 5 * seriesOfEntry}})
+	for i := range 20 {
+		w.serve(fmt.Sprintf("s%d", i), "GET /", .1, 10)
+	}
+	w.run(70)
+	busy := w.serve("busy", "GET /", 20, 10)
+	w.run(100)
+	if w.entries[busy.Key] == nil || w.tracks > 5*seriesOfEntry {
+		t.Errorf("the busiest has no place: %+v", w.Stats())
+	}
+	if s := w.Stats(); s.Without == 0 || s.Series != w.tracks {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Shows that a resource of the host that is used far more is for information, and nothing that is small or gets better is said at all.
+func TestResources(t *testing.T) {
+	level := 10.
+	begin := func() *world {
+		level = 10
+		w := newWorld(t, 1, Options{})
+		w.measured(Measure{CPUUsage, Subject{}}, func() float64 { return level + w.random.NormFloat64() })
+		w.run(60)
+		return w
+	}
+	for _, small := range []float64{25, 5} {
+		w := begin()
+		level = small
+		w.run(100)
+		w.quiet()
+	}
+	w := begin()
+	level = 60
+	if f := w.open(4); f.Metric != CPUUsage || f.Severity != Info {
+		t.Errorf("%+v", *f)
+	}
 }

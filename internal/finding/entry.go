@@ -221,7 +221,7 @@ func (e *Engine) admitWaiting() {
 			}
 			e.forget(quiet.key)
 		}
-		e.newEntry(&best)
+		e.newEntry(&best).rate = most / admitTicks // until it is known better
 		delete(e.waiting, best)
 	}
 	for k := range e.waiting {

@@ -17,7 +17,7 @@ const (
 func (e *Engine) explain(g *group, f *Finding, members []*track) {
 	row := e.row
 	for _, t := range members {
-		row = min(row, t.episode.row)
+		row = min(row, t.episode.Row)
 	}
 	e.explainRows(g, f, members, row)
 }

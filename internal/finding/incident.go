@@ -136,7 +136,7 @@ func (e *Engine) concludeGroup(g *group) {
 	for _, t := range g.tracks {
 		if t.episode != nil {
 			if e.row-t.last >= goneTicks {
-				t.quiet, t.quietTicks = quietLeast, quietTicks
+				t.Quiet, t.QuietTicks = quietLeast, quietTicks
 			}
 			members = append(members, t)
 			isOver = isOver && t.over()
@@ -197,8 +197,8 @@ func (e *Engine) end(g *group, f *Finding, members []*track, at time.Time) {
 func (f *Finding) last(members []*track) time.Time {
 	at := f.Start
 	for _, t := range members {
-		if t.end.After(at) {
-			at = t.end
+		if t.End.After(at) {
+			at = t.End
 		}
 	}
 	return at
@@ -212,20 +212,20 @@ func (e *Engine) compose(g *group, members []*track) *Finding {
 			lead = t
 		}
 	}
-	f := &Finding{Kind: Anomaly, Measure: lead.Measure, Unit: lead.metric.Unit, Start: lead.start,
-		Expected: lead.expected, Low: lead.low, High: lead.high, Peak: lead.peak, Latest: lead.latest, Score: lead.episode.score}
+	f := &Finding{Kind: Anomaly, Measure: lead.Measure, Unit: lead.metric.Unit, Start: lead.Start,
+		Expected: lead.Expected, Low: lead.Low, High: lead.High, Peak: lead.Peak, Latest: lead.latest, Score: lead.episode.Score}
 	for _, t := range members {
-		if t.start.Before(f.Start) {
-			f.Start = t.start
+		if t.Start.Before(f.Start) {
+			f.Start = t.Start
 		}
-		f.Score = max(f.Score, t.episode.score)
+		f.Score = max(f.Score, t.episode.Score)
 		f.Confidence = max(f.Confidence, t.confidence())
 	}
 	if f.Expected != 0 {
 		percent := 100 * (f.Peak - f.Expected) / math.Abs(f.Expected)
 		f.EffectPercent = &percent
 	}
-	f.Requests = lead.episode.requests
+	f.Requests = lead.episode.Requests
 	f.Subject, f.Parts = g.subject(lead, members)
 	if g.finding != nil {
 		f.ID, f.Start = g.finding.ID, earlier(g.finding.Start, f.Start)
@@ -258,10 +258,10 @@ func (t *track) leads(o *track) bool {
 	if a, b := t.Method+t.Route != "", o.Method+o.Route != ""; a != b {
 		return a
 	}
-	if t.episode.score != o.episode.score {
-		return t.episode.score > o.episode.score
+	if t.episode.Score != o.episode.Score {
+		return t.episode.Score > o.episode.Score
 	}
-	return t.episode.requests > o.episode.requests
+	return t.episode.Requests > o.episode.Requests
 }
 
 // subject is whom a finding is about: the only endpoint that is concerned, or the service with a list of them.
@@ -269,7 +269,7 @@ func (g *group) subject(lead *track, members []*track) (Subject, []Part) {
 	var parts []Part
 	endpoints := map[Subject]bool{}
 	for _, t := range members {
-		p := Part{Measure: t.Measure, Unit: t.metric.Unit, Expected: t.expected, Peak: t.peak, Latest: t.latest, Score: t.episode.score}
+		p := Part{Measure: t.Measure, Unit: t.metric.Unit, Expected: t.Expected, Peak: t.Peak, Latest: t.latest, Score: t.episode.Score}
 		parts = append(parts, p)
 		if t.Route != "" || t.Method != "" {
 			endpoints[t.Subject] = true
@@ -322,32 +322,32 @@ func (t *track) severity() string {
 	switch t.Metric {
 	case ErrorRate:
 		switch {
-		case p.requests >= affectedLeast && p.peak >= brokenPart:
+		case p.Requests >= affectedLeast && p.Peak >= brokenPart:
 			return Critical
-		case p.requests >= affectedLeast && p.peak >= failingPart:
+		case p.Requests >= affectedLeast && p.Peak >= failingPart:
 			return Error
 		}
 		return Warning
 	case ResponseTime, ResponseTimeP95:
-		switch factor := p.peak / max(p.expected, 1e-3); {
-		case p.requests < affectedLeast:
+		switch factor := p.Peak / max(p.Expected, 1e-3); {
+		case p.Requests < affectedLeast:
 			return Warning
-		case factor >= farSlower && p.peak >= verySlowMS:
+		case factor >= farSlower && p.Peak >= verySlowMS:
 			return Critical
-		case factor >= muchSlower && p.peak-p.expected >= slowMS:
+		case factor >= muchSlower && p.Peak-p.Expected >= slowMS:
 			return Error
 		}
 		return Warning
 	case Throughput:
-		if p.peak < p.expected*gone {
+		if p.Peak < p.Expected*gone {
 			return Error
 		}
-		if p.peak < p.expected {
+		if p.Peak < p.Expected {
 			return Warning
 		}
 		return Info
 	case CPUUsage, MemoryUsage, DiskUtilisation, SaturationUsed:
-		if t.Service == "" && p.peak >= nearlyAll || t.Metric == SaturationUsed && p.peak >= nearlyAll {
+		if t.Service == "" && p.Peak >= nearlyAll || t.Metric == SaturationUsed && p.Peak >= nearlyAll {
 			return Warning
 		}
 	}

@@ -43,7 +43,7 @@ func (e *Engine) addServices() {
 // blame has the endpoints that made a service slow take part in its episode.
 func (e *Engine) blame(g *group) {
 	whole := g.whole
-	if whole == nil || whole.response.episode == nil || whole.response.episode.row < e.row-int64(runMost) {
+	if whole == nil || whole.response.episode == nil || whole.response.episode.Row < e.row-int64(runMost) {
 		return
 	}
 	var all float64
@@ -59,9 +59,9 @@ func (e *Engine) blame(g *group) {
 		}
 		if t := n.response; t.metric.matters(t.latest, math.Exp(n.mean)) {
 			p := *whole.response.episode
-			p.expected, p.peak, p.requests = math.Exp(n.mean), t.latest, t.requests
-			p.low, p.high = p.expected-t.metric.least(p.expected), p.expected+t.metric.least(p.expected)
-			p.size = math.Abs(math.Log(p.peak / p.expected))
+			p.Expected, p.Peak, p.Requests = math.Exp(n.mean), t.latest, t.requests
+			p.Low, p.High = p.Expected-t.metric.least(p.Expected), p.Expected+t.metric.least(p.Expected)
+			p.Size = math.Abs(math.Log(p.Peak / p.Expected))
 			t.episode = &p
 		}
 	}

@@ -11,6 +11,8 @@ const (
 	// longTicks is how many ticks make one value for the judgement by hours and days: a minute, which scatters less and looks back
 	// the longer.
 	longTicks = 6
+	// longCalmLeast is how many usual minutes end what is unusual of minutes.
+	longCalmLeast = 10
 	// quietTicks is how long values must be usual to end an episode, and quietLeast how many of them there must be.
 	quietTicks, quietLeast = 6, 2
 	// noiseMost is how many standard errors an effect must have, by the requests behind the value: else a few requests are chance.
@@ -22,45 +24,46 @@ const (
 // track is one series: what it did of late, what is usual of it, and the episode in which it is unusual.
 type track struct {
 	Measure
-	metric   *Metric
-	group    *group
-	rows     rows
-	*recent  // nil: it is never a finding itself
-	long     *series.Anomalies
-	sum      float64 // of the values for long, on the metric's scale
-	summed   int
-	ticks    int // of these
-	verdict  series.Verdict
-	score    float64
-	values   int // that it had
-	latest   float64
-	requests uint64  // behind the latest value
-	width    int     // ticks for which it stands
-	noise    float64 // its standard error by the requests behind it, on the metric's scale; 0: not known
-	last     int64   // row of the latest value
-	alarmed  bool    // and ignored, as nobody would care
-	fails    *failures
-	*episode // nil: all is well
+	metric    *Metric
+	group     *group
+	rows      rows
+	*recent   // nil: it is never a finding itself
+	long      *series.Anomalies
+	sum       float64 // of the values for long, on the metric's scale
+	summed    int
+	ticks     int // of these
+	verdict   series.Verdict
+	longAlarm bool // an incident began with the latest verdict
+	longHigh  bool // one goes on
+	longCalm  int  // verdicts since it went on
+	score     float64
+	values    int // that it had
+	latest    float64
+	requests  uint64  // behind the latest value
+	width     int     // ticks for which it stands
+	noise     float64 // its standard error by the requests behind it, on the metric's scale; 0: not known
+	last      int64   // row of the latest value
+	alarmed   bool    // and ignored, as nobody would care
+	fails     *failures
+	*episode  // nil: all is well
 }
 
 // episode is a time in which a series is unusual.
 type episode struct {
-	start      time.Time
-	row        int64
-	end        time.Time // of its last unusual value
-	expected   float64
-	low        float64
-	high       float64
-	peak       float64
-	size       float64 // of the peak: distance from what was expected, on the metric's scale
-	score      float64
-	sure       float64 // confidence
-	requests   uint64
-	unusual    int // values
-	quiet      int // usual values since, and the ticks that they stand for
-	quietTicks int
-	byLong     bool
-	first      int // number of its first value
+	Start      time.Time
+	End        time.Time // of its last unusual value
+	Row        int64     // of its first value
+	First      int       // number of that
+	Expected   float64
+	Low, High  float64
+	Peak       float64
+	Size       float64 // of the peak: distance from what was expected, on the metric's scale
+	Score      float64
+	Sure       float64 // confidence by the length of the past
+	Requests   uint64
+	Unusual    int // values
+	Quiet      int // usual values since, and the ticks that they stand for
+	QuietTicks int
 }
 
 func (e *Engine) newTrack(m Measure, g *group) *track {
@@ -109,7 +112,7 @@ func (e *Engine) add(t *track, v float64, ticks int, requests uint64) {
 
 // addLong hands a minute's values on.
 func (e *Engine) addLong(t *track, v float64, ticks int) {
-	t.verdict = series.Verdict{}
+	t.longAlarm = false
 	if t.long == nil {
 		return
 	}
@@ -119,6 +122,15 @@ func (e *Engine) addLong(t *track, v float64, ticks int) {
 		return
 	}
 	t.verdict = t.long.Add(e.unix, t.sum/float64(t.summed))
+	alarm := e.alarm()
+	if t.verdict.Kind == "" {
+		return // nothing is known yet
+	}
+	t.longAlarm = !t.longHigh && t.verdict.Score >= alarm && e.row >= e.calmUntil
+	if t.longCalm++; t.verdict.Score >= alarm-1 {
+		t.longCalm = 0
+	}
+	t.longHigh = t.longAlarm || t.longHigh && t.longCalm < longCalmLeast
 	t.sum, t.summed, t.ticks = 0, 0, 0
 }
 
@@ -157,19 +169,19 @@ func (e *Engine) follow(t *track, v float64, requests uint64) {
 	}
 	p := t.episode
 	t.mark(t.number-1, t.number, true)
-	if v >= p.low && v <= p.high || !t.metric.matters(v, p.expected) {
-		p.quiet++
-		p.quietTicks += t.width
+	if v >= p.Low && v <= p.High || !t.metric.matters(v, p.Expected) {
+		p.Quiet++
+		p.QuietTicks += t.width
 		return
 	}
-	p.quiet, p.quietTicks = 0, 0
-	p.unusual++
-	p.end = e.now
-	p.requests += requests
-	p.score = max(p.score, t.score)
+	p.Quiet, p.QuietTicks = 0, 0
+	p.Unusual++
+	p.End = e.now
+	p.Requests += requests
+	p.Score = max(p.Score, t.score)
 	s := t.metric.scale
-	if size := math.Abs(s.of(v) - s.of(p.expected)); size >= p.size {
-		p.size, p.peak = size, v
+	if size := math.Abs(s.of(v) - s.of(p.Expected)); size >= p.Size {
+		p.Size, p.Peak = size, v
 	}
 }
 
@@ -178,7 +190,7 @@ func (e *Engine) begins(t *track, v float64, requests uint64) {
 	alarm := e.alarm()
 	expected, low, high, score, byLong := t.usual.typic, t.usual.low, t.usual.high, t.score, false
 	enough := t.fails != nil || t.run >= t.metric.Values || t.metric.Values <= 2 && score >= alarm+surely
-	if t.verdict.Alarm && (score < alarm || !enough) {
+	if t.longAlarm && (score < alarm || !enough) {
 		s := t.metric.scale
 		expected, low, high = s.back(t.verdict.Expected), s.back(t.verdict.Low), s.back(t.verdict.High)
 		score, byLong, enough = t.verdict.Score, true, true
@@ -202,32 +214,32 @@ func (e *Engine) begins(t *track, v float64, requests uint64) {
 		return
 	}
 	known := float64(t.values)
-	p := &episode{start: e.now.Add(-e.o.Tick), row: e.row, end: e.now, expected: expected, low: low, high: high, peak: v, score: score,
-		unusual: 1, requests: requests, byLong: byLong}
-	p.size = math.Abs(t.metric.scale.of(v) - t.metric.scale.of(expected))
-	p.sure = known / (known + usualSure)
+	p := &episode{Start: e.now.Add(-e.o.Tick), Row: e.row, End: e.now, Expected: expected, Low: low, High: high, Peak: v, Score: score,
+		Unusual: 1, Requests: requests}
+	p.Size = math.Abs(t.metric.scale.of(v) - t.metric.scale.of(expected))
+	p.Sure = known / (known + usualSure)
 	e.backdate(t, p)
 	t.episode = p
 }
 
 // backdate moves the start to the first of the values in a row that matter.
 func (e *Engine) backdate(t *track, p *episode) {
-	p.first = t.number - 1
-	for t.number-p.first < t.run && p.first > 0 {
-		v := float64(t.recent.values[(p.first-1)%recentTicks])
-		if !t.metric.matters(v, p.expected) {
+	p.First = t.number - 1
+	for t.number-p.First < t.run && p.First > 0 {
+		v := float64(t.recent.values[(p.First-1)%recentTicks])
+		if !t.metric.matters(v, p.Expected) {
 			break
 		}
-		p.first--
-		p.row--
-		p.start = p.start.Add(-e.o.Tick)
-		p.unusual++
+		p.First--
+		p.Row--
+		p.Start = p.Start.Add(-e.o.Tick)
+		p.Unusual++
 	}
-	t.mark(p.first, t.number, true)
+	t.mark(p.First, t.number, true)
 }
 
 // confidence is the part of such that are none by chance, if there is a real one each week, and little is known with a short past.
-func (p *episode) confidence() float64 { return p.sure / (1 + math.Pow(10, -p.score)) }
+func (p *episode) confidence() float64 { return p.Sure / (1 + math.Pow(10, -p.Score)) }
 
 // over tells that an episode has ended.
-func (p *episode) over() bool { return p.quiet >= quietLeast && p.quietTicks >= quietTicks }
+func (p *episode) over() bool { return p.Quiet >= quietLeast && p.QuietTicks >= quietTicks }
