@@ -155,7 +155,7 @@ type Own struct{ registry *prometheus.Registry }
 // NewOwn returns what yields the agent's own metrics.
 func NewOwn(o CollectorOptions) *Own {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(agentCollector{o}, historyCollector{o.History}, partsCollector{o.Parts}) // they describe nothing, so none is refused
+	registry.MustRegister(agentCollector{o}, historyCollector{o.History}, partsCollector{o.Parts}, findingsCollector{o.Findings}) // they describe nothing, so none is refused
 	return &Own{registry}
 }
 

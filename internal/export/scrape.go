@@ -44,7 +44,7 @@ type Metrics struct {
 func NewMetrics(o MetricsOptions) (*Metrics, error) {
 	registry := prometheus.NewRegistry()
 	all := []prometheus.Collector{agentCollector{o.CollectorOptions}, hostCollector{o.Host}, historyCollector{o.History}, rulesCollector{o.Rules},
-		notifyCollector{o.Notify}, partsCollector{o.Parts}}
+		notifyCollector{o.Notify}, partsCollector{o.Parts}, findingsCollector{o.Findings}}
 	if !o.WithoutRuntime {
 		all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
