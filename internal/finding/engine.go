@@ -96,6 +96,7 @@ type Engine struct {
 	// Of whoever consumes.
 	row        int64     // ticks since the beginning, gaps included
 	tick       int64     // of the latest seal
+	span       int       // ticks that it covers: several where they passed at once
 	now        time.Time // its end
 	unix       int64     // never goes back
 	entries    map[analytics.Key]*entry
@@ -208,6 +209,7 @@ func (e *Engine) begin(s *analytics.Seal) {
 		steps = max(1, int64(s.To.Sub(e.now)/e.o.Tick))
 	}
 	e.resume(steps)
+	e.span = int(min(max(int64(s.To.Sub(s.From).Round(e.o.Tick)/e.o.Tick), 1), steps))
 	// Detectors want a time that does not go back. After a step back of the wall clock it is ahead of it for good, which moves the
 	// time of day by the step.
 	e.unix = max(s.To.Unix(), e.unix+max(int64(e.o.Tick/time.Second), 1))

@@ -89,6 +89,7 @@ func TestChange(t *testing.T) {
 // Shows that normal days of traffic of different kinds bring no more false findings than promised: at most one in an hour of a host with
 // busy services, at most one in a day of one request a minute.
 func TestNormal(t *testing.T) {
+	t.Parallel()
 	t.Run("hours", func(t *testing.T) {
 		found := 0
 		const hours = 12
@@ -194,5 +195,43 @@ func TestResources(t *testing.T) {
 	level = 60
 	if f := w.open(4); f.Metric != CPUUsage || f.Severity != Info {
 		t.Errorf("%+v", *f)
+	}
+}
+
+// Shows how large an effect must be to be found within three intervals, after 50 intervals of normal time, by how many requests come: of 40
+// incidents each at least so many are found, and what is found is of the right endpoint.
+func TestPower(t *testing.T) {
+	t.Parallel()
+	const incidents, normal, intervals = 40, 50, 3
+	for _, c := range []struct {
+		rps, factor, fails float64
+		least              int
+	}{
+		{1, 3, 0, 20}, {1, 5, 0, 36}, {1, 1, .5, 38},
+		{5, 1.5, 0, 26}, {5, 2, 0, 38}, {5, 1, .1, 38}, {5, 1, .3, 38},
+		{50, 1.3, 0, 38}, {50, 1.5, 0, 38}, {50, 1, .03, 38},
+	} {
+		found := 0
+		for seed := range uint64(incidents) {
+			w := newWorld(t, seed, Options{})
+			cart := w.serve("shop", "POST /cart", c.rps, 80)
+			w.serve("shop", "GET /items/{id}", c.rps, 10)
+			w.run(normal)
+			if len(w.told) > 0 {
+				t.Errorf("%+v: in a normal time %v", c, w.told)
+			}
+			cart.ms *= c.factor
+			cart.fails = c.fails
+			for range intervals {
+				w.step()
+			}
+			if f := w.opened(); f != nil && f.Route == "/cart" {
+				found++
+			}
+		}
+		t.Logf("%g requests/s, %g times slower, %g failures: %d of %d", c.rps, c.factor, c.fails, found, incidents)
+		if found < c.least {
+			t.Errorf("%+v: %d were found", c, found)
+		}
 	}
 }

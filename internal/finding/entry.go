@@ -177,9 +177,9 @@ func (e *Engine) addTimes(n *entry) {
 func (e *Engine) addRequests(n *entry, all, failed uint64) {
 	e.addFailures(n.errors, all, failed)
 	n.ticks++
-	n.rate += (float64(all) - n.rate) * max(rateOf, 1/float64(n.ticks))
+	n.rate += (float64(all)/float64(e.span) - n.rate) * max(rateOf, 1/float64(n.ticks))
 	n.arrived += float64(all)
-	if n.arriving++; n.arriving == 1 {
+	if n.arriving += e.span; n.arriving == e.span {
 		n.width = widest + 1
 		if n.rate > 0 {
 			n.width = int(math.Ceil(float64(n.throughput.metric.Requests) / n.rate))

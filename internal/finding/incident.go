@@ -78,7 +78,7 @@ func (e *Engine) conclude() {
 		if g.finding != nil {
 			open = append(open, g.finding)
 		}
-		scores = g.scores(scores)
+		scores = g.scores(e.row, scores)
 		for _, t := range g.tracks {
 			if t.recent != nil && t.usual.n < usualLeast {
 				stats.Learning++
@@ -100,9 +100,9 @@ func (e *Engine) conclude() {
 }
 
 // scores appends the score of each subject.
-func (g *group) scores(to []Score) []Score {
+func (g *group) scores(row int64, to []Score) []Score {
 	for _, n := range g.entries {
-		to = append(to, Score{n.response.Subject, highest(n.tracks())})
+		to = append(to, Score{n.response.Subject, n.score(row)})
 	}
 	first := len(to)
 	rest := g.resources
@@ -115,17 +115,25 @@ func (g *group) scores(to []Score) []Score {
 			to = append(to, Score{Subject: t.Subject})
 			at = len(to) - 1 - first
 		}
-		to[first+at].Value = max(to[first+at].Value, t.score)
+		to[first+at].Value = max(to[first+at].Value, t.scoreAt(row))
 	}
 	return to
 }
 
-// highest is the highest score of some series, 0 at least.
-func highest(all []*track) (score float64) {
-	for _, t := range all {
-		score = max(score, t.score)
+// score is the highest score of an entry's series, 0 at least.
+func (n *entry) score(row int64) (score float64) {
+	for _, t := range n.tracks() {
+		score = max(score, t.scoreAt(row))
 	}
 	return score
+}
+
+// scoreAt is the score of the latest value, as long as that is recent.
+func (t *track) scoreAt(row int64) float64 {
+	if row-t.last > goneTicks {
+		return 0
+	}
+	return t.score
 }
 
 // concludeGroup opens, replaces and ends the finding of a group.
@@ -143,6 +151,9 @@ func (e *Engine) concludeGroup(g *group) {
 		}
 	}
 	if len(members) == 0 {
+		if g.finding != nil { // what was unusual goes on under another name
+			e.close(g)
+		}
 		return
 	}
 	f := e.compose(g, members)
@@ -193,6 +204,15 @@ func (e *Engine) end(g *group, f *Finding, members []*track, at time.Time) {
 	e.o.OnFinding(Ended, f)
 }
 
+// close ends a finding of which nothing is left.
+func (e *Engine) close(g *group) {
+	f, at := *g.finding, e.now
+	f.End = &at
+	g.finding = nil
+	e.ended = append(e.ended, &f)
+	e.o.OnFinding(Ended, &f)
+}
+
 // last is when the last of the members' unusual values was.
 func (f *Finding) last(members []*track) time.Time {
 	at := f.Start
@@ -212,7 +232,13 @@ func (e *Engine) compose(g *group, members []*track) *Finding {
 			lead = t
 		}
 	}
-	f := &Finding{Kind: Anomaly, Measure: lead.Measure, Unit: lead.metric.Unit, Start: lead.Start,
+	subject, parts := g.subject(lead, members)
+	for _, t := range members {
+		if t.Metric == lead.Metric && t.Subject == subject {
+			lead = t // the service as a whole, where several of its endpoints are concerned
+		}
+	}
+	f := &Finding{Kind: Anomaly, Measure: Measure{lead.Metric, subject}, Parts: parts, Unit: lead.metric.Unit, Start: lead.Start,
 		Expected: lead.Expected, Low: lead.Low, High: lead.High, Peak: lead.Peak, Latest: lead.latest, Score: lead.episode.Score}
 	for _, t := range members {
 		if t.Start.Before(f.Start) {
@@ -226,7 +252,6 @@ func (e *Engine) compose(g *group, members []*track) *Finding {
 		f.EffectPercent = &percent
 	}
 	f.Requests = lead.episode.Requests
-	f.Subject, f.Parts = g.subject(lead, members)
 	if g.finding != nil {
 		f.ID, f.Start = g.finding.ID, earlier(g.finding.Start, f.Start)
 	} else {

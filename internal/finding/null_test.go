@@ -45,6 +45,7 @@ func autoregression(r *rand.Rand, phi float64) func() float64 {
 // Shows that noise of seven kinds raises as many alarms as are wanted, within a factor of two in all, from a week of series of each, whatever
 // their effect.
 func TestNoise(t *testing.T) {
+	t.Parallel()
 	const wanted, each, weeks = 1.0, 4, 1
 	total := 0.
 	for name, noise := range noises {

@@ -167,7 +167,7 @@ func setAside(name string) string {
 }
 
 func (e *Engine) store() *stored {
-	s := &stored{Saved: e.now, Tick: e.o.Tick, Row: e.row, Unix: e.unix, Ended: e.ended}
+	s := &stored{Saved: e.now, Tick: e.o.Tick, Row: e.row, Unix: e.unix, Ended: slices.Clone(e.ended)}
 	for _, g := range e.sortedGroups() {
 		k := g.key
 		to := storedGroup{k.role, k.service, k.namespace, k.address, k.port, g.level, g.knows, g.finding, g.openedRow, nil, nil}
@@ -194,7 +194,7 @@ func (n *entry) store(whole bool) storedEntry {
 }
 
 func (t *track) store() storedTrack {
-	s := storedTrack{Measure: t.Measure, Count: t.values, Last: t.last, Episode: t.episode}
+	s := storedTrack{Measure: t.Measure, Count: t.values, Last: t.last, Episode: t.copyEpisode()}
 	if r := t.recent; r != nil && r.number > 0 {
 		s.Number, s.Odd, s.At = r.number, slices.Clone(r.odd[:]), r.at
 		s.Run, s.Side, s.Rarity = r.run, r.side, slices.Clone(r.rarity[:])
@@ -217,6 +217,15 @@ func (t *track) store() storedTrack {
 // figures are all that is usual but for the number of values.
 func (u *usual) figures() []*float64 {
 	return []*float64{&u.middle, &u.edge[0], &u.edge[1], &u.power[0], &u.power[1], &u.share, &u.doubt, &u.dependence, &u.low, &u.high, &u.typic}
+}
+
+// copyEpisode returns what does not change while it is written.
+func (t *track) copyEpisode() *episode {
+	if t.episode == nil {
+		return nil
+	}
+	p := *t.episode
+	return &p
 }
 
 // restore goes on where another engine stopped.
@@ -305,12 +314,8 @@ func (e *Engine) resume(ticks int64) {
 				*t.recent = *newRecent()
 			}
 		}
-		if f := g.finding; f != nil {
-			ended, at := *f, e.now
-			ended.End = &at
-			g.finding = nil
-			e.ended = append(e.ended, &ended)
-			e.o.OnFinding(Ended, &ended)
+		if g.finding != nil {
+			e.close(g)
 		}
 	}
 }

@@ -21,8 +21,11 @@ type world struct {
 	tick      int64
 	endpoints []*served
 	renames   []analytics.Rename
-	told      []string // events
+	told      []string            // events
+	found     map[string]*Finding // by ID, as they are now
 	resource  map[Measure]func() float64
+	load      float64 // of a day's
+	cron      bool
 }
 
 // served is an endpoint or a target.
@@ -34,8 +37,9 @@ type served struct {
 }
 
 func newWorld(t *testing.T, seed uint64, o Options) *world {
-	w := &world{T: t, random: rand.New(rand.NewPCG(seed, 7)), now: time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC), resource: map[Measure]func() float64{}}
+	w := &world{T: t, random: rand.New(rand.NewPCG(seed, 7)), now: time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC), resource: map[Measure]func() float64{}, found: map[string]*Finding{}}
 	o.OnFinding = func(e Event, f *Finding) {
+		w.found[f.ID] = f
 		w.told = append(w.told, fmt.Sprintf("%s %s %s %s", e, f.Kind, f.Metric, f.Subject.String()))
 	}
 	w.Engine = New(o)
