@@ -235,3 +235,39 @@ func TestPower(t *testing.T) {
 		}
 	}
 }
+
+// Shows that on a host whose response times drift by a third, as beside other work, a fault of that size of a minute is found within four
+// intervals after 7 minutes, in most cases, and how many findings such drifts bring in a normal time.
+func TestDrift(t *testing.T) {
+	t.Parallel()
+	const runs, normal = 40, 42
+	begin := func(seed uint64) (*world, *served) {
+		w := newWorld(t, seed, Options{})
+		cart := w.serve("shop", "POST /cart", 2, 60)
+		w.serve("shop", "GET /items/{id}", 5, 35)
+		for _, n := range w.endpoints {
+			n.drift = .3
+		}
+		return w, cart
+	}
+	found := 0
+	for seed := range uint64(runs) {
+		w, cart := begin(seed)
+		w.run(normal)
+		cart.ms *= 3.5
+		w.run(4)
+		if w.opened() != nil {
+			found++
+		}
+	}
+	w, _ := begin(99)
+	const hours = 48
+	w.run(hours * 360)
+	t.Logf("%d of %d found, %d findings in %d hours of normal time", found, runs, len(w.found), hours)
+	for _, f := range w.found {
+		t.Logf("%s: %g, usually %g, score %g", f.Summary, f.Peak, f.Expected, f.Score)
+	}
+	if found < runs*3/4 || len(w.found) > hours/8 {
+		t.Errorf("%d found; %d in a normal time", found, len(w.found))
+	}
+}

@@ -197,7 +197,9 @@ func (e *Engine) end(g *group, f *Finding, members []*track, at time.Time) {
 	e.explain(g, f, members)
 	for _, t := range members {
 		t.episode = nil
-		t.run = 0
+		if t.fails == nil {
+			t.calm()
+		}
 	}
 	g.finding = nil
 	e.ended = append(e.ended, f)

@@ -79,6 +79,9 @@ type Metric struct {
 	Bad int
 	// Percent and Absolute are the least effect: both of them must be reached.
 	Percent, Absolute float64
+	// Gross is the factor from which an effect is told as soon as it is beyond all that was seen, though series that drift may do so by chance
+	// more often than is wanted; GrossAbsolute is its least size. 0: there is none.
+	Gross, GrossAbsolute float64
 	// Requests is how many a value rests on at least; the interval is widened until there are so many.
 	Requests int
 	// Values is how many unusual values in a row make a finding; 0: the metric explains others and is never a finding itself.
@@ -105,15 +108,20 @@ func (m *Metric) matters(v, expected float64) bool {
 	return math.Abs(effect) >= m.least(expected) && (effect > 0 || m.Bad == 0)
 }
 
+// isGross tells whether an effect is one that nobody takes for chance.
+func (m *Metric) isGross(v, expected float64) bool {
+	return m.Gross > 0 && math.Abs(v-expected) >= m.GrossAbsolute && (v >= m.Gross*expected || v <= expected/m.Gross)
+}
+
 // Metrics are all metrics, those of requests first.
 //
 // Of response times the geometric mean is compared: with few requests it scatters least, and one slow request does not move it. What
 // concerns one request in ten shows in the 95th percentile, which needs more of them. Least effects are what a person would look into.
 var Metrics = []Metric{
 	{Name: ErrorRate, Unit: "percent", Words: "error rate", Kind: series.KindErrors, Bad: 1, Percent: 50, Absolute: 1, Requests: 10, Values: 1, rank: 9},
-	{Name: ResponseTime, Unit: "ms", Words: "response time", Kind: series.KindLatency, Bad: 1, Percent: 20, Absolute: 5, Requests: 8, Values: 2, scale: logarithmic, rank: 8, long: true},
-	{Name: ResponseTimeP95, Unit: "ms", Words: "95th percentile of the response time", Kind: series.KindLatency, Bad: 1, Percent: 30, Absolute: 10, Requests: 60, Values: 2, scale: logarithmic, rank: 7},
-	{Name: Throughput, Unit: "requests/s", Words: "throughput", Kind: series.KindLoad, Percent: 40, Absolute: .2, Requests: 20, Values: 2, scale: square, rank: 5},
+	{Name: ResponseTime, Unit: "ms", Words: "response time", Kind: series.KindLatency, Bad: 1, Percent: 20, Absolute: 5, Gross: 2.5, GrossAbsolute: 50, Requests: 8, Values: 2, scale: logarithmic, rank: 8, long: true},
+	{Name: ResponseTimeP95, Unit: "ms", Words: "95th percentile of the response time", Kind: series.KindLatency, Bad: 1, Percent: 30, Absolute: 10, Gross: 2.5, GrossAbsolute: 60, Requests: 60, Values: 2, scale: logarithmic, rank: 7},
+	{Name: Throughput, Unit: "requests/s", Words: "throughput", Kind: series.KindLoad, Percent: 40, Absolute: .2, Gross: 3, GrossAbsolute: 1, Requests: 20, Values: 2, scale: square, rank: 5},
 	{Name: QueueTime, Unit: "ms", Words: "time in the queue", Kind: series.KindLatency, Bad: 1, Percent: 20, Absolute: 5, Requests: 1, scale: logarithmic},
 	{Name: ProcessingTime, Unit: "ms", Words: "processing time", Kind: series.KindLatency, Bad: 1, Percent: 20, Absolute: 5, Requests: 1, scale: logarithmic},
 	{Name: TransferTime, Unit: "ms", Words: "transfer time", Kind: series.KindLatency, Bad: 1, Percent: 20, Absolute: 5, Requests: 1, scale: logarithmic},

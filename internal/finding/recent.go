@@ -24,6 +24,12 @@ const (
 	clusterShare = 2
 	// runMost is how many values in a row count together.
 	runMost = 6
+	// runLearned is how many values in a row are no beginning any more: a minute.
+	runLearned = 6
+	// outerLeast values in a row that are farther out by outerTimes than the farthest one before, or outestLeast by outestTimes, are beyond
+	// all that was seen.
+	outerLeast, outerTimes   = 3, 1.35
+	outestLeast, outestTimes = 2, 1.8
 	// runShare is the part of its rarity that another value in a row adds where values do not depend on those before.
 	runShare = 0.9
 	// leastPart is the part of an effect that matters which counts as no effect at all.
@@ -49,6 +55,9 @@ type recent struct {
 	number int // of the next value
 	at     int // number at which usual was found
 	run    int // values in a row beyond the usual, up to runMost
+	length int // of the run, without a limit
+	outer  int // values in a row that are clearly beyond the farthest, and of these those that are far beyond
+	outest int
 	side   float64
 	rarity [runMost]float64 // of these, the latest first
 }
@@ -59,6 +68,7 @@ type usual struct {
 	middle           float64    // on the metric's scale
 	edge             [2]float64 // distance from the middle where the tails begin, down and up
 	power            [2]float64 // of the tails
+	farthest         [2]float64 // distance of the farthest value
 	share            float64    // of the values, in a tail
 	doubt            float64    // of the rarity of a value, for the share is that of a sample
 	dependence       float64    // of a value on the one before, 0 to 1
@@ -148,7 +158,7 @@ func (u *usual) fit(sorted []float32, m *Metric) {
 		for i := range k - 1 {
 			sum += math.Log(max(at(i)/edge, 1))
 		}
-		u.edge[side] = edge
+		u.edge[side], u.farthest[side] = edge, max(at(0), edge)
 		u.power[side] = max(tailHeavy, min((weight*float64(k-1)+tailPriorWeight)/(weight*sum+tailPriorWeight/tailPrior), tailThin))
 	}
 	// One in a hundred by the tails, and what was seen.
@@ -160,7 +170,7 @@ func (u *usual) fit(sorted []float32, m *Metric) {
 func (r *recent) judge(v float64, m *Metric) float64 {
 	u := &r.usual
 	if u.n < usualLeast {
-		r.run = 0
+		r.calm()
 		return 0
 	}
 	distance, side, sign := m.scale.of(v)-u.middle, 1, 1.0
@@ -168,17 +178,40 @@ func (r *recent) judge(v float64, m *Metric) float64 {
 		distance, side, sign = -distance, 0, -1
 	}
 	if distance < u.edge[side] || m.Bad != 0 && sign != float64(m.Bad) {
-		r.run = 0
+		r.calm()
 		return 0
 	}
 	if r.run > 0 && r.side != sign {
-		r.run = 0
+		r.calm()
 	}
 	r.side = sign
+	r.beyond(distance / u.farthest[side])
 	copy(r.rarity[1:], r.rarity[:runMost-1])
 	r.rarity[0] = max(0, min(u.power[side]*math.Log10(distance/u.edge[side])-math.Log10(u.share)-u.doubt, rarityMost))
 	r.run = min(r.run+1, runMost)
+	r.length++
 	return r.together()
+}
+
+// calm ends a run.
+func (r *recent) calm() { r.run, r.length, r.outer, r.outest = 0, 0, 0, 0 }
+
+// beyond counts values that are beyond the farthest one, by so many times its distance.
+func (r *recent) beyond(times float64) {
+	if r.outer++; times < outerTimes {
+		r.outer = 0
+	}
+	if r.outest++; times < outestTimes {
+		r.outest = 0
+	}
+}
+
+// exceeds tells whether the last values are beyond all that was seen: whatever their distribution, that is hardly chance.
+func (r *recent) exceeds() bool { return r.outer >= outerLeast || r.outest >= outestLeast }
+
+// isLearning tells whether values are to be learned from: not while they may be the beginning of an episode.
+func (r *recent) isLearning() bool {
+	return r.number-r.at >= usualEvery && (r.length == 0 || r.length >= runLearned)
 }
 
 // together adds the rarities of a run, less a margin for a short past.

@@ -72,7 +72,7 @@ type storedTrack struct {
 	Values   []byte // of recent
 	Odd      []uint64
 	Usual    []float64
-	Run      int
+	Run      []int
 	Side     float64
 	Rarity   []float64
 	Number   int
@@ -197,7 +197,7 @@ func (t *track) store() storedTrack {
 	s := storedTrack{Measure: t.Measure, Count: t.values, Last: t.last, Episode: t.copyEpisode()}
 	if r := t.recent; r != nil && r.number > 0 {
 		s.Number, s.Odd, s.At = r.number, slices.Clone(r.odd[:]), r.at
-		s.Run, s.Side, s.Rarity = r.run, r.side, slices.Clone(r.rarity[:])
+		s.Run, s.Side, s.Rarity = []int{r.run, r.length, r.outer, r.outest}, r.side, slices.Clone(r.rarity[:])
 		for _, v := range r.usual.figures() {
 			s.Usual = append(s.Usual, *v)
 		}
@@ -216,7 +216,7 @@ func (t *track) store() storedTrack {
 
 // figures are all that is usual but for the number of values.
 func (u *usual) figures() []*float64 {
-	return []*float64{&u.middle, &u.edge[0], &u.edge[1], &u.power[0], &u.power[1], &u.share, &u.doubt, &u.dependence, &u.low, &u.high, &u.typic}
+	return []*float64{&u.middle, &u.edge[0], &u.edge[1], &u.power[0], &u.power[1], &u.farthest[0], &u.farthest[1], &u.share, &u.doubt, &u.dependence, &u.low, &u.high, &u.typic}
 }
 
 // copyEpisode returns what does not change while it is written.
@@ -281,12 +281,12 @@ func (t *track) restore(e *Engine, s *storedTrack) {
 		for i := range len(s.Values) / 4 {
 			r.values[i] = math.Float32frombits(binary.LittleEndian.Uint32(s.Values[4*i:]))
 		}
-		if figures := r.usual.figures(); len(s.Usual) == len(figures) && len(s.Rarity) == len(r.rarity) && s.Run >= 0 && s.Run <= runMost {
+		if figures := r.usual.figures(); len(s.Usual) == len(figures) && len(s.Rarity) == len(r.rarity) && len(s.Run) == 4 && s.Run[0] >= 0 && s.Run[0] <= runMost {
 			for i, v := range figures {
 				*v = s.Usual[i]
 			}
 			r.usual.n = min(r.number, recentTicks)
-			r.at, r.run, r.side = s.At, s.Run, s.Side
+			r.at, r.run, r.length, r.outer, r.outest, r.side = s.At, s.Run[0], s.Run[1], s.Run[2], s.Run[3], s.Side
 			copy(r.rarity[:], s.Rarity)
 		}
 	}

@@ -17,6 +17,8 @@ const (
 	quietTicks, quietLeast = 6, 2
 	// noiseMost is how many standard errors an effect must have, by the requests behind the value: else a few requests are chance.
 	noiseMost = 3
+	// grossSure is how much surer one is of what is rare than of what is only gross.
+	grossSure = .7
 	// surely is how much rarer than an alarm a single value must be to be enough: a hundred times.
 	surely = 2
 )
@@ -100,7 +102,7 @@ func (e *Engine) add(t *track, v float64, ticks int, requests uint64) {
 		return
 	}
 	if t.fails == nil {
-		if !t.group.isOpen() && t.number-t.at >= usualEvery && (t.run == 0 || t.run == runMost) {
+		if !t.group.isOpen() && t.isLearning() {
 			t.learn(m, e.room[:])
 		}
 		t.put(v)
@@ -196,6 +198,10 @@ func (e *Engine) begins(t *track, v float64, requests uint64) {
 		score, byLong, enough = t.verdict.Score, true, true
 		t.score = score
 	}
+	gross := t.fails == nil && t.exceeds() && t.metric.isGross(v, t.usual.typic)
+	if gross && (score < alarm || !enough) {
+		score, enough = max(score, alarm), true
+	}
 	if score < alarm || !enough {
 		t.alarmed = t.alarmed && t.run > 0
 		return
@@ -218,6 +224,9 @@ func (e *Engine) begins(t *track, v float64, requests uint64) {
 		Unusual: 1, Requests: requests}
 	p.Size = math.Abs(t.metric.scale.of(v) - t.metric.scale.of(expected))
 	p.Sure = known / (known + usualSure)
+	if gross && t.score < alarm {
+		p.Sure *= grossSure
+	}
 	e.backdate(t, p)
 	t.episode = p
 }

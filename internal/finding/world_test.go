@@ -34,6 +34,7 @@ type served struct {
 	rps, ms, spread float64 // spread: of the logarithm
 	fails           float64 // part
 	burst           float64 // spread of the logarithm of the load
+	drift, drifted  float64 // spread of the logarithm of the times, which drift
 }
 
 func newWorld(t *testing.T, seed uint64, o Options) *world {
@@ -89,8 +90,9 @@ func (n *served) sealed(w *world) *analytics.Sealed {
 	s := &analytics.Sealed{Key: n.Key, Counts: analytics.Counts{Phases: analytics.Phases{RequestSize: analytics.NewHistogram(analytics.Bytes), ResponseSize: analytics.NewHistogram(analytics.Bytes)}}}
 	good := analytics.Series{Result: analytics.Result{Outcome: wire.Outcome{Code: 200}}}
 	bad := analytics.Series{Result: analytics.Result{Outcome: wire.Outcome{Code: 500, Class: wire.ClassServerFault, ErrorType: "500"}}}
+	n.drifted = .9*n.drifted + math.Sqrt(1-.81)*n.drift*w.random.NormFloat64()
 	for range count {
-		ns := int64(1e6 * n.ms * math.Exp(n.spread*w.random.NormFloat64()))
+		ns := int64(1e6 * n.ms * math.Exp(n.drifted+n.spread*w.random.NormFloat64()))
 		if w.random.Float64() < n.fails {
 			bad.Duration.Add(ns)
 		} else {
