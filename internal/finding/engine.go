@@ -102,6 +102,7 @@ type Engine struct {
 	entries    map[analytics.Key]*entry
 	waiting    map[analytics.Key]float64 // requests of entries without room
 	resources  map[Measure]*track
+	ran        map[Subject]*ran // services whose processes are known
 	groups     map[groupKey]*group
 	tracks     int
 	sample     *host.Sample // of the seal before
@@ -128,7 +129,7 @@ const queued = 3
 func New(o Options) *Engine {
 	o.setDefaults()
 	e := &Engine{o: o, queue: make(chan delivery, queued), entries: map[analytics.Key]*entry{}, waiting: map[analytics.Key]float64{},
-		resources: map[Measure]*track{}, groups: map[groupKey]*group{}}
+		resources: map[Measure]*track{}, ran: map[Subject]*ran{}, groups: map[groupKey]*group{}}
 	e.SetSensitivity(o.Sensitivity)
 	e.published.Store(&published{})
 	if o.File != "" {

@@ -11,6 +11,8 @@ const (
 	servicesMax = 128
 	// devicesMax bounds the disks, interfaces and file systems, of each.
 	devicesMax = 24
+	// ranMax bounds the services whose processes are remembered: those of today and those that ended, 50 bytes a process.
+	ranMax = 8 * servicesMax
 )
 
 // measure judges a value of the host, of a service or of a device.
@@ -41,6 +43,11 @@ func roleOf(m *Measure) string {
 
 // forgetResources forgets what is not measured any more.
 func (e *Engine) forgetResources() {
+	for of, r := range e.ran {
+		if e.row-r.row > idleTicks {
+			delete(e.ran, of)
+		}
+	}
 	for m, t := range e.resources {
 		if e.row-t.last > idleTicks && !t.group.isOpen() {
 			delete(e.resources, m)
@@ -57,6 +64,9 @@ func (e *Engine) forgetResources() {
 func (e *Engine) addSample(s *host.Sample) {
 	before := e.sample
 	e.sample = s
+	for i := range min(len(s.Services), servicesMax) {
+		e.addStarts(&s.Services[i])
+	}
 	if before == nil || !s.Time.After(before.Time) {
 		return
 	}
@@ -163,7 +173,6 @@ func (e *Engine) addService(now, was *host.Service, rate rateFunc) {
 	set(Threads, now.Threads)
 	set(DiskRead, rate(now.ReadBytes, was.ReadBytes))
 	set(DiskWrite, rate(now.WrittenBytes, was.WrittenBytes))
-	set(ProcessStarts, float64(started(now, was)))
 	groups := map[string]*host.CgroupStats{}
 	for i := range was.Cgroups {
 		groups[was.Cgroups[i].Path] = &was.Cgroups[i]
@@ -195,20 +204,35 @@ func zeroIfUnknown(v float64) float64 {
 	return v
 }
 
-// started counts the processes that were not there before.
-func started(now, was *host.Service) (n int) {
-	type process struct {
-		pid   uint32
-		start float64
+// ran is what of a service was seen to run last.
+type ran struct {
+	processes map[process]bool
+	row       int64
+}
+
+type process struct {
+	pid   uint32
+	start float64
+}
+
+// addStarts counts the processes of a service that were not there when it was seen last: between two versions it may be away for a while.
+func (e *Engine) addStarts(now *host.Service) {
+	of := Subject{Service: now.Name, Namespace: now.Namespace}
+	last := e.ran[of]
+	if last == nil && len(e.ran) >= ranMax {
+		return
 	}
-	before := map[process]bool{}
-	for _, p := range was.Processes {
-		before[process{p.PID, p.StartSeconds}] = true
-	}
-	for _, p := range now.Processes {
-		if !before[process{p.PID, p.StartSeconds}] {
+	running := &ran{make(map[process]bool, len(now.Processes)), e.row}
+	n := 0
+	for i := range now.Processes {
+		p := process{now.Processes[i].PID, now.Processes[i].StartSeconds}
+		running.processes[p] = true
+		if last != nil && !last.processes[p] {
 			n++
 		}
 	}
-	return n
+	e.ran[of] = running
+	if last != nil {
+		e.measure(Measure{ProcessStarts, of}, float64(n))
+	}
 }
