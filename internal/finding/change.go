@@ -53,7 +53,7 @@ func (e *Engine) change(g *group, f *Finding, members []*track) {
 		if t.Measure == f.Measure || t.Metric == f.Metric && len(c.Parts) > 0 && c.Parts[0].Measure == t.Measure {
 			c.Peak, c.Latest = level, level
 		}
-		t.settle(numbers[i])
+		t.settle(numbers[i], level)
 	}
 	c.EffectPercent = nil
 	if c.Expected != 0 {
@@ -66,13 +66,13 @@ func (e *Engine) change(g *group, f *Finding, members []*track) {
 }
 
 // settle takes what was of late, since the number of a value, for the normal time, and forgets what was before.
-func (t *track) settle(since int) {
+func (t *track) settle(since int, level float64) {
 	middle := (since + t.number) / 2
 	t.mark(0, middle, true)
 	t.mark(middle, t.number, false)
 	t.at = t.number - usualEvery
 	t.usual = usual{}
-	if t.fails != nil {
-		*t.fails = failures{}
+	if t.fails != nil { // as much is known of it as at the beginning
+		*t.fails = failures{all: failurePrior, failed: failurePrior * level / 100}
 	}
 }

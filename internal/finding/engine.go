@@ -39,7 +39,8 @@ type Options struct {
 	Limits Limits
 	// Explain fills in what a finding comes from, and its words, when it opens, a few ticks later and when it ends; nil: the package's own.
 	Explain func(*Finding, *Evidence)
-	// OnFinding is told when a finding opened, changed and ended, from the goroutine that consumes; nil: nobody is.
+	// OnFinding is told when a finding opened, changed and ended, from the goroutine that consumes, which it must not hold up
+	// nor ask for the past; nil: nobody is.
 	OnFinding func(Event, *Finding)
 	// File keeps what was learned through a restart; "": nothing does.
 	File string

@@ -23,7 +23,6 @@ type failures struct {
 	requests, bad float64 // gathered
 	ticks         int
 	run           int
-	side          float64
 	rarity        [runMost]float64
 }
 

@@ -48,7 +48,6 @@ type group struct {
 
 	finding   *Finding // nil: none is open
 	openedRow int64
-	openedAt  time.Time
 }
 
 func (e *Engine) groupOf(k groupKey) *group {

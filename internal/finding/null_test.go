@@ -78,3 +78,30 @@ func TestNoise(t *testing.T) {
 		t.Errorf("%.2f alarms a week and series, %g wanted", total, wanted)
 	}
 }
+
+// Shows that failures that are independent of each other raise no more alarms than are wanted, by how many requests come and how many of them fail.
+func TestFailureNoise(t *testing.T) {
+	t.Parallel()
+	const wanted, weeks = 1.0, 4
+	for _, requests := range []float64{3, 30, 300} {
+		for _, share := range []float64{.001, .02, .3} {
+			w := newWorld(t, 1, Options{Sensitivity: wanted})
+			w.begin(&analytics.Seal{Tick: 1, To: w.now})
+			track := w.newTrack(Measure{Metric: ErrorRate}, w.groupOf(groupKey{}))
+			for tick := range int64(weeks * 7 * 8640) {
+				n := w.poisson(requests)
+				failed := min(w.poisson(float64(n)*share), n)
+				w.row, w.now = tick, w.now.Add(w.o.Tick)
+				w.addFailures(track, uint64(n), uint64(failed))
+				if track.episode != nil && track.over() {
+					track.episode = nil
+				}
+			}
+			per := float64(w.alarms) / weeks
+			t.Logf("%g requests a tick, %g of them fail: %.2f alarms a week", requests, share, per)
+			if per > 2*wanted {
+				t.Errorf("%g requests a tick, %g of them fail: %.2f alarms a week", requests, share, per)
+			}
+		}
+	}
+}

@@ -72,7 +72,7 @@ type usual struct {
 	share            float64    // of the values, in a tail
 	doubt            float64    // of the rarity of a value, for the share is that of a sample
 	dependence       float64    // of a value on the one before, 0 to 1
-	low, high, typic float64    // values: 99 of 100 are between low and high
+	low, high, typic float64    // values: all are between low and high
 }
 
 func newRecent() *recent { return &recent{at: -usualEvery} }
@@ -161,9 +161,7 @@ func (u *usual) fit(sorted []float32, m *Metric) {
 		u.edge[side], u.farthest[side] = edge, max(at(0), edge)
 		u.power[side] = max(tailHeavy, min((weight*float64(k-1)+tailPriorWeight)/(weight*sum+tailPriorWeight/tailPrior), tailThin))
 	}
-	// One in a hundred by the tails, and what was seen.
-	beyond := func(side int) float64 { return u.edge[side] * math.Pow(u.share/.005, 1/u.power[side]) }
-	u.low, u.high = m.scale.back(u.middle-beyond(0)), m.scale.back(u.middle+beyond(1))
+	u.low, u.high = m.scale.back(u.middle-u.farthest[0]), m.scale.back(u.middle+u.farthest[1])
 }
 
 // judge returns how rare the last values together are: the negative decimal logarithm of their probability.

@@ -61,6 +61,7 @@ func (e *Engine) blame(g *group) {
 			p := *whole.response.episode
 			p.Expected, p.Peak, p.Requests = math.Exp(n.mean), t.latest, t.requests
 			p.Low, p.High = p.Expected-t.metric.least(p.Expected), p.Expected+t.metric.least(p.Expected)
+			p.Edge = math.Log(p.High / p.Expected)
 			p.Size = math.Abs(math.Log(p.Peak / p.Expected))
 			t.episode = &p
 		}

@@ -79,6 +79,7 @@ type storedTrack struct {
 	At       int
 	Count    int
 	Last     int64
+	Latest   float64
 	Failures []float64
 	Long     []byte
 	Episode  *episode
@@ -194,7 +195,7 @@ func (n *entry) store(whole bool) storedEntry {
 }
 
 func (t *track) store() storedTrack {
-	s := storedTrack{Measure: t.Measure, Count: t.values, Last: t.last, Episode: t.copyEpisode()}
+	s := storedTrack{Measure: t.Measure, Count: t.values, Last: t.last, Latest: t.latest, Episode: t.copyEpisode()}
 	if r := t.recent; r != nil && r.number > 0 {
 		s.Number, s.Odd, s.At = r.number, slices.Clone(r.odd[:]), r.at
 		s.Run, s.Side, s.Rarity = []int{r.run, r.length, r.outer, r.outest}, r.side, slices.Clone(r.rarity[:])
@@ -274,7 +275,7 @@ func (e *Engine) restoreEntry(g *group, s *storedEntry) {
 }
 
 func (t *track) restore(e *Engine, s *storedTrack) {
-	t.values, t.last, t.episode = s.Count, s.Last, s.Episode
+	t.values, t.last, t.latest, t.episode = s.Count, s.Last, s.Latest, s.Episode
 	if r := t.recent; r != nil && len(s.Odd) == len(r.odd) && s.Number >= 0 && len(s.Values) == 4*min(s.Number, recentTicks) {
 		r.number = s.Number
 		copy(r.odd[:], s.Odd)

@@ -1,12 +1,17 @@
 package finding
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/perfagent/perfagent/internal/analytics"
 )
 
 // restart ends the engine and begins another one from its file, some ticks later.
@@ -119,4 +124,41 @@ func FuzzState(f *testing.F) {
 			New(Options{}).restore(s)
 		}
 	})
+}
+
+// Shows that whoever asks gets answers while ticks are taken, that seals find their way through the queue or are counted, and that what was learned is
+// written at the end.
+func TestRun(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "findings.state")
+	w := newWorld(t, 1, Options{File: file})
+	n := w.serve("shop", "GET /", 5, 80)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { w.Engine.Run(ctx) })
+	taken := func() int { // rows of all that was taken
+		return len(w.Past(func(m *Measure) bool { return m.Metric == Throughput }).All)
+	}
+	const seals = 200
+	for tick := range int64(seals) {
+		w.now = w.now.Add(10 * time.Second)
+		s := &analytics.Seal{Tick: tick + 1, From: w.now.Add(-10 * time.Second), To: w.now}
+		if sealed := n.sealed(w); sealed != nil {
+			s.Entries = append(s.Entries, sealed)
+		}
+		w.Offer(s, nil, nil)
+		_, _, _ = w.Findings(), w.Scores(), w.Stats()
+		w.SetSensitivity(.05)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for taken() == 0 && time.Now().Before(deadline) {
+		runtime.Gosched()
+	}
+	cancel()
+	running.Wait()
+	if w.Stats().Dropped+uint64(w.row) < seals || w.row == 0 {
+		t.Errorf("%d taken, %d dropped of %d", w.row, w.Stats().Dropped, seals)
+	}
+	if e := New(Options{File: file}); e.row != w.row || e.tracks != w.tracks {
+		t.Errorf("%d rows of %d, %d series of %d", e.row, w.row, e.tracks, w.tracks)
+	}
 }

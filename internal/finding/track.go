@@ -59,7 +59,8 @@ type episode struct {
 	Expected   float64
 	Low, High  float64
 	Peak       float64
-	Size       float64 // of the peak: distance from what was expected, on the metric's scale
+	Edge       float64 // distance from what was expected, on the metric's scale, up to which values are usual again
+	Size       float64 // of the peak: its distance
 	Score      float64
 	Sure       float64 // confidence by the length of the past
 	Requests   uint64
@@ -124,6 +125,7 @@ func (e *Engine) addLong(t *track, v float64, ticks int) {
 		return
 	}
 	t.verdict = t.long.Add(e.unix, t.sum/float64(t.summed))
+	t.sum, t.summed, t.ticks = 0, 0, 0
 	alarm := e.alarm()
 	if t.verdict.Kind == "" {
 		return // nothing is known yet
@@ -133,7 +135,6 @@ func (e *Engine) addLong(t *track, v float64, ticks int) {
 		t.longCalm = 0
 	}
 	t.longHigh = t.longAlarm || t.longHigh && t.longCalm < longCalmLeast
-	t.sum, t.summed, t.ticks = 0, 0, 0
 }
 
 // addFailures takes a tick's requests.
@@ -158,7 +159,7 @@ func (e *Engine) addFailures(t *track, requests, failed uint64) {
 		t.score = 0
 	}
 	t.put(v)
-	t.usual = usual{n: t.values, typic: p, low: 0, high: p + t.metric.least(p)}
+	t.usual = usual{n: t.values, typic: p, low: 0, high: p + t.metric.least(p), edge: [2]float64{p, t.metric.least(p)}}
 	e.follow(t, v, uint64(f.requests))
 	f.learn(t.episode != nil)
 }
@@ -171,7 +172,9 @@ func (e *Engine) follow(t *track, v float64, requests uint64) {
 	}
 	p := t.episode
 	t.mark(t.number-1, t.number, true)
-	if v >= p.Low && v <= p.High || !t.metric.matters(v, p.Expected) {
+	s := t.metric.scale
+	size := math.Abs(s.of(v) - s.of(p.Expected))
+	if size <= p.Edge || !t.metric.matters(v, p.Expected) {
 		p.Quiet++
 		p.QuietTicks += t.width
 		return
@@ -181,8 +184,7 @@ func (e *Engine) follow(t *track, v float64, requests uint64) {
 	p.End = e.now
 	p.Requests += requests
 	p.Score = max(p.Score, t.score)
-	s := t.metric.scale
-	if size := math.Abs(s.of(v) - s.of(p.Expected)); size >= p.Size {
+	if size >= p.Size {
 		p.Size, p.Peak = size, v
 	}
 }
@@ -191,11 +193,16 @@ func (e *Engine) follow(t *track, v float64, requests uint64) {
 func (e *Engine) begins(t *track, v float64, requests uint64) {
 	alarm := e.alarm()
 	expected, low, high, score, byLong := t.usual.typic, t.usual.low, t.usual.high, t.score, false
+	edge := t.usual.edge[0]
+	if v > expected {
+		edge = t.usual.edge[1]
+	}
 	enough := t.fails != nil || t.run >= t.metric.Values || t.metric.Values <= 2 && score >= alarm+surely
 	if t.longAlarm && (score < alarm || !enough) {
 		s := t.metric.scale
 		expected, low, high = s.back(t.verdict.Expected), s.back(t.verdict.Low), s.back(t.verdict.High)
 		score, byLong, enough = t.verdict.Score, true, true
+		edge = (t.verdict.High - t.verdict.Low) / 2
 		t.score = score
 	}
 	gross := t.fails == nil && t.exceeds() && t.metric.isGross(v, t.usual.typic)
@@ -220,7 +227,7 @@ func (e *Engine) begins(t *track, v float64, requests uint64) {
 		return
 	}
 	known := float64(t.values)
-	p := &episode{Start: e.now.Add(-e.o.Tick), Row: e.row, End: e.now, Expected: expected, Low: low, High: high, Peak: v, Score: score,
+	p := &episode{Start: e.now.Add(-e.o.Tick), Row: e.row, End: e.now, Expected: expected, Low: low, High: high, Edge: edge, Peak: v, Score: score,
 		Unusual: 1, Requests: requests}
 	p.Size = math.Abs(t.metric.scale.of(v) - t.metric.scale.of(expected))
 	p.Sure = known / (known + usualSure)
