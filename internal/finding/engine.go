@@ -158,7 +158,7 @@ func (e *Engine) Offer(s *analytics.Seal, sample *host.Sample, readings []Readin
 	}
 }
 
-// Run consumes what is offered until the context ends.
+// Run consumes what is offered until the context ends, then what waits, and writes what was learned.
 func (e *Engine) Run(ctx context.Context) {
 	for {
 		select {
@@ -168,8 +168,16 @@ func (e *Engine) Run(ctx context.Context) {
 				e.save()
 			}
 		case <-ctx.Done():
-			e.save()
-			return
+			for {
+				select {
+				case d := <-e.queue:
+					e.Consume(d.seal, d.sample, d.readings)
+					continue
+				default:
+				}
+				e.save()
+				return
+			}
 		}
 	}
 }
