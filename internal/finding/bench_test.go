@@ -3,6 +3,7 @@ package finding
 import (
 	"fmt"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,15 +39,25 @@ func BenchmarkEndpoints(b *testing.B) {
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	i := 300
+	i, began := 300, processorSeconds(b)
 	for b.Loop() {
 		consume(i)
 		i++
 	}
 	stats := w.Stats()
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(stats.Series), "ns/series")
-	b.ReportMetric(float64(b.Elapsed().Seconds())/float64(b.N)/10*100, "%core")
+	tick := (processorSeconds(b) - began) / float64(i-300) // whatever else the machine does
+	b.ReportMetric(1e9*tick/float64(stats.Series), "cpu-ns/series")
+	b.ReportMetric(100*tick/10, "%core")
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(stats.Series), "B/series")
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB")
 	b.ReportMetric(float64(stats.Series), "series")
+}
+
+// processorSeconds is the processor time that the process took so far.
+func processorSeconds(b *testing.B) float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
