@@ -10,29 +10,31 @@ import (
 	"time"
 
 	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/finding"
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/query"
 )
 
 // Config is every setting of the agent. settings lists how each is named, parsed and bounded.
 type Config struct {
-	Web      WebConfig
-	Capture  CaptureConfig
-	Routes   RoutesConfig
-	Services ServicesConfig
-	Metrics  MetricsConfig
-	Limits   LimitsConfig
-	Levels   LevelsConfig
-	Trace    TraceConfig
-	OTLP     OTLPConfig
-	Log      LogConfig
-	Storage  StorageConfig
-	Query    QueryConfig
-	Alerts   AlertsConfig
-	Notify   NotifyConfig
-	Remedies RemediesConfig
-	EventLog EventLogConfig
-	Export   ExportConfig
+	Web       WebConfig
+	Capture   CaptureConfig
+	Routes    RoutesConfig
+	Services  ServicesConfig
+	Metrics   MetricsConfig
+	Limits    LimitsConfig
+	Levels    LevelsConfig
+	Trace     TraceConfig
+	OTLP      OTLPConfig
+	Log       LogConfig
+	Storage   StorageConfig
+	Query     QueryConfig
+	Alerts    AlertsConfig
+	Anomalies AnomaliesConfig
+	Notify    NotifyConfig
+	Remedies  RemediesConfig
+	EventLog  EventLogConfig
+	Export    ExportConfig
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -111,18 +113,19 @@ func defaultConfig() *Config {
 		Capture: CaptureConfig{
 			Backend: "auto", TLS: "auto", Host: "auto", HeadBytes: 1024, Timeout: 5 * time.Minute, RingBytes: 8 << 20,
 		},
-		Metrics:  MetricsConfig{ClassicHistograms: export.ClassicDurations.String()},
-		Limits:   LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
-		OTLP:     OTLPConfig{Interval: export.OTLPIntervalDefault},
-		Levels:   defaultLevels(),
-		Storage:  StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
-		Query:    QueryConfig{Timeout: query.TimeoutDefault, MaxSamples: query.MaxSamplesDefault, MaxConcurrency: query.ConcurrencyDefault},
-		Alerts:   AlertsConfig{Builtin: "on"},
-		Notify:   defaultNotify(),
-		Remedies: defaultRemedies(),
-		EventLog: defaultEventLog(),
-		Export:   defaultExport(),
-		Log:      LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
+		Metrics:   MetricsConfig{ClassicHistograms: export.ClassicDurations.String()},
+		Limits:    LimitsConfig{Endpoints: 2000, MemoryBytes: 128 << 20, Connections: 65536, Heads: 6144, Streams: 4096},
+		OTLP:      OTLPConfig{Interval: export.OTLPIntervalDefault},
+		Levels:    defaultLevels(),
+		Storage:   StorageConfig{Retention: history.RetentionDefault, MaxBytes: history.MaxBytesDefault},
+		Query:     QueryConfig{Timeout: query.TimeoutDefault, MaxSamples: query.MaxSamplesDefault, MaxConcurrency: query.ConcurrencyDefault},
+		Alerts:    AlertsConfig{Builtin: "on"},
+		Anomalies: AnomaliesConfig{Mode: "on", Sensitivity: finding.SensitivityDefault},
+		Notify:    defaultNotify(),
+		Remedies:  defaultRemedies(),
+		EventLog:  defaultEventLog(),
+		Export:    defaultExport(),
+		Log:       LogConfig{Level: slog.LevelInfo, Format: "logfmt"},
 	}
 }
 

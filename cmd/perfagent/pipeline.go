@@ -17,6 +17,7 @@ import (
 	"github.com/perfagent/perfagent/internal/analytics"
 	"github.com/perfagent/perfagent/internal/eventlog"
 	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/finding"
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/http"
@@ -59,16 +60,18 @@ type agent struct {
 	notifier *notify.Notifier // who evaluates alerts calls its Send
 	socket   string           // that trace reads from; "" where there is none
 
-	services     atomic.Pointer[host.Services]   // of the latest reading of the services file
-	history      atomic.Pointer[history.History] // nil where there is none
-	query        *query.Engine                   // over it
-	alerts       atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
-	ruleWarnings atomic.Pointer[[]string]        // of the latest reading of rules
-	started      time.Time                       // when it was
-	reloadState  func() (successful bool, last time.Time)
-	memoryLimit  atomic.Int64
-	hostGaps     []probes.Gap // what of the host is not visible, where nothing watches it
-	nameGaps     []probes.Gap // what is not for want of privileges
+	services       atomic.Pointer[host.Services]   // of the latest reading of the services file
+	history        atomic.Pointer[history.History] // nil where there is none
+	query          *query.Engine                   // over it
+	alerts         atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
+	ruleWarnings   atomic.Pointer[[]string]        // of the latest reading of rules
+	started        time.Time                       // when it was
+	findings       atomic.Pointer[finding.Engine]  // nil where there is none
+	findingsOpened atomic.Uint64
+	reloadState    func() (successful bool, last time.Time)
+	memoryLimit    atomic.Int64
+	hostGaps       []probes.Gap // what of the host is not visible, where nothing watches it
+	nameGaps       []probes.Gap // what is not for want of privileges
 
 	recoveries recoveries // of its parts
 
@@ -139,6 +142,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	}
 	a.watchHost(config, filter)
 	a.openHistory(config)
+	a.openFindings(config)
 	a.openAlerts(config, rules)
 	return a, a.start(config)
 }
@@ -150,18 +154,19 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	collector := export.CollectorOptions{
-		Source:  a.engine,
-		Classic: classic,
-		Build:   export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
-		Probes:  a.probeStatus(),
-		Reload:  hooks.ReloadState,
-		Host:    a.sampler.Latest,
-		Witness: a.hostStats,
-		Web:     a.gate.Stats,
-		History: a.historyState,
-		Rules:   a.rulesState,
-		Notify:  a.notifyState,
-		Parts:   export.PartsState{EventLog: a.eventLogState, Redis: a.redisState, Recoveries: a.recoveries.states},
+		Source:   a.engine,
+		Classic:  classic,
+		Build:    export.BuildInfo{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion},
+		Probes:   a.probeStatus(),
+		Reload:   hooks.ReloadState,
+		Host:     a.sampler.Latest,
+		Witness:  a.hostStats,
+		Web:      a.gate.Stats,
+		History:  a.historyState,
+		Rules:    a.rulesState,
+		Notify:   a.notifyState,
+		Findings: a.findingsState,
+		Parts:    export.PartsState{EventLog: a.eventLogState, Redis: a.redisState, Recoveries: a.recoveries.states},
 	}
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, a.otlpWorks(config.OTLP), log); err != nil {
 		return err
@@ -390,6 +395,7 @@ func (a *agent) start(config *Config) error {
 	if h := a.history.Load(); h != nil { // it takes over what the engine sealed last
 		a.serves.Go(func() { h.Run(exporting) })
 	}
+	a.serves.Go(func() { a.runFindings(exporting) })
 	if a.events != nil {
 		a.serves.Go(func() { a.events.Run(exporting) })
 	}
@@ -459,6 +465,9 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	}
 	a.showRawPaths(config.Trace.RawPaths)
 	a.engine.SetLevels(config.Levels.options())
+	if e := a.findings.Load(); e != nil {
+		e.SetSensitivity(config.Anomalies.Sensitivity)
+	}
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
 	a.events.Reopen()
 	return read, nil

@@ -81,6 +81,7 @@ func (b *Builtin) groups() []rulefmt.RuleGroup {
 		{Name: "host", Interval: model.Duration(builtinInterval), Rules: t.host()},
 		{Name: "disks", Interval: model.Duration(builtinSlowInterval), Rules: disks()},
 		{Name: "limits", Interval: model.Duration(builtinInterval), Rules: t.limits()},
+		{Name: "anomalies", Interval: model.Duration(builtinInterval), Rules: anomalies()},
 		{Name: "agent", Interval: model.Duration(builtinInterval), Rules: b.agent()},
 	}
 }

@@ -14,7 +14,8 @@ import (
 // gatheredCollectors are those of /metrics that say nothing of single endpoints: both /metrics and Own have them, so that what one of
 // them is given the other has as well. hostCollector is beside them: the host's figures have their own way to the history.
 func gatheredCollectors(o CollectorOptions, withoutRuntime bool) []prometheus.Collector {
-	all := []prometheus.Collector{agentCollector{o}, historyCollector{o.History}, rulesCollector{o.Rules}, notifyCollector{o.Notify}, partsCollector{o.Parts}}
+	all := []prometheus.Collector{agentCollector{o}, historyCollector{o.History}, rulesCollector{o.Rules}, notifyCollector{o.Notify}, partsCollector{o.Parts},
+		findingsCollector{o.Findings}}
 	if !withoutRuntime {
 		all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}

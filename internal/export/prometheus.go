@@ -84,6 +84,8 @@ type CollectorOptions struct {
 	Rules func() *RulesState
 	// Notify is the state of notifications; nil, and a nil result: there are none.
 	Notify func() *NotifyState
+	// Findings is what the detector of anomalies says; nil, and a nil result: there is none.
+	Findings func() *FindingsState
 	// Parts are parts that the agent can do without for a while.
 	Parts PartsState
 }
@@ -97,6 +99,7 @@ type Collector struct {
 	rules      rulesCollector
 	notify     notifyCollector
 	parts      partsCollector
+	findings   findingsCollector
 	histograms histogramCollector
 }
 
@@ -104,6 +107,7 @@ type Collector struct {
 func NewCollector(o CollectorOptions) *Collector {
 	return &Collector{agent: agentCollector{o}, host: hostCollector{o.Host}, history: historyCollector{o.History},
 		rules: rulesCollector{o.Rules}, notify: notifyCollector{o.Notify}, parts: partsCollector{o.Parts},
+		findings:   findingsCollector{o.Findings},
 		histograms: histogramCollector{o.Source, o.Classic}}
 }
 
@@ -118,6 +122,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.history.Collect(ch)
 	c.notify.Collect(ch)
 	c.parts.Collect(ch)
+	c.findings.Collect(ch)
 	c.histograms.Collect(ch)
 }
 

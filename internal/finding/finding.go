@@ -61,6 +61,9 @@ type Finding struct {
 	Severity      string   `json:"severity"`
 	Requests      uint64   `json:"requests,omitempty"` // that it concerns so far; of endpoints and targets
 
+	// Parts are the series that are unusual together, the one that leads first: of a service with several endpoints, which of them.
+	Parts []Part `json:"parts,omitempty"`
+
 	Phases []PhaseShift `json:"phases,omitempty"` // where the time went, the largest part first; of response times
 	Causes []Cause      `json:"causes,omitempty"` // the likeliest first
 	// Until says when a limit is reached if it goes on like this; nil: not foreseen.
@@ -68,6 +71,16 @@ type Finding struct {
 
 	Summary   string   `json:"summary"` // one sentence for people
 	NextSteps []string `json:"next_steps,omitempty"`
+}
+
+// Part is one of the series that are unusual together.
+type Part struct {
+	Measure
+	Unit     string  `json:"unit"`
+	Expected float64 `json:"expected"`
+	Peak     float64 `json:"peak"`
+	Latest   float64 `json:"latest"`
+	Score    float64 `json:"score"`
 }
 
 // PhaseShift is how much of a longer response time passes in a phase.
