@@ -230,8 +230,8 @@ func (a *agent) alertsOptions() web.AlertsOptions {
 	return web.AlertsOptions{Manager: a.alerts.Load, Off: a.alertsOff, Status: a.alertStatus}
 }
 
-// objectives are those that rules are made of, none where no rules are evaluated.
-func (a *agent) objectives() []alert.ObjectiveView {
+// objectiveViews are those that rules are made of, none where no rules are evaluated.
+func (a *agent) objectiveViews() []alert.ObjectiveView {
 	m := a.alerts.Load()
 	if m == nil {
 		return nil

@@ -49,12 +49,13 @@ func (a *agent) openFindings(config *Config) {
 	if config.Anomalies.Mode == anomaliesOff || !a.exports() {
 		return
 	}
-	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, OnFinding: a.tellFinding, Log: a.log}
+	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, OnFinding: a.tellFinding, Log: a.log}
 	if config.Storage.Path != "" {
 		o.File = filepath.Join(config.Storage.Path, findingsFile)
 	}
 	e := finding.New(o)
 	a.findings.Store(e)
+	a.markExchanges(e)
 	w := witnessReadings{}
 	a.engine.OnSeal(func(s *analytics.Seal) {
 		readings := w.read(a.hostStats(), s.To)
@@ -158,6 +159,20 @@ func meanSince(now, then *export.Latency, metric string) float64 {
 		return math.NaN()
 	}
 	return 1e3 * (now.Sum - then.Sum) / float64(n-before)
+}
+
+// findingsWithin are the findings that touch a time, of those that are published.
+func (a *agent) findingsWithin(from, to time.Time) (all []finding.Finding) {
+	e := a.findings.Load()
+	if e == nil {
+		return nil
+	}
+	for _, f := range e.Findings() {
+		if f.Start.Before(to) && (f.End == nil || f.End.After(from)) {
+			all = append(all, *f)
+		}
+	}
+	return all
 }
 
 // findingsState is what the metrics show.

@@ -68,6 +68,7 @@ type agent struct {
 	started        time.Time                       // when it was
 	findings       atomic.Pointer[finding.Engine]  // nil where there is none
 	findingsOpened atomic.Uint64
+	objectives     atomic.Pointer[[]alert.Objective] // in force
 	reloadState    func() (successful bool, last time.Time)
 	memoryLimit    atomic.Int64
 	hostGaps       []probes.Gap // what of the host is not visible, where nothing watches it
@@ -114,6 +115,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	})
 	a.engine.ObserveHost(a.sampler.Latest)
 	a.recent = web.NewRequestsHandler(a.requests)
+	a.objectives.Store(&config.Alerts.Objectives.value)
 	a.showRawPaths(config.Trace.RawPaths)
 	if _, err := a.loadFiles(config); err != nil {
 		return nil, err
@@ -195,9 +197,13 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	options.Performance = performance
 	options.Agent = a.ownHealth(hooks)
 	options.Alerts = a.alertsOptions()
+	options.Troubleshoot = a.troubleshooting(config)
 	options.API = web.APIOptions{Engine: a.query, Concurrency: config.Query.MaxConcurrency,
 		Build: web.APIBuild{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion}}
-	options.Analysis = web.AnalysisOptions{Engine: a.query, Objectives: a.objectives}
+	options.Analysis = web.AnalysisOptions{Engine: a.query, Objectives: a.objectiveViews}
+	if config.Anomalies.Mode != anomaliesOff {
+		options.Analysis.Findings = a.findingsWithin
+	}
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
 	}
@@ -468,6 +474,7 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	if e := a.findings.Load(); e != nil {
 		e.SetSensitivity(config.Anomalies.Sensitivity)
 	}
+	a.objectives.Store(&config.Alerts.Objectives.value)
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
 	a.events.Reopen()
 	return read, nil

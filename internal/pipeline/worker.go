@@ -54,6 +54,8 @@ type Worker struct {
 	inForce   *route.Routes                // of routes, taken over by the owner
 	rerouted  int                          // the router's epoch that the engine's endpoints have
 
+	serves serves // whom ports belong to
+
 	undecoded atomic.Pointer[[]analytics.Undecoded] // connections, as last counted
 
 	// Lost in user space, beside what the kernel side and the reader count under the same names.

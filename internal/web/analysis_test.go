@@ -453,7 +453,7 @@ func TestAnalysisMistakes(t *testing.T) {
 		{"step=10s&window=24h", 400, "at most 1500 steps"},
 		{"metric=response_time&percentile=100", 400, "above 0 and below 100"},
 		{"metric=cpu_usage&service=shop&route=/cart", 400, "cpu_usage is not known of a route"},
-		{"metric=disk_usage&service=shop", 400, "known of the whole host only"},
+		{"metric=disk_space_used&service=shop", 400, "known of the whole host only"},
 		{"metric=threads", 400, "known of services only"},
 		{"metric=saturation&target=db", 400, "not of a target"},
 		{"metric=throughput&query=up", 400, "exclude each other"},

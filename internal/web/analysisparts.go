@@ -338,11 +338,31 @@ func (d *analysisData) anomalies(m *measured) ([]finding.Finding, string) {
 		return all, "nobody looks for findings"
 	}
 	for _, f := range d.o.Findings(d.q.from, d.q.to) {
-		if f.Metric == m.name && covers(&m.Subject, &f.Subject, m.of.ofRequests(&f.Subject)) {
+		if concerns(&f, m) {
 			all = append(all, f)
 		}
 	}
 	return all, ""
+}
+
+// concerns tells whether a finding, or a part of it, is about what was measured.
+func concerns(f *finding.Finding, m *measured) bool {
+	of := func(about *finding.Measure) bool {
+		return metricOfFinding(about) == m.name && covers(&m.Subject, &about.Subject, m.of.ofRequests(&about.Subject))
+	}
+	return of(&f.Measure) || slices.ContainsFunc(f.Parts, func(p finding.Part) bool { return of(&p.Measure) })
+}
+
+// metricOfFinding is what a finding's metric is called here: there are several of response times there, and a service's memory has
+// another name than the host's.
+func metricOfFinding(m *finding.Measure) string {
+	switch m.Metric {
+	case finding.ResponseTimeP95:
+		return finding.ResponseTime
+	case finding.MemoryResident:
+		return finding.MemoryUsage
+	}
+	return m.Metric
 }
 
 // covers tells whether a finding's subject is one of those that were asked for: of requests what is left out means any, of a figure
@@ -361,8 +381,8 @@ const (
 
 // correlated are the metrics that every other is compared with.
 var correlated = []string{
-	"response_time", loadMetric, "error_rate", "saturation", "cpu_usage", "memory_usage", "disk_busy", "disk_read", "disk_write",
-	"network_receive", "network_transmit", "tcp_retransmits", "cpu_pressure", "memory_pressure", "io_pressure", "cpu_throttling", "threads",
+	"response_time", loadMetric, "error_rate", "saturation", "cpu_usage", "memory_usage", "disk_utilisation", "disk_read", "disk_write",
+	"network_receive", "network_transmit", "retransmits", "pressure_cpu", "pressure_memory", "pressure_io", "cpu_throttling", "threads",
 }
 
 // compared reads what others are compared with: what the same requests did, and figures of their service and of the host.

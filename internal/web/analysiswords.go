@@ -19,10 +19,10 @@ var unitWords = map[string]string{millisecondUnit: " ms", rateUnit: " requests a
 var metricWords = map[string]string{
 	"error_rate": "share of failures", "in_flight": "requests in progress", "cpu_usage": "use of processors",
 	"memory_usage": "use of memory", "memory_limit_usage": "use of the memory limit", "swap_usage": "use of swap",
-	"disk_usage": "use of the fullest disk", "disk_busy": "use of the busiest disk", "disk_read": "reading from disks",
+	"disk_space_used": "use of the fullest disk", "disk_utilisation": "use of the busiest disk", "disk_read": "reading from disks",
 	"disk_write": "writing to disks", "network_receive": "receiving", "network_transmit": "sending",
-	"tcp_retransmits": "TCP retransmits", "cpu_pressure": "waiting for processors", "memory_pressure": "waiting for memory",
-	"io_pressure": "waiting for disks", "cpu_throttling": "CPU throttling", "open_files_usage": "use of the limit of open files",
+	"retransmits": "TCP retransmits", "pressure_cpu": "waiting for processors", "pressure_memory": "waiting for memory",
+	"pressure_io": "waiting for disks", "cpu_throttling": "CPU throttling", "open_files_usage": "use of the limit of open files",
 	"query": "value",
 }
 
