@@ -104,6 +104,10 @@ func (s *site) options() export.CollectorOptions {
 			return &export.NotifyState{RemediesFailed: s.scrapes, Remedies: some("run"), Receivers: []export.NotifyReceiver{{Receiver: "chat", Integration: "slack", Delivered: s.scrapes,
 				AttemptsFailed: 2 * s.scrapes, Failed: some("rejected"), Dropped: some("queue_full"), Queue: 1, QueueAge: time.Minute}}}
 		},
+		Findings: func() *export.FindingsState {
+			labels := map[string]string{"service_name": "shop", "metric": "error_rate", "severity": "error"}
+			return &export.FindingsState{Findings: s.scrapes, Open: []map[string]string{labels}, Scores: []export.AnomalyScore{{Labels: map[string]string{"service_name": "shop"}, Value: 2}}}
+		},
 		Parts: export.PartsState{
 			EventLog: func() *export.EventLogState {
 				return &export.EventLogState{Writable: true, Lines: some("exchange"), Dropped: some("write")}
