@@ -42,6 +42,7 @@ type WebConfig struct {
 	ListenAddresses []string // host:port or unix:/path
 	ConfigFile      string   // TLS and basic auth, exporter-toolkit format; "" for none
 	EnableLifecycle bool     // POST /-/reload
+	ExternalURLs    []string // under which browsers reach it beside this host's names, through a proxy for instance
 	// AllowUnprotected lets it listen beyond loopback without TLS and password.
 	AllowUnprotected bool
 	Socket           string // Unix socket that `trace` reads from; "" for none

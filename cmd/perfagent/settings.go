@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 	"net"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -61,6 +62,7 @@ func (c *Config) settings() []setting {
 		{"web.listen-address", "`address` to serve on, host:port or unix:/path; repeatable", list(&c.Web.ListenAddresses, parseListenAddress, "address", ","), forRun, false},
 		{"web.config.file", "`file` with TLS and basic auth, exporter-toolkit format", text(&c.Web.ConfigFile, "file"), forRun, false},
 		{"web.allow-unprotected", "serve beyond loopback also without TLS and password, with a warning", boolean(&c.Web.AllowUnprotected), forRun, false},
+		{"web.external-url", "`URL` under which browsers reach the agent if not by this host's names, such as a proxy's; repeatable", list(&c.Web.ExternalURLs, parseExternalURL, "URL", ","), forRun, false},
 		{"web.enable-lifecycle", "accept POST /-/reload", boolean(&c.Web.EnableLifecycle), forRun, false},
 		{"web.socket", "Unix socket (`path`) of the agent that trace reads from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace, false},
 		{"capture.port", "only exchanges whose server `port` is one of these; repeatable", list(&c.Capture.Ports, parsePort, "port", ","), observing, false},
@@ -364,6 +366,27 @@ func parseListenAddress(s string) (string, error) {
 		return "", fmt.Errorf("%q has no port between 0 and 65535", s)
 	}
 	return s, nil
+}
+
+func parseExternalURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", fmt.Errorf("%q is no URL such as https://agents.example.com", s)
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return "", fmt.Errorf("%q has more than a scheme, a host and a port: the dashboard is served at /", u.Redacted())
+	}
+	return s, nil
+}
+
+// hostsOf are the hosts of URLs that were parsed before.
+func hostsOf(urls []string) (hosts []string) {
+	for _, s := range urls {
+		if u, err := url.Parse(s); err == nil {
+			hosts = append(hosts, u.Hostname())
+		}
+	}
+	return hosts
 }
 
 func parseSocket(s string) (string, error) {

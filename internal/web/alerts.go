@@ -70,15 +70,19 @@ var severities = []string{"critical", "error", "warning", "info"}
 
 // alertsRoute serves what fires, what may, and what did.
 func alertsRoute(o AlertsOptions) Route {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	return Route{Path: "/alerts", Summary: "Alerts that are pending, firing, or were resolved lately, with what to do next; objectives with their error budgets.",
 		Response: alertsJSON{}}.serveJSON(func(map[string]string) (any, error) { return o.document(), nil })
 }
 
+func (o *AlertsOptions) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
+}
+
 func (o *AlertsOptions) document() *alertsJSON {
-	d := &alertsJSON{Time: o.Now(), Alerts: []alertJSON{}, Resolved: []alertJSON{}, Objectives: []objectiveJSON{}}
+	d := &alertsJSON{Time: o.now(), Alerts: []alertJSON{}, Resolved: []alertJSON{}, Objectives: []objectiveJSON{}}
 	m := o.Manager()
 	if m == nil {
 		if o.Off != nil {
