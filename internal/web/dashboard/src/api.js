@@ -58,21 +58,27 @@ export const query = async (expression, span, signal) => {
   }
 };
 
-// useAnswer is what load gives, anew whenever one of the keys changes; the one before is shown meanwhile, and kept over a failure.
-export const useAnswer = (load, keys) => {
-  const [state, set] = useState({ loading: true });
-  const shown = useRef();
+// useAnswer is what load gives: anew from the beginning when one of the keys changes, and refreshed, with the answer before still shown, when one of
+// the others does. Where the agent takes longer than that, the question that is under way goes on. A failure leaves the last answer.
+export const useAnswer = (load, keys, refresh = []) => {
+  const key = JSON.stringify(keys);
+  const [state, set] = useState({ key, loading: true });
+  const running = useRef({});
   useEffect(() => {
+    const before = running.current;
+    if (before.abort && before.key === key) return;
+    before.abort?.abort();
     const abort = new AbortController();
-    set((s) => ({ ...s, loading: true }));
-    load(abort.signal).then(
-      (answer) => {
-        shown.current = answer;
-        set({ answer, loading: false });
-      },
-      (error) => abort.signal.aborted || set({ answer: shown.current, error, loading: false }),
-    );
-    return () => abort.abort();
-  }, keys);
-  return state;
+    const mine = { key, abort };
+    running.current = mine;
+    if (before.key !== key) set({ key, loading: true });
+    const finish = (outcome) => {
+      if (abort.signal.aborted) return;
+      mine.abort = null;
+      set((s) => ({ key, answer: s.answer, ...outcome, loading: false }));
+    };
+    load(abort.signal).then((answer) => finish({ answer }), (error) => finish({ error }));
+  }, [key, ...refresh]);
+  useEffect(() => () => running.current.abort?.abort(), []);
+  return state.key === key ? state : { loading: true };
 };

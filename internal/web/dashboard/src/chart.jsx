@@ -23,6 +23,9 @@ export const useSpan = () => {
   return [held.current.span, tick];
 };
 
+// nameOf is the same for a span that moves with the time.
+export const nameOf = (span) => (span.live ? span.name : [span.from, span.to]);
+
 // load asks for each series of a chart and puts what it gets on one axis of time.
 const load = (series, span) => async (signal) => {
   const answers = await Promise.all(series.map((s) => query(s.expression(span), span, signal)));
@@ -140,7 +143,7 @@ export const Chart = ({ title, series, format = number, unit, sync = "page", max
   const [span] = useSpan();
   const [view, setView] = useState("chart");
   const [cursor, setCursor] = useState(null);
-  const { answer, error, loading } = useAnswer(load(series, span), [span.from, span.to, span.step, ...keys]);
+  const { answer, error, loading } = useAnswer(load(series, span), [nameOf(span), ...keys], [span.to]);
   const lines = answer?.lines ?? [];
   const filled = lines.some((l) => l.column.some((v) => v !== null));
   const Heading = `h${level}`;

@@ -27,7 +27,7 @@ export const Exchanges = ({ service, only, match, live }) => {
   const [sort, setSort] = useState(["duration", true]);
   const parameters = new URLSearchParams({ kind, limit: 50, ...only });
   if (service) parameters.set("service", pattern(service));
-  const { answer, error } = useAnswer((signal) => ask(`/requests?${parameters}`, signal), [parameters.toString(), live.tick]);
+  const { answer, error } = useAnswer((signal) => ask(`/requests?${parameters}`, signal), [parameters.toString()], [live.tick]);
   const rows = (answer?.requests ?? []).filter((e) => (!service || e.service_name === service) && (!match || match(e)));
   return (
     <Panel title="Exchanges" note="Recent ones that the agent keeps: the slowest of the last minutes, failures, and a fair sample. Identifiers in paths are masked."

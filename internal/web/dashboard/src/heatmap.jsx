@@ -1,7 +1,7 @@
 // How response times are distributed over time: each cell is the requests of one step that took about so long.
 import { useState } from "preact/hooks";
 import { query, useAnswer } from "./api.js";
-import { Expressions, frame, usePlot, useSpan, Views, zoom } from "./chart.jsx";
+import { Expressions, frame, nameOf, usePlot, useSpan, Views, zoom } from "./chart.jsx";
 import { clock, count, seconds } from "./format.js";
 import { Scroll, Trouble } from "./parts.jsx";
 
@@ -80,7 +80,7 @@ export const Heatmap = ({ title, expression, sync = "page", height = 240, keys =
   const [span] = useSpan();
   const [view, setView] = useState("chart");
   const [cursor, setCursor] = useState(null);
-  const { answer, error, loading } = useAnswer(load(expression, span), [span.from, span.to, span.step, ...keys]);
+  const { answer, error, loading } = useAnswer(load(expression, span), [nameOf(span), ...keys], [span.to]);
   const filled = answer?.cells.length > 0;
   const under = cursor && filled ? answer.cells.find((c) => c.t - answer.step < cursor.t && cursor.t <= c.t && c.r === row(cursor.v)) : null;
   const series = [{ label: "Distribution", expression: () => expression(columnsOf(span).step) }];

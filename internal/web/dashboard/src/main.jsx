@@ -70,7 +70,7 @@ const App = () => {
           </ul>
         </nav>
       </header>
-      <main ref={main} tabIndex={-1} key={path}>
+      <main id="main" ref={main} tabIndex={-1} key={path} data-path={path}>
         {!live.connected && live.document && <Stale live={live} />}
         <Page parameters={parameters} live={live} />
       </main>

@@ -1,6 +1,6 @@
 // Is what is shown true? The agent's own health, what it lost, and what it cannot see.
 import { Chart } from "../chart.jsx";
-import { count, megabytes, moment, percent, seconds } from "../format.js";
+import { count, megabytes, moment, number, percent, seconds } from "../format.js";
 import { Panel, sentence, Text, Tile } from "../parts.jsx";
 import { Table } from "../table.jsx";
 

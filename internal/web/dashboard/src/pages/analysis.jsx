@@ -23,7 +23,7 @@ export const Analysis = ({ live }) => (
 );
 
 const Source = ({ title, path, absent, live }) => {
-  const { answer, error } = useAnswer(or404(path), [path, live.document?.window?.to]);
+  const { answer, error } = useAnswer(or404(path), [path], [live.document?.window?.to]);
   return (
     <Panel title={title} note={<>What <code>{path}</code> answers.</>}>
       <Trouble error={error} />

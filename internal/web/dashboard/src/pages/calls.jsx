@@ -28,7 +28,7 @@ export const Calls = ({ parameters, live }) => {
 };
 
 const All = ({ parameters, live }) => {
-  const { answer, error } = useAnswer((signal) => ask("/dashboard?limit=10000", signal), [live.document?.window?.to, live.connected]);
+  const { answer, error } = useAnswer((signal) => ask("/dashboard?limit=10000", signal), [], [live.document?.window?.to, live.connected]);
   const rows = answer?.targets ?? [];
   return (
     <>

@@ -13,7 +13,7 @@ const duration = (v) => milliseconds(v * 1000);
 export const Endpoint = ({ parameters, live }) => {
   const { service = "", namespace, method = "", route = "" } = parameters;
   const labels = { service_name: service, service_namespace: namespace, http_request_method: method, http_route: route };
-  const { answer, error } = useAnswer((signal) => ask(`/performance/summary?${new URLSearchParams({ service, limit: 10000 })}`, signal), [service, live.tick]);
+  const { answer, error } = useAnswer((signal) => ask(`/performance/summary?${new URLSearchParams({ service, limit: 10000 })}`, signal), [service], [live.tick]);
   const now = answer?.endpoints.find((e) => e.method === method && e.http_route === route && (e.service_namespace ?? "") === (namespace ?? ""));
   if (!service || !method) return <><h1>Endpoint</h1><Empty title="No endpoint is chosen."><p><a href={link("/endpoints")}>Choose one</a></p></Empty></>;
   return (

@@ -43,7 +43,7 @@ const chosen = (all, { q = "", service, level }) => {
 
 export const Endpoints = ({ parameters, live }) => {
   const window = parameters.window ?? "5m";
-  const { answer, error } = useAnswer((signal) => ask(`/performance/summary?${new URLSearchParams({ window, limit: rowsMax })}`, signal), [window, live.tick && live.document?.window?.to, live.connected]);
+  const { answer, error } = useAnswer((signal) => ask(`/performance/summary?${new URLSearchParams({ window, limit: rowsMax })}`, signal), [window], [live.document?.window?.to, live.connected]);
   const all = answer?.endpoints ?? [];
   const rows = chosen(all, parameters);
   const services = [...new Set(all.map((e) => e.service_name).concat(parameters.service ?? []))].sort();
