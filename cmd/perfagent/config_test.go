@@ -128,6 +128,8 @@ func TestConfigFileMistakes(t *testing.T) {
 		{"bad choice", "log:\n  level: loud\n", `yml:2: log.level: "loud" is not one of debug`},
 		{"bound", "capture.head-bytes: 63\n", `yml:1: capture.head-bytes: "63" is not between 64 and 4096`},
 		{"size", "limits.memory: 1QiB\n", `yml:1: limits.memory: "1QiB" is not a whole number or a size`},
+		{"external name", "web.external-url: agents.example.com\n", `yml:1: web.external-url: "agents.example.com" is no URL such as https://`},
+		{"external path", "web.external-url: [https://a.example.com, http://b/c]\n", `"http://b/c" has more than a scheme, a host and a port`},
 		{"ring", "capture.ring-bytes: 3MiB\n", "power of two"},
 		{"least", "limits.memory: 1\n", `yml:1: limits.memory: "1" is too little: at least 32MiB is needed`},
 		{"overflow", "limits.memory: 9999999999GiB\n", "yml:1: limits.memory"},

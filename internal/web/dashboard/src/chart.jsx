@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { query, useAnswer } from "./api.js";
-import { clock, day, number, unknown } from "./format.js";
+import { clock, day, number, shown, unknown } from "./format.js";
 import { useLive } from "./live.js";
 import { Copy, Scroll, Text, Trouble } from "./parts.jsx";
 import { useTheme } from "./theme.js";
@@ -132,7 +132,7 @@ const latest = (column) => {
 
 const say = (title, { lines, span }, format) => `${title}, ${moments(span)}. ${lines.map(({ label, column }) => {
   const all = column.filter((v) => v !== null);
-  return all.length ? `${label}: latest ${format(latest(column))}, least ${format(Math.min(...all))}, most ${format(Math.max(...all))}` : `${label}: nothing`;
+  return all.length ? `${shown(label)}: latest ${format(latest(column))}, least ${format(Math.min(...all))}, most ${format(Math.max(...all))}` : `${shown(label)}: nothing`;
 }).join("; ")}`;
 
 const moments = ({ from, to }) => `${day(new Date(from * 1000))} ${clock(new Date(from * 1000))} to ${clock(new Date(to * 1000))}`;

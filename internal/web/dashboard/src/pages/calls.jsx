@@ -12,7 +12,7 @@ const peer = (t) => `${t.server_address}${t.server_port ? `:${t.server_port}` : 
 const callLink = (t) => link("/calls", { service: t.service_name, namespace: t.service_namespace, method: t.method, address: t.server_address, port: t.server_port });
 
 const columns = [
-  { key: "target", label: "Target", text: true, value: (t) => `${peer(t)} ${t.method}`, cell: (t) => <a data-row href={callLink(t)}><span class="method">{t.method}</span> <Text class="route">{peer(t)}</Text></a> },
+  { key: "target", label: "Target", text: true, value: (t) => `${peer(t)} ${t.method}`, cell: (t) => <a data-row href={callLink(t)}><Text class="method">{t.method}</Text> <Text class="route">{peer(t)}</Text></a> },
   { key: "service", label: "Called by", text: true, value: (t) => t.service_name, cell: (t) => <Text>{t.service_name}</Text> },
   { key: "rps", label: "Calls", value: (t) => t.throughput_rps, cell: (t) => perSecond(t.throughput_rps) },
   { key: "errors", label: "Failed", value: (t) => t.error_rate_percent, cell: (t) => percent(t.error_rate_percent) },
@@ -47,7 +47,7 @@ const All = ({ parameters, live }) => {
 const Target = ({ service, namespace, method, address, port, live }) => (
   <>
     <p class="crumbs"><a href={link("/calls")}>Outgoing calls</a> / <Text>{service}</Text></p>
-    <h1><span class="method">{method}</span> <Text class="route">{peer({ server_address: address, server_port: port })}</Text></h1>
+    <h1><Text class="method">{method}</Text> <Text class="route">{peer({ server_address: address, server_port: port })}</Text></h1>
     <EntryCharts metric={client} service={service} namespace={namespace} labels={{ service_name: service, service_namespace: namespace, http_request_method: method, server_address: address, server_port: port }} />
     <Exchanges service={service} only={{ role: "client", method }} match={(e) => e.server_address === address && (!port || String(e.server_port) === port)} live={live} />
   </>

@@ -1,7 +1,7 @@
 // One endpoint over time: how long, how often, with which outcome, where the time went, beside what its service used.
 import { ask, useAnswer } from "../api.js";
 import { Chart } from "../chart.jsx";
-import { bytes, milliseconds, number, percent, perSecond } from "../format.js";
+import { bytes, milliseconds, number, percent, perSecond, shown } from "../format.js";
 import { Heatmap } from "../heatmap.jsx";
 import { Empty, Level, Panel, Text, Tile, Trouble } from "../parts.jsx";
 import { cpuOfService, distribution, failures, mean, memoryOfService, quantiles, rate, selector, server } from "../promql.js";
@@ -19,7 +19,7 @@ export const Endpoint = ({ parameters, live }) => {
   return (
     <>
       <p class="crumbs"><a href={link("/endpoints")}>Endpoints</a> / <a href={link("/endpoints", { service })}><Text>{service}</Text></a></p>
-      <h1><span class="method">{method}</span> <Text class="route">{route}</Text></h1>
+      <h1><Text class="method">{method}</Text> <Text class="route">{route}</Text></h1>
       <Trouble error={error} />
       {answer && !now && <p class="note">It had no request in the last five minutes. Charts show what the history has.</p>}
       {now && <Now e={now} />}
@@ -72,7 +72,7 @@ export const EntryCharts = ({ metric, labels, service, namespace }) => {
           </Panel>
         )}
       </div>
-      <Panel title={`Resources of ${service}`} note="Of all its processes; 100 % is one processor.">
+      <Panel title={`Resources of ${shown(service)}`} note="Of all its processes; 100 % is one processor.">
         <div class="grid two">
           <Chart title="Processors" keys={keys} format={percent} height={120} series={[{ label: "used", expression: cpuOfService(of) }]} nothing="Its processes are not watched yet, or not visible to the agent." />
           <Chart title="Memory" keys={keys} format={bytes} height={120} series={[{ label: "resident", colour: "series-3", expression: memoryOfService(of) }]} nothing="Its processes are not watched yet, or not visible to the agent." />

@@ -1,7 +1,7 @@
 // All endpoints: which are slow, which fail, which take the time?
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, useAnswer } from "../api.js";
-import { bytes, milliseconds, number, percent, perSecond } from "../format.js";
+import { bytes, milliseconds, number, percent, perSecond, shown } from "../format.js";
 import { Empty, Level, Panel, Text, Trouble } from "../parts.jsx";
 import { Table } from "../table.jsx";
 import { change } from "../url.js";
@@ -18,7 +18,7 @@ const rank = (e) => {
 };
 
 const columns = [
-  { key: "route", label: "Endpoint", text: true, value: (e) => `${e.http_route} ${e.method}`, cell: (e) => <a data-row href={endpointLink(e)}><span class="method">{e.method}</span> <Text class="route">{e.http_route}</Text></a> },
+  { key: "route", label: "Endpoint", text: true, value: (e) => `${e.http_route} ${e.method}`, cell: (e) => <a data-row href={endpointLink(e)}><Text class="method">{e.method}</Text> <Text class="route">{e.http_route}</Text></a> },
   { key: "service", label: "Service", text: true, wide: true, value: (e) => e.service_name, cell: (e) => <Text>{e.service_namespace ? `${e.service_namespace}/${e.service_name}` : e.service_name}</Text> },
   { key: "level", label: "Level", text: true, value: rank, cell: (e) => <Level level={worst(e)} why={why(e)} /> },
   { key: "rps", label: "Requests", value: (e) => e.throughput_rps, cell: (e) => perSecond(e.throughput_rps) },
@@ -57,7 +57,7 @@ export const Endpoints = ({ parameters, live }) => {
           <label>Service
             <select value={parameters.service ?? ""} onChange={(e) => set({ service: e.target.value })}>
               <option value="">all</option>
-              {services.map((s) => <option key={s} value={s}>{s}</option>)}
+              {services.map((s) => <option key={s} value={s}>{shown(s)}</option>)}
             </select>
           </label>
           <label>Level
