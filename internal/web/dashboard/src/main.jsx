@@ -40,6 +40,7 @@ const App = () => {
   const first = useRef(true);
   useEffect(() => {
     document.title = `${name} · perfagent`;
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }); // where the pages do not all fit
     if (first.current) {
       first.current = false;
       return;

@@ -82,7 +82,7 @@ const Objectives = ({ objectives }) => (
 const lengthOf = (w) => parseFloat(w) * { m: 1, h: 60, d: 1440 }[w.at(-1)];
 
 const Budget = ({ left }) => {
-  if (left === null || left === undefined) return <p class="note">No request was seen yet.</p>;
+  if (left === null || left === undefined) return <p class="note">Not known yet: no request was seen, or it was not evaluated since the start.</p>;
   return (
     <>
       <p><strong>{percent(left)}</strong> of the error budget left</p>

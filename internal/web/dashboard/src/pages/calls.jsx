@@ -33,7 +33,7 @@ const All = ({ parameters, live }) => {
   return (
     <>
       <h1>Outgoing calls</h1>
-      <Panel title="Targets" note="What programs of this host called in the last 5 minutes, as they saw it: with the network, and for calls that fail (4xx included) on the caller's side.">
+      <Panel title="Targets" note="What programs of this host called in the last 5 minutes, as the callers saw it: with the time on the network, and a 4xx is a failed call.">
         <Trouble error={error} />
         {!answer && !error && <p class="nothing">Loading</p>}
         {answer && <Table caption="Targets" columns={columns} rows={rows} rowKey={(t) => `${t.service_name} ${t.method} ${peer(t)}`} sort={parameters.sort ?? "rps"} descending={parameters.up !== "1"}
