@@ -156,6 +156,10 @@ func (f *feed) publish(event []byte) {
 
 // renew makes the document and returns those of its fields that are others than before.
 func (f *feed) renew() (map[string]json.RawMessage, error) {
+	w, err := f.dashboard.performance.Engine.Window(analytics.LevelWindow)
+	if err != nil {
+		return nil, err
+	}
 	document, err := f.dashboard.document(analytics.LevelWindow, rowsDefault)
 	if err != nil {
 		return nil, err
@@ -175,7 +179,7 @@ func (f *feed) renew() (map[string]json.RawMessage, error) {
 			changed[name] = json.RawMessage("null") // as in a merge patch (RFC 7396)
 		}
 	}
-	f.shown, f.at, f.made = fields, document.Window.To, time.Now()
+	f.shown, f.at, f.made = fields, w.To, time.Now() // what the document says is rounded
 	return changed, nil
 }
 

@@ -70,6 +70,7 @@ func followEvents(t *testing.T, client *http.Client, base string) *events {
 // goroutine, which the bubble would miss.
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(123456) // ticks are at no whole milliseconds
 		engine := analytics.NewEngine(analytics.Options{})
 		manager := alert.New(alert.Options{Source: downSource{}, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 		rules, err := alert.Parse([]alert.File{{Name: "/r.yml", Data: []byte(testRules)}}, nil, nil)
@@ -98,12 +99,18 @@ func TestEvents(t *testing.T) {
 		if waited := time.Since(began); waited > lookEvery {
 			t.Errorf("a tick was told after %v", waited)
 		}
-		manager.Evaluate(context.Background(), time.Now())
+		manager.Evaluate(context.Background(), time.Now().Add(time.Minute)) // when all groups are due
 		began = time.Now()
 		fires := stream.next()
 		if len(fires.fields) != 1 || !strings.Contains(string(fires.fields["alerts"]), `"firing_total":1`) || time.Since(began) > lookEvery {
 			t.Errorf("after %v: %v", time.Since(began), fires.fields)
 		}
+		quietSince := time.Now()
+		defer func() {
+			if each := time.Since(quietSince) / 200; each < tickPatience-lookEvery {
+				t.Errorf("where nothing happens something is told every %v", each)
+			}
+		}()
 		for range 200 {
 			began = time.Now()
 			if quiet := stream.next(); quiet.fields["time"] == nil || quiet.fields["services"] != nil || time.Since(began) > tickPatience+lookEvery {
