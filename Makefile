@@ -67,6 +67,7 @@ test: provision build ## install what is needed and run the tests: unit, fuzz, e
 	@$(GO) build -o bin/tally ./test/tally
 	bin/tally \
 		"$(STEP) format-check" \
+		"$(STEP) dashboard-check" \
 		"$(GO) vet -pgo=off ./..." \
 		$(foreach check,$(CHECKS),"$(STEP) $(check)") \
 		"$(GOTEST) -race -short ./cmd/... ./internal/..." \
@@ -159,6 +160,42 @@ generate-check: ## regenerate and compare with what is committed, byte for byte
 .PHONY: format-check
 format-check:
 	@wrong=$$(gofmt -l cmd internal test vagrant); if [ -n "$$wrong" ]; then echo "gofmt -w $$wrong"; exit 1; fi
+
+# Where Node and its npm are, the dashboard is built with the packages of package-lock.json, which Node keeps in node_modules.
+DASHBOARD := internal/web/dashboard
+NODE_MODULES := $(DASHBOARD)/node_modules/.package-lock.json
+
+$(NODE_MODULES): $(DASHBOARD)/package-lock.json
+	@cd $(DASHBOARD) && npm ci --no-fund --no-audit && touch node_modules/.package-lock.json
+
+.PHONY: dashboard
+dashboard: $(NODE_MODULES) ## build internal/web/dashboard/dist from its sources; needs Node with npm
+	cd $(DASHBOARD) && node build.mjs
+
+.PHONY: dashboard-check
+dashboard-check: ## build the dashboard and compare with what is committed, byte for byte; without npm it says that it could not
+	@command -v npm >/dev/null || { echo "npm is not installed: the dashboard was not built"; exit 0; }
+	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT
+	cp $(DASHBOARD)/dist/* "$$before/"
+	$(MAKE) dashboard
+	diff -r $(DASHBOARD)/dist "$$before" || { echo "dist differs: was it built with make dashboard, and committed?"; exit 1; }
+	! git rev-parse --git-dir >/dev/null 2>&1 || test -z "$$(git status --porcelain -- $(DASHBOARD)/dist)"
+	echo "the committed dashboard is what its sources give"
+
+.PHONY: test-web
+test-web: build $(NODE_MODULES) ## the dashboard in a headless Chromium, of a real agent: pages, keys, accessibility, hostile text, restarts
+	@$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) node --test --test-concurrency=1 $(DASHBOARD)/test/pages.test.mjs
+
+# Where make screenshots writes to.
+SCREENSHOTS ?= bin/screenshots
+
+.PHONY: screenshots
+screenshots: build $(NODE_MODULES) ## pictures of every page of the dashboard, light and dark, wide and narrow (SCREENSHOTS)
+	@$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) node $(DASHBOARD)/test/screenshots.mjs $(SCREENSHOTS)
+
+.PHONY: bench-web
+bench-web: build $(NODE_MODULES) ## the dashboard's size, and when it is painted with 2,000 endpoints
+	@$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) node $(DASHBOARD)/test/bench.mjs
 
 .PHONY: lint
 lint: format-check ## gofmt and go vet; golangci-lint, shellcheck and (as advice) clang-format where installed

@@ -192,7 +192,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	options := web.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
-		Protection: protection(config.Web.ConfigFile), AllowUnprotected: config.Web.AllowUnprotected, Gate: a.gate,
+		Protection: protection(config.Web.ConfigFile), AllowUnprotected: config.Web.AllowUnprotected, Hosts: hostsOf(config.Web.ExternalURL), Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	options.Performance = performance
 	options.Agent = a.ownHealth(hooks)

@@ -62,7 +62,7 @@ func (c *Config) settings() []setting {
 		{"web.listen-address", "`address` to serve on, host:port or unix:/path; repeatable", list(&c.Web.ListenAddresses, parseListenAddress, "address", ","), forRun, false},
 		{"web.config.file", "`file` with TLS and basic auth, exporter-toolkit format", text(&c.Web.ConfigFile, "file"), forRun, false},
 		{"web.allow-unprotected", "serve beyond loopback also without TLS and password, with a warning", boolean(&c.Web.AllowUnprotected), forRun, false},
-		{"web.external-url", "`URL` at which people reach the agent, which links in messages begin with; empty for the address that it listens on", scalar(&c.Web.ExternalURL, parseExternalURL, "URL"), notifying, false},
+		{"web.external-url", "`URL` at which people reach the agent, which links in messages begin with, and under whose name browsers may ask; empty for the address that it listens on", scalar(&c.Web.ExternalURL, parseExternalURL, "URL"), notifying, false},
 		{"web.enable-lifecycle", "accept POST /-/reload", boolean(&c.Web.EnableLifecycle), forRun, false},
 		{"web.socket", "Unix socket (`path`) of the agent that trace reads from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace, false},
 		{"capture.port", "only exchanges whose server `port` is one of these; repeatable", list(&c.Capture.Ports, parsePort, "port", ","), observing, false},
@@ -381,6 +381,14 @@ func parseListenAddress(s string) (string, error) {
 		return "", fmt.Errorf("%q has no port between 0 and 65535", s)
 	}
 	return s, nil
+}
+
+// hostsOf is the host of a URL that was parsed before; "" has none.
+func hostsOf(external string) []string {
+	if u, err := url.Parse(external); err == nil && u.Hostname() != "" {
+		return []string{u.Hostname()}
+	}
+	return nil
 }
 
 func parseSocket(s string) (string, error) {

@@ -98,9 +98,6 @@ var severities = []string{"critical", "error", "warning", "info"}
 
 // alertsRoute serves what fires, what may, and what did.
 func alertsRoute(o AlertsOptions) Route {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	r := Route{Path: "/alerts", Summary: "Alerts that are pending, firing, or were resolved lately, with what to do next and who was told; objectives with their error budgets.",
 		Parameters: []Parameter{{Name: "alertname", Description: "only alerts of this name"}, {Name: "service_name", Description: "only alerts of this service"}},
 		Response:   alertsJSON{}}
@@ -117,8 +114,15 @@ func chosen(labels, q map[string]string) bool {
 	return true
 }
 
+func (o *AlertsOptions) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
+}
+
 func (o *AlertsOptions) document(q map[string]string) *alertsJSON {
-	d := &alertsJSON{Time: o.Now(), Alerts: []alertJSON{}, Resolved: []alertJSON{}, Objectives: []objectiveJSON{}}
+	d := &alertsJSON{Time: o.now(), Alerts: []alertJSON{}, Resolved: []alertJSON{}, Objectives: []objectiveJSON{}}
 	m := o.Manager()
 	if m == nil {
 		if o.Off != nil {

@@ -56,12 +56,12 @@ type signal struct {
 	period time.Duration
 	noise  float64
 	rising map[time.Duration]float64 // slope from a time on
-	of     []follower
+	of     []echo
 	values []float64 // by tick
 }
 
-// follower is a part of another signal, some time later.
-type follower struct {
+// echo is a part of another signal, some time later.
+type echo struct {
 	name   string
 	factor float64
 	lag    time.Duration
@@ -112,7 +112,7 @@ func (w *analysisWorld) define(name string, terms []string) {
 		case "noise":
 			s.noise = w.number(f[1])
 		case "of":
-			o := follower{name: f[1], factor: w.number(f[2])}
+			o := echo{name: f[1], factor: w.number(f[2])}
 			if len(f) > 3 {
 				o.lag = w.span(f[3])
 			}

@@ -132,13 +132,7 @@ func respond(w http.ResponseWriter, r *http.Request, answer func(*http.Request) 
 		fail(w, query.ErrorType(err), err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Add("Vary", "Accept-Encoding")
-	if body.zip != nil {
-		w.Header().Set("Content-Encoding", "gzip")
-	}
-	_, _ = w.Write(body.b.Bytes()) // into memory
+	body.send(w)
 }
 
 // packed collects an answer. What is larger than zipLeast is packed on its way.
@@ -175,6 +169,17 @@ func (p *packed) close() error {
 	}
 	defer zips.Put(p.zip)
 	return p.zip.Close()
+}
+
+// send writes the answer, which is JSON.
+func (p *packed) send(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Add("Vary", "Accept-Encoding")
+	if p.zip != nil {
+		w.Header().Set("Content-Encoding", "gzip")
+	}
+	_, _ = w.Write(p.b.Bytes()) // into memory
 }
 
 // fail answers with an error in Prometheus' form.

@@ -200,7 +200,11 @@ func writeJSON(w http.ResponseWriter, document any) {
 		problem(w, http.StatusInternalServerError, "the answer could not be encoded: "+err.Error())
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(body, '\n')) // into memory
+	var answer packed
+	_, err = answer.Write(append(body, '\n'))
+	if err := errors.Join(err, answer.close()); err != nil {
+		problem(w, http.StatusInternalServerError, "the document could not be packed: "+err.Error())
+		return
+	}
+	answer.send(w)
 }

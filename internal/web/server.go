@@ -6,11 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -21,6 +19,7 @@ import (
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/perfagent/perfagent/internal/export"
+	"github.com/perfagent/perfagent/internal/finding"
 )
 
 // AddressDefault is the default of --web.listen-address. Only the host itself can reach it: endpoints and services
@@ -76,7 +75,11 @@ type ServerOptions struct {
 	AllowUnprotected bool
 	// Gate bounds the connections, together with those of other servers; nil: one of its own.
 	Gate *Gate
-	// Version is shown on the landing page.
+	// Hosts are names under which browsers may ask for the server, besides those of this host and of Addresses.
+	Hosts []string
+	// Findings are those that are open; nil: nobody draws any.
+	Findings func() []finding.Finding
+	// Version is shown on the dashboard.
 	Version string
 	// Log receives what the server has to say; nil: silent.
 	Log *slog.Logger
@@ -105,7 +108,7 @@ func (p Protection) lack() string {
 type Server struct {
 	options   ServerOptions
 	handler   http.Handler
-	pages     []Route  // that the landing page leads to
+	hosts     hosts
 	questions []string // paths whose POST changes nothing
 	ready     atomic.Bool
 	listeners []net.Listener
@@ -122,15 +125,12 @@ func NewServer(o ServerOptions) *Server {
 	if o.Gate == nil {
 		o.Gate = NewGate()
 	}
-	s := &Server{options: o}
+	s := &Server{options: o, hosts: newHosts(o.Addresses, o.Hosts)}
 	mux := http.NewServeMux()
 	for _, r := range s.routes() {
 		r.register(mux)
 		if r.Question {
 			s.questions = append(s.questions, r.Path)
-		}
-		if r.Path != "/" && len(r.Methods) == 0 && !strings.Contains(r.Path, "{") {
-			s.pages = append(s.pages, r)
 		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -144,13 +144,13 @@ func NewServer(o ServerOptions) *Server {
 func (s *Server) routes() []Route {
 	o := &s.options
 	all := []Route{
-		{Path: "/", Summary: "A page that leads to the others.", MediaType: "text/html", Handler: http.HandlerFunc(s.serveLanding)},
 		{Path: "/-/healthy", Summary: "Whether the agent runs.", MediaType: "text/plain", Handler: http.HandlerFunc(s.serveHealthy)},
 		{Path: "/-/ready", Summary: "Whether it is counting.", MediaType: "text/plain", Errors: []int{http.StatusServiceUnavailable},
 			Handler: http.HandlerFunc(s.serveReady)},
 		{Path: "/-/reload", Summary: "Applies the configuration anew, and says which changes need a restart.", MediaType: "text/plain", Methods: []string{http.MethodPost, http.MethodPut},
 			Errors: []int{http.StatusForbidden, http.StatusInternalServerError}, Handler: http.HandlerFunc(s.serveReload)},
 	}
+	all = append(all, pageRoutes()...)
 	if o.Metrics != nil {
 		all = append(all, metricsRoute(o.Metrics))
 	}
@@ -171,6 +171,9 @@ func (s *Server) routes() []Route {
 	}
 	if o.API.Engine != nil {
 		all = append(all, apiRoutes(o.API)...)
+	}
+	if o.Performance.Engine != nil {
+		all = append(all, dashboardRoutes(&dashboard{o.Performance, o.Agent, o.Alerts, o.Findings, o.Version})...)
 	}
 	all = append(all, o.Routes...)
 	var document object // of all routes, itself among them
@@ -267,7 +270,7 @@ func (s *Server) Close() error {
 func (s *Server) Serve(ctx context.Context) error {
 	var servers []served
 	for _, l := range s.listeners {
-		server := newHTTPServer(guardHost(l.Addr(), s.handler), s.options.Log, s.questions...)
+		server := newHTTPServer(s.hosts.guard(l.Addr(), s.options.Protection, s.handler), s.options.Log, s.questions...)
 		servers = append(servers, served{s.options.Gate.guard(l, server, false), server})
 	}
 	return serveAll(ctx, servers, s.options.WebConfigFile, s.options.Log)
@@ -346,8 +349,8 @@ func (c chatter) WithGroup(name string) slog.Handler { return chatter{c.Handler.
 
 // contentPolicy lets the server's pages use its own scripts, styles, images and answers (event streams are connections, too),
 // and nothing of anybody else. A script must be a file of its own type (X-Content-Type-Options): neither what gets into a page as
-// text is run, nor an answer that holds what clients sent. Styles may stand in the page.
-const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self'; " +
+// text is run, nor an answer that holds what clients sent.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // secureHeaders keeps browsers from guessing types, from framing the pages, and from running what is not the server's.
@@ -383,34 +386,6 @@ func ownPagesOnly(next http.Handler, questions []string) http.Handler {
 		problem(w, http.StatusForbidden, r.Method+" is not taken from a page of another site")
 	}))
 	return protection.Handler(next)
-}
-
-// guardHost refuses requests to a loopback address that name another host: a web page whose domain an attacker points at
-// 127.0.0.1 (DNS rebinding) would otherwise read the metrics through the user's browser. On other addresses the names
-// under which the host is known are not ours to guess.
-func guardHost(a net.Addr, next http.Handler) http.Handler {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok || !tcp.IP.IsLoopback() {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isLoopbackHost(r.Host) {
-			problem(w, http.StatusForbidden, "this address answers to localhost only; use --web.listen-address to serve other names")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func isLoopbackHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
-		return true
-	}
-	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && a.Unmap().IsLoopback()
 }
 
 func (s *Server) serveHealthy(w http.ResponseWriter, r *http.Request) {
@@ -449,33 +424,4 @@ func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
 func plain(w http.ResponseWriter, body string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte(body)) // the client may be gone
-}
-
-var landing = template.Must(template.New("landing").Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>perfagent</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}</style>
-</head><body>
-<h1>perfagent</h1>
-<p>Every HTTP exchange on this host, counted once and timed in the kernel. Version {{.Version}}, {{if .Ready}}ready{{else}}starting{{end}}.</p>
-<ul>
-{{range .Pages}}<li><a href="{{.Path}}">{{.Path}}</a>: {{.Summary}}</li>
-{{end}}</ul>
-<p>Single exchanges: run <code>perfagent trace</code> on this host.</p>
-</body></html>
-`))
-
-func (s *Server) serveLanding(w http.ResponseWriter, r *http.Request) {
-	if !allowMethods(w, r, http.MethodGet, http.MethodHead) {
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	err := landing.Execute(w, struct {
-		Version string
-		Ready   bool
-		Pages   []Route
-	}{s.options.Version, s.ready.Load(), s.pages})
-	if err != nil {
-		s.options.Log.Debug("writing the landing page", "err", err) // the client is gone
-	}
 }

@@ -75,7 +75,8 @@ func TestServerPaths(t *testing.T) {
 		status       int
 		contains     string
 	}{
-		{"GET", "/", 200, "1.2.3&lt;"},
+		{"GET", "/", 200, "/assets/app-"},
+		{"GET", "/assets/index.html", 404, "no such file"},
 		{"GET", "/metrics", 200, "http_server_request_duration_seconds_bucket"},
 		{"GET", "/-/healthy", 200, "healthy"},
 		{"GET", "/-/ready", 503, "not attached yet"},
@@ -111,7 +112,7 @@ func TestServerContentPolicy(t *testing.T) {
 			policy[name] = sources
 		}
 		for name, want := range map[string]string{"default-src": "'none'", "script-src": "'self'", "connect-src": "'self'", "img-src": "'self'",
-			"base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"} {
+			"style-src": "'self'", "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"} {
 			if policy[name] != want {
 				t.Errorf("%s: %s is %q, not %q", path, name, policy[name], want)
 			}
@@ -122,16 +123,55 @@ func TestServerContentPolicy(t *testing.T) {
 	}
 }
 
-// On a loopback address only names of the loopback are answered.
+// On a loopback address only names of the loopback are answered, those of this host, and those that the user gave.
 func TestServerHosts(t *testing.T) {
-	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}})
+	own, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, Hosts: []string{"Agents.example.com"}})
 	base := "http://" + s.Addresses()[0].String() + "/-/healthy"
 	for host, want := range map[string]int{
 		"localhost": 200, "LOCALHOST:9464": 200, "127.0.0.1": 200, "127.1.2.3:80": 200, "[::1]:9464": 200, "[::1]": 200,
+		own: 200, own + ":9464": 200, "agents.example.com": 200, "AGENTS.example.com.:443": 200, "other.example.com": 403,
 		"attacker.example": 403, "attacker.example:9464": 403, "10.0.0.1": 403, "localhost.attacker.example": 403,
 	} {
 		if status, body, _ := ask(t, http.DefaultClient, "GET", base, func(r *http.Request) { r.Host = host }); status != want {
 			t.Errorf("%s: %d %s", host, status, body)
+		}
+	}
+}
+
+// Beyond loopback an address without TLS and password answers to numbers, names that nobody can register, and names that were given; with
+// one of them a browser shows no other site anything, and whatever name is answered, as on a socket.
+func TestHostsBeyondLoopback(t *testing.T) {
+	h := newHosts([]string{"node7.example.com:9464", "unix:/run/x.sock"}, nil)
+	beyond := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 9464}
+	for _, c := range []struct {
+		address    net.Addr
+		protection Protection
+		host       string
+		want       int
+	}{
+		{beyond, Protection{}, "192.0.2.7:9464", 204},
+		{beyond, Protection{}, "[2001:db8::7]", 204},
+		{beyond, Protection{}, "node7:9464", 204},
+		{beyond, Protection{}, "node7.example.com", 204},
+		{beyond, Protection{}, "localhost", 204},
+		{beyond, Protection{}, "attacker.example", 403},
+		{beyond, Protection{}, "192.0.2.7.attacker.example", 403},
+		{beyond, Protection{}, "", 403},
+		{&net.TCPAddr{IP: net.IPv6unspecified}, Protection{}, "attacker.example", 403},
+		{beyond, Protection{Authentication: true}, "attacker.example", 204},
+		{beyond, Protection{TLS: true}, "attacker.example", 204},
+		{&net.TCPAddr{IP: net.IPv6loopback}, Protection{TLS: true, Authentication: true}, "attacker.example", 403},
+		{&net.UnixAddr{Name: "/run/x.sock", Net: "unix"}, Protection{}, "attacker.example", 204},
+	} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/dashboard", nil)
+		r.Host = c.host
+		h.guard(c.address, c.protection, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })).ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("%v, %+v, %q: %d", c.address, c.protection, c.host, w.Code)
 		}
 	}
 }

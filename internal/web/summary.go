@@ -95,6 +95,8 @@ type serviceJSON struct {
 	Service   string `json:"service_name"`
 	Namespace string `json:"service_namespace,omitempty"`
 	Endpoints int    `json:"endpoints"`
+	// Level is what people look at first.
+	Level *levelJSON `json:"level" about:"the worst of response time and error rate of its endpoints; null where none is judged"`
 	statistics
 	Concurrency       concurrency     `json:"concurrency"`
 	Saturation        *saturationJSON `json:"saturation" about:"null without evidence"`
@@ -361,9 +363,10 @@ func (o *PerformanceOptions) servicesOf(w *analytics.Window, active map[string]i
 	for i := range w.Services {
 		named[w.Services[i].Service]++
 	}
+	levels := worstLevels(w)
 	all := make([]serviceJSON, len(chosen))
 	for i, s := range chosen {
-		all[i] = serviceJSON{Service: s.Service, Namespace: s.Namespace, Endpoints: s.Endpoints, statistics: statisticsOf(&s.Stats, w.Seconds),
+		all[i] = serviceJSON{Service: s.Service, Namespace: s.Namespace, Endpoints: s.Endpoints, Level: levels[[2]string{s.Namespace, s.Service}], statistics: statisticsOf(&s.Stats, w.Seconds),
 			Concurrency: concurrency{rounded(s.InFlight(w.Seconds)), activeOf(active, s.Service)},
 			Saturation:  saturationOf(s), SaturationUnknown: s.Saturation.Reason}
 		if named[s.Service] > 1 { // in several namespaces, which requests in progress do not tell
@@ -374,6 +377,19 @@ func (o *PerformanceOptions) servicesOf(w *analytics.Window, active map[string]i
 		}
 	}
 	return all
+}
+
+// worstLevels are those of services, by namespace and name.
+func worstLevels(w *analytics.Window) map[[2]string]*levelJSON {
+	worst := make(map[[2]string]*levelJSON)
+	for i := range w.Endpoints {
+		e := &w.Endpoints[i]
+		level, id := worstLevel(e), [2]string{e.Namespace, e.Service}
+		if known := worst[id]; !math.IsNaN(level) && (known == nil || slices.Index(allLevels[:], *known) < int(level)) {
+			worst[id] = &allLevels[int(level)]
+		}
+	}
+	return worst
 }
 
 // resourcesIn are the resources of a service with the processors that it used in the window: beside figures of the window, a sample
@@ -428,4 +444,14 @@ func (o *PerformanceOptions) endpoint(e *analytics.EntryWindow, seconds float64)
 func levelsOf(e *analytics.EntryWindow) levels {
 	rt, tp, er := e.Levels[analytics.ResponseTime], e.Levels[analytics.Throughput], e.Levels[analytics.ErrorRate]
 	return levels{levelOf(rt), levelOf(tp), levelOf(er), rt.Why.String(), tp.Why.String(), er.Why.String()}
+}
+
+// busiest are the entries with the most exchanges, the busiest first.
+func busiest(entries []analytics.EntryWindow, limit int) []*analytics.EntryWindow {
+	all := make([]*analytics.EntryWindow, len(entries))
+	for i := range entries {
+		all[i] = &entries[i]
+	}
+	slices.SortStableFunc(all, func(a, b *analytics.EntryWindow) int { return cmp.Compare(b.Exchanges, a.Exchanges) })
+	return all[:min(limit, len(all))]
 }

@@ -387,7 +387,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	for path, name := range map[string]string{"/performance/summary": "Summary", "/health/performance": "PerformanceHealth", "/monitoring/health": "AgentHealth",
-		"/requests": "RequestsDocument", "/performance/analytics": "Analysis"} {
+		"/requests": "RequestsDocument", "/performance/analytics": "Analysis", "/dashboard": "Dashboard"} {
 		var answer map[string]any
 		get(t, s, path, &answer)
 		for _, problem := range mismatches(answer, doc.Components.Schemas[name], doc.Components.Schemas, name) {
