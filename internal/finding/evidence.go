@@ -30,7 +30,7 @@ func (e *Engine) explainRows(g *group, f *Finding, members []*track, row int64) 
 func (e *Engine) evidence(g *group, members []*track, start int64) *Evidence {
 	rows := min(e.row, recentTicks)
 	first := e.row - rows + 1
-	v := &Evidence{From: e.now.Add(-time.Duration(rows) * e.o.Tick), Step: e.o.Tick, Start: int(max(start-first, 0))}
+	v := &Evidence{From: e.now.Add(-time.Duration(rows) * e.o.Tick), Step: e.o.Tick, Start: int(max(start-first, 0)), Surroundings: surroundingsOf(e.sample)}
 	taken := map[*track]bool{}
 	take := func(t *track) {
 		if taken[t] || len(v.All) >= evidenceMax || t.values == 0 {
@@ -59,6 +59,11 @@ func (e *Engine) evidence(g *group, members []*track, start int64) *Evidence {
 	for _, o := range groups {
 		if o.key.role == "server" && o != g {
 			o.offerNeighbour(take)
+		}
+	}
+	for _, o := range groups { // what its neighbours call, to follow slow calls through them
+		if o.key.role == "client" {
+			o.offer(take, seriesOfEntry)
 		}
 	}
 	return v

@@ -119,6 +119,8 @@ type Evidence struct {
 	Step  time.Duration //
 	Start int           // row at which the finding begins
 	All   []Measured    // the finding's own series among them
+
+	Surroundings *Surroundings // nil: unknown
 }
 
 // Measured is a series of an Evidence.

@@ -16,6 +16,8 @@ const (
 	goneTicks = 2 * widest
 	// explainAgain is how many ticks after its beginning a finding is explained once more: there is more to see.
 	explainAgain = 3
+	// explainEvery is how often an open finding is explained anew, so that what is said of its end stays true: 5 minutes. It takes some 13 ms.
+	explainEvery = 30
 	// partsMax bounds the endpoints that a finding lists.
 	partsMax = 20
 	// endedKept is how long a finding is published after its end.
@@ -175,7 +177,7 @@ func (e *Engine) replace(g *group, f *Finding, members []*track) {
 	old := g.finding
 	g.finding = f
 	differs := f.Severity != old.Severity || f.Measure != old.Measure || len(f.Parts) != len(old.Parts)
-	if differs || e.row-g.openedRow == explainAgain {
+	if age := e.row - g.openedRow; differs || age == explainAgain || age%explainEvery == 0 {
 		e.explain(g, f, members)
 	} else {
 		f.keep(old)
