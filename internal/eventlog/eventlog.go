@@ -324,7 +324,9 @@ func (l *Log) addExchange(ex *wire.Exchange) {
 	if l.o.Choice == Sample && !l.notable(ex) {
 		prefix = fmt.Sprintf(`%s,"sampled_one_in":%d`, prefix, l.o.OneIn)
 	}
-	fields, err := export.NewObject(ex, l.o.Hub.RawPaths()).AppendJSON(nil)
+	object := export.NewObject(ex, l.o.Hub.RawPaths())
+	object.Finding = l.o.Hub.Finding(ex)
+	fields, err := object.AppendJSON(nil)
 	if err != nil {
 		l.invalid.Add(1)
 		return

@@ -52,6 +52,9 @@ type Object struct {
 	ForwardedFor  string `json:"forwarded_for,omitempty"`
 	ServerAddress string `json:"server_address,omitempty"`
 	ServerPort    uint16 `json:"server_port,omitempty"`
+
+	// Finding is the ID of the open finding that the exchange belongs to; NewObject leaves it to who knows.
+	Finding string `json:"finding,omitempty"`
 }
 
 // NewObject describes ex. All strings are printable (analytics.Printable, analytics.PrintablePath). Unless rawPath, the path

@@ -121,6 +121,7 @@ type Hub struct {
 	mu       sync.Mutex // serialises changes of subs
 	subs     atomic.Pointer[[]*Subscription]
 	rawPaths atomic.Bool
+	finding  atomic.Pointer[func(*wire.Exchange) string]
 }
 
 // SetRawPaths says whether streams show paths unmasked without being asked to.
@@ -128,6 +129,17 @@ func (h *Hub) SetRawPaths(raw bool) { h.rawPaths.Store(raw) }
 
 // RawPaths tells what SetRawPaths said last.
 func (h *Hub) RawPaths() bool { return h.rawPaths.Load() }
+
+// SetFinding says what finding an exchange belongs to, "" for none. It is asked for exchanges that are shown, not for each.
+func (h *Hub) SetFinding(of func(*wire.Exchange) string) { h.finding.Store(&of) }
+
+// Finding returns the ID of the open finding that an exchange belongs to; "" for none.
+func (h *Hub) Finding(ex *wire.Exchange) string {
+	if of := h.finding.Load(); of != nil {
+		return (*of)(ex)
+	}
+	return ""
+}
 
 // Subscription is one watcher's bounded queue.
 type Subscription struct {

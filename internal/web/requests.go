@@ -125,6 +125,7 @@ type RequestsDocument struct {
 type RequestsHandler struct {
 	source   *analytics.Requests
 	rawPaths atomic.Bool
+	finding  atomic.Pointer[func(*wire.Exchange) string]
 	answers  *answers
 }
 
@@ -135,6 +136,9 @@ func NewRequestsHandler(source *analytics.Requests) *RequestsHandler {
 
 // SetRawPaths says whether paths are shown unmasked.
 func (h *RequestsHandler) SetRawPaths(raw bool) { h.rawPaths.Store(raw) }
+
+// SetFinding says what finding an exchange belongs to, "" for none.
+func (h *RequestsHandler) SetFinding(of func(*wire.Exchange) string) { h.finding.Store(&of) }
 
 // Route returns what the server serves.
 func (h *RequestsHandler) Route() Route {
@@ -212,6 +216,9 @@ func (h *RequestsHandler) document(q RequestsQuery, now time.Time) *RequestsDocu
 				continue
 			}
 			k := &KeptRequest{[]analytics.RequestKind{kind}, export.NewObject(ex, h.rawPaths.Load())}
+			if of := h.finding.Load(); of != nil {
+				k.Finding = (*of)(ex)
+			}
 			shown[id] = k
 			d.Requests = append(d.Requests, k)
 		}

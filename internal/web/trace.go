@@ -58,12 +58,12 @@ func traceHandler(hub *trace.Hub) http.Handler {
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.WriteHeader(http.StatusOK)
-		_ = stream(r.Context(), w, s, q) // an error means that the client is gone, or does not read
+		_ = stream(r.Context(), w, hub, s, q) // an error means that the client is gone, or does not read
 	})
 }
 
 // stream writes until the limit, the end of the context and of what came before it, or a write error.
-func stream(ctx context.Context, w http.ResponseWriter, s *trace.Subscription, q trace.Query) error {
+func stream(ctx context.Context, w http.ResponseWriter, hub *trace.Hub, s *trace.Subscription, q trace.Query) error {
 	control := http.NewResponseController(w)
 	if err := control.Flush(); err != nil {
 		return err
@@ -77,8 +77,10 @@ func stream(ctx context.Context, w http.ResponseWriter, s *trace.Subscription, q
 		if ex == nil {
 			break
 		}
+		object := export.NewObject(ex, q.RawPaths)
+		object.Finding = hub.Finding(ex)
 		var err error
-		if line, err = export.NewObject(ex, q.RawPaths).AppendJSON(line[:0]); err != nil {
+		if line, err = object.AppendJSON(line[:0]); err != nil {
 			return err
 		}
 		if _, err := w.Write(line); err != nil {

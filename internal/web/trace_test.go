@@ -112,7 +112,7 @@ func TestTraceStreamTellsDropped(t *testing.T) {
 	for range 3 {
 		w.writes <- struct{}{}
 	}
-	if err := stream(context.Background(), w, s, trace.Query{Limit: 2}); err != nil {
+	if err := stream(context.Background(), w, &hub, s, trace.Query{Limit: 2}); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(w.body.String()), "\n")
