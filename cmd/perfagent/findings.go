@@ -49,12 +49,13 @@ func (a *agent) openFindings(config *Config) {
 	if config.Anomalies.Mode == anomaliesOff || !a.exports() {
 		return
 	}
-	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, OnFinding: a.tellFinding, Log: a.log}
+	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, OnFinding: a.tellFinding, Log: a.log}
 	if config.Storage.Path != "" {
 		o.File = filepath.Join(config.Storage.Path, findingsFile)
 	}
 	e := finding.New(o)
 	a.findings.Store(e)
+	a.markExchanges(e)
 	w := witnessReadings{}
 	a.engine.OnSeal(func(s *analytics.Seal) {
 		readings := w.read(a.hostStats(), s.To)

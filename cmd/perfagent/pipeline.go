@@ -63,6 +63,7 @@ type agent struct {
 	alerts         atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
 	findings       atomic.Pointer[finding.Engine]  // nil where there is none
 	findingsOpened atomic.Uint64
+	objectives     atomic.Pointer[[]alert.Objective] // in force
 	reloadState    func() (successful bool, last time.Time)
 	memoryLimit    atomic.Int64
 	hostGaps       []probes.Gap // what of the host is not visible, where nothing watches it
@@ -109,6 +110,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	})
 	a.engine.ObserveHost(a.sampler.Latest)
 	a.recent = web.NewRequestsHandler(a.requests)
+	a.objectives.Store(&config.Alerts.Objectives.value)
 	a.showRawPaths(config.Trace.RawPaths)
 	if _, err := a.loadFiles(config); err != nil {
 		return nil, err
@@ -189,6 +191,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	options.Performance = performance
 	options.Agent = a.ownHealth(hooks)
 	options.Alerts = a.alertsOptions()
+	options.Troubleshoot = a.troubleshooting(config)
 	options.API = web.APIOptions{Engine: a.query, Concurrency: config.Query.MaxConcurrency,
 		Build: web.APIBuild{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion}}
 	if config.Web.EnableLifecycle {
@@ -460,6 +463,7 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	if e := a.findings.Load(); e != nil {
 		e.SetSensitivity(config.Anomalies.Sensitivity)
 	}
+	a.objectives.Store(&config.Alerts.Objectives.value)
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
 	a.events.Reopen()
 	return read, nil

@@ -59,6 +59,8 @@ type ServerOptions struct {
 	Agent AgentOptions
 	// Alerts is what /alerts and /api/v1/rules show; without a Manager they are not served.
 	Alerts AlertsOptions
+	// Troubleshoot is what /troubleshoot/performance shows beside the above; it is served with an engine.
+	Troubleshoot TroubleshootOptions
 	// API is what Prometheus' query API shows; without an engine it is not served.
 	API APIOptions
 	// Routes are served beside those of this package.
@@ -151,7 +153,7 @@ func (s *Server) routes() []Route {
 		all = append(all, metricsRoute(o.Metrics))
 	}
 	if o.Performance.Engine != nil {
-		all = append(all, summaryRoute(o.Performance), performanceHealthRoute(o.Performance))
+		all = append(all, summaryRoute(o.Performance), performanceHealthRoute(o.Performance), troubleshootRoute(o))
 	}
 	if o.Agent.Source != nil {
 		all = append(all, agentHealthRoute(o.Agent))
