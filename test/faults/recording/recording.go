@@ -192,6 +192,18 @@ func (r *Recording) stamp() {
 			h.Time, h.Interval, h.Number = r.All[i].Seal.To, analytics.TickInterval, uint64(i+1)
 			totals.add(h)
 		}
+		if w := r.All[i].Witness; w != nil {
+			for j := range w.Services {
+				r.stretchEvents(&w.Services[j].TCP)
+			}
+		}
+	}
+}
+
+// stretchEvents makes counts of events what they are by the agent's clock, as those of the host are (Stretcher).
+func (r *Recording) stretchEvents(e *export.TCPEvents) {
+	for _, n := range []*uint64{&e.Retransmits, &e.ConnectsFailed, &e.ResetsSent, &e.ResetsReceived} {
+		*n *= uint64(r.Squeeze)
 	}
 }
 

@@ -81,7 +81,7 @@ func TestWriteRead(t *testing.T) {
 		t.Errorf("service %+v", service)
 	}
 	witness := got.All[2].Witness
-	if witness.RunQueue.Buckets[0] != 25 || witness.RunQueue.Sum != 3.23456789 || witness.Services[0].TCP.Retransmits != 1002 {
+	if witness.RunQueue.Buckets[0] != 25 || witness.RunQueue.Sum != 3.23456789 || witness.Services[0].TCP.Retransmits != 20*1002 {
 		t.Errorf("witness %+v, run queue %+v", witness, witness.RunQueue)
 	}
 }
