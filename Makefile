@@ -129,6 +129,19 @@ BENCH_DATA ?= ../shared/bench
 bench-analytics: build ## how good the conclusions are: anomalies, changes, trends, correlations, causes, forecasts (BENCH_DATA)
 	@PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/analytics $(BENCH_DATA)
 
+# make record-faults: how many recordings of each fault, and of which; empty: all.
+RUNS ?= 7
+FAULTS ?=
+
+.PHONY: record-faults
+record-faults: ## record what is missing of the fault pack (docs/faults.md); needs root, nginx, iproute2 and an hour
+	$(GO) build -pgo=off -o bin/faults ./test/faults
+	$(AS_ROOT) bin/faults -runs $(RUNS) -faults "$(FAULTS)"
+
+.PHONY: test-faults
+test-faults: ## replay the fault pack: what is found in time, with which cause, and false alarms
+	cd cmd/perfagent && $(GO) test -pgo=off -vet=off -count=1 -run 'TestFaults' -v . -args -faults.all -faults.verbose | grep -v '^=== '
+
 .PHONY: test-durability
 test-durability: ## the local history against kills, damage, failing and full disks, clocks that jump: 200 rounds
 	$(GO) test ./internal/history -run Durability -count=1 -timeout 15m -args -history.rounds=200

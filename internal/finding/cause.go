@@ -107,6 +107,7 @@ func (s *situation) causes() []Cause {
 	s.addLoads()
 	s.addResources()
 	s.rank()
+	s.dropOthersLosses()
 	s.addCalls()
 	s.addComputing()
 	s.handOn()
@@ -544,7 +545,7 @@ func (s *situation) handOnToLoads() {
 // handOnCalls follows slow calls to the service that they lead to, and the network.
 func (s *situation) handOnCalls(c *candidate) {
 	waited := c.after - c.before
-	if n := s.largest(partNetwork); n != nil {
+	if n := s.network(); n != nil {
 		share := 0.8 // a segment that is sent again costs at least 200 ms
 		if n.nature.unit == "ms" {
 			share = (n.after - n.before) / waited
@@ -572,6 +573,35 @@ func (s *situation) handOnCalls(c *candidate) {
 		return
 	}
 	s.follow(c, c.of.local, followedMax)
+}
+
+// network is what of the network got worse for the service. Where its own retransmissions are counted and did not rise, those of the host
+// are of others.
+func (s *situation) network() *candidate {
+	if s.losesNone() {
+		return s.largest(partNetwork, ofSelf, ofDownstream)
+	}
+	return s.largest(partNetwork)
+}
+
+// losesNone tells that the service's own retransmissions are known, and not more than before.
+func (s *situation) losesNone() bool {
+	known := slices.ContainsFunc(s.all, func(m *Measured) bool { return m.Metric == Retransmits && m.id() == s.self && m.id() != serviceID{} })
+	return known && !slices.ContainsFunc(s.part(partNetwork, ofSelf), func(c *candidate) bool {
+		return c.Metric == Retransmits && c.growth >= material
+	})
+}
+
+// dropOthersLosses has retransmissions of others explain nothing.
+func (s *situation) dropOthersLosses() {
+	if !s.losesNone() {
+		return
+	}
+	for _, c := range s.part(partNetwork, ofHost) {
+		if c.Metric == Retransmits {
+			c.score *= 1 - handed
+		}
+	}
 }
 
 // followedMax is how many services are followed from one to the next.
