@@ -175,6 +175,12 @@ func (a *agent) findingsWithin(from, to time.Time) (all []finding.Finding) {
 	return all
 }
 
+// openedFindings are those that are open now.
+func (a *agent) openedFindings() []finding.Finding {
+	now := time.Now()
+	return slices.DeleteFunc(a.findingsWithin(now, now), func(f finding.Finding) bool { return f.End != nil })
+}
+
 // findingsState is what the metrics show.
 func (a *agent) findingsState() *export.FindingsState {
 	e := a.findings.Load()

@@ -203,6 +203,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	options.Analysis = web.AnalysisOptions{Engine: a.query, Objectives: a.objectiveViews}
 	if config.Anomalies.Mode != anomaliesOff {
 		options.Analysis.Findings = a.findingsWithin
+		options.Findings = a.openedFindings
 	}
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
