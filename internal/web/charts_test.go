@@ -114,11 +114,6 @@ func TestCharts(t *testing.T) {
 			t.Errorf("%s: %v", c.path, r.Header())
 		}
 	}
-	r := httptest.NewRecorder()
-	w.server.handler.ServeHTTP(r, httptest.NewRequest(http.MethodGet, "/", nil))
-	if strings.Contains(r.Body.String(), "/charts/") || !strings.Contains(r.Body.String(), "/performance/analytics") {
-		t.Errorf("the landing page leads to a path with a parameter, or not to others:\n%s", r.Body)
-	}
 }
 
 // The vertical axis begins at 0 unless something is below, and ends at a tick above the largest value; ticks are 1, 2 or 5 times a power of
