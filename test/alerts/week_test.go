@@ -109,6 +109,13 @@ func (h *smallHost) itself() {
 	h.set(1, "perfagent_history_persistent")
 	h.add(0, "perfagent_history_dropped_ticks_total")
 	h.add(0, "perfagent_history_damaged_total", "part", "tick")
+	h.add(0, "perfagent_endpoints_overflowed_total")
+	h.add(0, "perfagent_notification_attempts_failed_total", "receiver", "chat", "integration", "slack")
+	h.add(0, "perfagent_notifications_total", "receiver", "chat", "integration", "slack")
+	h.add(0, "perfagent_notifications_failed_total", "receiver", "chat", "integration", "slack", "reason", "rejected")
+	h.add(0, "perfagent_remedies_failed_total")
+	h.add(0, "perfagent_event_log_dropped_total", "reason", "write")
+	h.add(0, "perfagent_rule_evaluation_failures_total", "rule_group", "f.yml;g")
 }
 
 // quietMinute is a minute of an ordinary day: a few requests, now and then a slow or a failed one, streams that browsers end, a
@@ -262,4 +269,11 @@ func (h *smallHost) loudMinute(i int) {
 	h.set(0, "perfagent_config_last_reload_successful")
 	h.set(0, "perfagent_history_persistent")
 	h.add(1, "perfagent_history_dropped_ticks_total")
+	h.add(5, "perfagent_endpoints_overflowed_total")
+	h.add(2, "perfagent_notification_attempts_failed_total", "receiver", "chat", "integration", "slack")
+	h.add(1, "perfagent_notifications_failed_total", "receiver", "chat", "integration", "slack", "reason", "rejected")
+	h.add(1, "perfagent_remedies_failed_total")
+	h.add(1, "perfagent_event_log_dropped_total", "reason", "write")
+	h.add(1, "perfagent_rule_evaluation_failures_total", "rule_group", "f.yml;g")
+	h.set(1, "perfagent_finding_active", "service_name", "shop", "metric", "error_rate", "severity", "error")
 }
