@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/perfagent/perfagent/test/agent"
 	"github.com/perfagent/perfagent/test/servers"
@@ -93,8 +94,26 @@ func TestE2ERules(t *testing.T) {
 	}
 }
 
-// healthyRules fails for a rule whose evaluation failed.
+// healthyRules fails for a rule whose evaluation failed, or that is not evaluated within twice the longest interval of a group.
 func healthyRules(t *testing.T, p prometheus) {
+	t.Helper()
+	var count int
+	var problems []string
+	until(servers.Slow(2*time.Minute), func() bool {
+		var pending bool
+		count, problems, pending = rulesNow(t, p)
+		return !pending
+	})
+	for _, problem := range problems {
+		t.Error(problem)
+	}
+	if count < 20 {
+		t.Errorf("only %d rules", count)
+	}
+}
+
+// rulesNow counts the rules and says which are not well, and whether any of these waits for its first evaluation.
+func rulesNow(t *testing.T, p prometheus) (count int, problems []string, pending bool) {
 	t.Helper()
 	var answer struct {
 		Data struct {
@@ -106,18 +125,16 @@ func healthyRules(t *testing.T, p prometheus) {
 	if err := p.get("/api/v1/rules", &answer); err != nil {
 		t.Fatal(err)
 	}
-	count := 0
 	for _, g := range answer.Data.Groups {
 		for _, r := range g.Rules {
 			count++
 			if r.Health != "ok" {
-				t.Errorf("rule %s is %s: %s", r.Name, r.Health, r.LastError)
+				problems = append(problems, fmt.Sprintf("rule %s is %s: %s", r.Name, r.Health, r.LastError))
+				pending = pending || r.Health == "unknown"
 			}
 		}
 	}
-	if count < 20 {
-		t.Errorf("only %d rules", count)
-	}
+	return count, problems, pending
 }
 
 // answerDashboards asks every expression of every dashboard, and returns how many had an answer that is not empty.
