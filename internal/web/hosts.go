@@ -2,6 +2,7 @@ package web
 
 import (
 	"bufio"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -33,6 +34,9 @@ func newHosts(addresses, further []string) hosts {
 	return h
 }
 
+// resolverBytesMax is more than a resolver's configuration has; what is behind it names no domains here.
+const resolverBytesMax = 64 << 10
+
 // ownNames are what this host calls itself, alone and in the domains that it looks names up in.
 func ownNames() []string {
 	name, err := os.Hostname()
@@ -46,7 +50,7 @@ func ownNames() []string {
 		return all
 	}
 	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for lines := bufio.NewScanner(io.LimitReader(f, resolverBytesMax)); lines.Scan(); {
 		if words := strings.Fields(lines.Text()); len(words) > 1 && (words[0] == "search" || words[0] == "domain") {
 			for _, domain := range words[1:] {
 				all = append(all, short+"."+domain)

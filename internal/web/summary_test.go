@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -73,23 +72,7 @@ func TestSummaryGolden(t *testing.T) {
 	c := newClock()
 	s := NewServer(ServerOptions{Performance: performanceOf(shopEngine(c), c)})
 	w := get(t, s, "/performance/summary?window=1m", nil)
-	var got bytes.Buffer
-	if err := json.Indent(&got, w.Body.Bytes(), "", "  "); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
-		t.Fatalf("%d %v %s", w.Code, err, w.Body)
-	}
-	name := filepath.Join("testdata", "summary.json")
-	if os.Getenv("UPDATE_GOLDEN") != "" {
-		if err := os.WriteFile(name, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("%s differs:\n%s", name, got.String())
-	}
+	golden(t, w, "summary.json")
 }
 
 // Figures of the summary, and what sort, limit and service do to its lists.

@@ -1,13 +1,9 @@
 package web
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -62,23 +58,7 @@ func TestTroubleshootGolden(t *testing.T) {
 	c.advance(30 * time.Minute)
 	findings := troubled(c)
 	w := get(t, troubleshootServer(c, findings, 4), "/troubleshoot/performance", nil)
-	var got bytes.Buffer
-	if err := json.Indent(&got, w.Body.Bytes(), "", "  "); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
-		t.Fatalf("%d %v %s", w.Code, err, w.Body)
-	}
-	name := filepath.Join("testdata", "troubleshoot.json")
-	if os.Getenv("UPDATE_GOLDEN") != "" {
-		if err := os.WriteFile(name, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("%s differs:\n%s", name, got.String())
-	}
+	golden(t, w, "troubleshoot.json")
 }
 
 // issuesOf are the issues of an answer in short: kind, severity, whose.
