@@ -473,14 +473,8 @@ func TestE2EFastOpen(t *testing.T) {
 func fastOpen(t *testing.T, port, count int) (net.Listener, []net.Conn) {
 	t.Helper()
 	var fds []int
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
-		var err error
-		fds, err = fastOpenSockets(port, count)
-		done <- err
-	}()
-	err := <-done
+	var err error
+	elsewhere(t, func() error { return unix.Unshare(unix.CLONE_NEWNET) }, func() { fds, err = fastOpenSockets(port, count) })
 	var listener net.Listener
 	var clients []net.Conn
 	for i, fd := range fds {
@@ -506,12 +500,9 @@ func fastOpen(t *testing.T, port, count int) (net.Listener, []net.Conn) {
 	return listener, clients
 }
 
-// fastOpenSockets makes the descriptors, the listener's first, in a new network of this thread.
+// fastOpenSockets makes the descriptors, the listener's first, in this thread's network, which must be a new one.
 func fastOpenSockets(port, count int) (fds []int, err error) {
 	const both = 0x1 | 0x2 | 0x4 | 0x200 | 0x400 // client and server, without a cookie, of every listener
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return nil, err
-	}
 	if err := loopbackUp(); err != nil {
 		return nil, err
 	}

@@ -50,8 +50,8 @@ func (n *hostNet) in(t *testing.T, f func()) {
 	elsewhere(t, func() error { return unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET) }, f)
 }
 
-// elsewhere runs f on a thread that move has put into another network, and takes the thread back: programs that it
-// started end with it.
+// elsewhere runs f on a thread that move has put into another network, and takes the thread back. It must not end instead: programs
+// that were ever started from it, by any test, end with their thread.
 func elsewhere(t *testing.T, move func() error, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
