@@ -49,7 +49,7 @@ func (a *agent) openFindings(config *Config) {
 	if config.Anomalies.Mode == anomaliesOff || !a.exports() {
 		return
 	}
-	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, OnFinding: a.tellFinding, Log: a.log}
+	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, Serves: a.servesAt, OnFinding: a.tellFinding, Log: a.log}
 	if config.Storage.Path != "" {
 		o.File = filepath.Join(config.Storage.Path, findingsFile)
 	}
@@ -175,10 +175,18 @@ func (a *agent) findingsWithin(from, to time.Time) (all []finding.Finding) {
 	return all
 }
 
-// openedFindings are those that are open now.
-func (a *agent) openedFindings() []finding.Finding {
-	now := time.Now()
-	return slices.DeleteFunc(a.findingsWithin(now, now), func(f finding.Finding) bool { return f.End != nil })
+// openedFindings are those that lead incidents that go on.
+func (a *agent) openedFindings() (all []finding.Finding) {
+	e := a.findings.Load()
+	if e == nil {
+		return nil
+	}
+	for _, f := range e.Incidents() {
+		if f.End == nil {
+			all = append(all, *f)
+		}
+	}
+	return all
 }
 
 // findingsState is what the metrics show.
@@ -189,7 +197,7 @@ func (a *agent) findingsState() *export.FindingsState {
 	}
 	stats := e.Stats()
 	state := &export.FindingsState{Findings: a.findingsOpened.Load(), Series: stats.Series, Learning: stats.Learning, Without: stats.Without, Dropped: stats.Dropped}
-	for _, f := range e.Findings() {
+	for _, f := range e.Incidents() {
 		if f.End == nil {
 			labels := subjectLabels(&f.Subject)
 			labels["metric"], labels["severity"] = f.Metric, f.Severity

@@ -22,7 +22,7 @@ type AnomalyScore struct {
 }
 
 var (
-	descFindingActive   = describe("perfagent_finding_active", "Findings that are open: what is unusual of whom; always 1.")
+	descFindingActive   = describe("perfagent_finding_active", "Incidents that go on: what is unusual of whom, by the finding that leads, with the severity of the worst; always 1.")
 	descAnomalyScore    = describe("perfagent_anomaly_score", "How unusual an endpoint, target, service or the host is: the decimal logarithm of the weeks in which it is so once by chance. Who is not unusual has none.")
 	descFindings        = describe("perfagent_findings_total", "Findings that opened.")
 	descAnomalySeries   = describe("perfagent_anomaly_series", "Series that the detector of anomalies follows.")

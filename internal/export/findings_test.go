@@ -25,7 +25,7 @@ perfagent_anomaly_subjects_left_out 1
 # HELP perfagent_anomaly_score How unusual an endpoint, target, service or the host is: the decimal logarithm of the weeks in which it is so once by chance. Who is not unusual has none.
 # TYPE perfagent_anomaly_score gauge
 perfagent_anomaly_score{http_request_method="POST",http_route="/cart",service_name="shop"} 2.5
-# HELP perfagent_finding_active Findings that are open: what is unusual of whom; always 1.
+# HELP perfagent_finding_active Incidents that go on: what is unusual of whom, by the finding that leads, with the severity of the worst; always 1.
 # TYPE perfagent_finding_active gauge
 perfagent_finding_active{metric="error_rate",service_name="shop",severity="critical"} 1
 # HELP perfagent_findings_total Findings that opened.

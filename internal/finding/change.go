@@ -1,6 +1,7 @@
 package finding
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -47,6 +48,7 @@ func (e *Engine) change(g *group, f *Finding, members []*track) {
 	e.end(g, f, members, e.now)
 	c := *f
 	c.Kind, c.ID = Change, f.ID+"-change"
+	c.Incident = cmp.Or(f.Incident, f.ID) + "-change"
 	c.Low, c.High = c.Expected, c.Expected
 	for i, t := range members {
 		level := e.level(t, changeTicks/2, 0)

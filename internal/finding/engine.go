@@ -39,6 +39,8 @@ type Options struct {
 	Limits Limits
 	// Explain fills in what a finding comes from, and its words, when it opens, a few ticks later and when it ends; nil: the package's own.
 	Explain func(*Finding, *Evidence)
+	// Serves returns the services of this host by the TCP port that they answer at; nil: unknown.
+	Serves func() map[uint16]Subject
 	// OnFinding is told when a finding opened, changed and ended, from the goroutine that consumes, which it must not hold up
 	// nor ask for the past; nil: nobody is.
 	OnFinding func(Event, *Finding)
@@ -76,7 +78,7 @@ type Event string
 
 const (
 	Opened  Event = "opened"
-	Changed Event = "changed" // another metric leads, other endpoints are concerned, or it is more or less severe
+	Changed Event = "changed" // another metric leads, other endpoints are concerned, it is more or less severe, or part of another incident
 	Ended   Event = "ended"
 )
 
@@ -250,9 +252,10 @@ type Stats struct {
 
 // published is what others see.
 type published struct {
-	findings []*Finding
-	scores   []Score
-	stats    Stats
+	findings  []*Finding
+	incidents []*Finding
+	scores    []Score
+	stats     Stats
 }
 
 // Score is how unusual a subject is: the largest score of its metrics; 0 for what comes once a week by chance, and for all below.
@@ -263,6 +266,9 @@ type Score struct {
 
 // Findings returns the open findings, the most severe first, then those that ended, the latest first.
 func (e *Engine) Findings() []*Finding { return e.published.Load().findings }
+
+// Incidents returns the findings that lead incidents, with the others as their effects, in the order of Findings.
+func (e *Engine) Incidents() []*Finding { return e.published.Load().incidents }
 
 // Scores returns the scores of all subjects.
 func (e *Engine) Scores() []Score { return e.published.Load().scores }

@@ -31,6 +31,9 @@ func (e *Engine) evidence(g *group, members []*track, start int64) *Evidence {
 	rows := min(e.row, recentTicks)
 	first := e.row - rows + 1
 	v := &Evidence{From: e.now.Add(-time.Duration(rows) * e.o.Tick), Step: e.o.Tick, Start: int(max(start-first, 0)), Surroundings: surroundingsOf(e.sample)}
+	if e.o.Serves != nil {
+		v.Surroundings.Serves = e.o.Serves()
+	}
 	taken := map[*track]bool{}
 	take := func(t *track) {
 		if taken[t] || len(v.All) >= evidenceMax || t.values == 0 {

@@ -45,10 +45,17 @@ func surroundingsOf(sample *host.Sample) *Surroundings {
 	return s
 }
 
+// localService tells which service of this host an address leads to.
+func (s *Surroundings) localService(address string, port uint16) (serviceID, bool) {
+	if s == nil || !loopback(address) {
+		return serviceID{}, false
+	}
+	u, ok := s.Serves[port]
+	return u.id(), ok
+}
+
 // Explainer explains with what is known beside series and the host's figures. The zero value knows nothing else.
 type Explainer struct {
-	// Serves returns the services of this host by the TCP port that they answer at; nil: unknown.
-	Serves func() map[uint16]Subject
 	// Objective returns the response time in ms that requests of a subject shall not exceed; 0: none is set. nil: none is.
 	Objective func(*Subject) float64
 }
@@ -58,9 +65,6 @@ func (x *Explainer) Explain(f *Finding, e *Evidence) {
 	around := Surroundings{}
 	if e.Surroundings != nil {
 		around = *e.Surroundings
-	}
-	if x.Serves != nil {
-		around.Serves = x.Serves()
 	}
 	if x.Objective != nil {
 		around.Objective = x.Objective

@@ -76,12 +76,19 @@ type issueJSON struct {
 	Route     string     `json:"http_route,omitempty"`
 	Summary   string     `json:"summary"`
 
+	Effects   []finding.Effect     `json:"effects,omitempty" about:"of a finding: what else is unusual for the same reason, the worst first; the severity is that of the worst"`
 	Phases    []finding.PhaseShift `json:"phases,omitempty" about:"where the time went"`
 	Causes    []finding.Cause      `json:"probable_causes" about:"the likeliest first"`
 	NextSteps []string             `json:"next_steps"`
 	Evidence  *evidenceJSON        `json:"evidence,omitempty" about:"of a finding, in numbers"`
 	Failures  []failureJSON        `json:"failures,omitempty" about:"of a finding of failures: those since it began that /requests keeps, by status or error type, most first"`
 	Alerts    []alertBriefJSON     `json:"alerts,omitempty" about:"that fire for the same subject"`
+}
+
+// touches tells whether an issue, or an effect of it, is about a subject that is wanted.
+func (o *issueJSON) touches(wanted func(*finding.Subject) bool) bool {
+	f := finding.Finding{Measure: finding.Measure{Subject: finding.Subject{Service: o.Service, Namespace: o.Namespace, Method: o.Method, Route: o.Route}}, Effects: o.Effects}
+	return f.Touches(wanted)
 }
 
 // evidenceJSON is what a finding rests on.
@@ -239,13 +246,13 @@ func (t *troubleshooter) addFindings(d *troubleshooting, chosen func(string) boo
 		w.Since = w.Since.UTC()
 		d.Watch = &w
 	}
-	for _, f := range t.TroubleshootOptions.Findings() {
-		if f.Service != "" && !chosen(f.Service) {
+	for _, f := range finding.Incidents(t.TroubleshootOptions.Findings()) {
+		if !f.Touches(func(u *finding.Subject) bool { return u.Service == "" || chosen(u.Service) }) {
 			continue
 		}
 		start := f.Start.UTC()
 		issue := issueJSON{Kind: issueFinding, Severity: f.Severity, Since: &start, End: f.End, Service: f.Service, Namespace: f.Namespace, Method: f.Method, Route: f.Route,
-			Summary: f.Summary, Phases: f.Phases, Causes: append([]finding.Cause{}, f.Causes...), NextSteps: append([]string{}, f.NextSteps...), Evidence: evidenceOf(f), Failures: t.failuresOf(f)}
+			Summary: f.Summary, Effects: f.Effects, Phases: f.Phases, Causes: append([]finding.Cause{}, f.Causes...), NextSteps: append([]string{}, f.NextSteps...), Evidence: evidenceOf(f), Failures: t.failuresOf(f)}
 		switch {
 		case f.End == nil:
 			d.Issues = append(d.Issues, issue)
@@ -266,7 +273,9 @@ func (t *troubleshooter) addAlerts(d *troubleshooting, chosen func(string) bool)
 		}
 		brief := alertBriefJSON{a.Name, a.Severity, a.ActiveAt.UTC(), a.Summary}
 		i := slices.IndexFunc(d.Issues, func(o issueJSON) bool {
-			return o.Kind == issueFinding && o.Service == a.Service && (a.Route == "" || o.Route == "" || o.Route == a.Route)
+			return o.Kind == issueFinding && o.touches(func(u *finding.Subject) bool {
+				return u.Service == a.Service && (a.Route == "" || u.Route == "" || u.Route == a.Route)
+			})
 		})
 		if i >= 0 && a.Service != "" {
 			d.Issues[i].Alerts = append(d.Issues[i].Alerts, brief)
@@ -293,7 +302,9 @@ func (t *troubleshooter) addLevels(d *troubleshooting, chosen func(string) bool)
 	}
 	for _, r := range t.performance.health(window).Reasons {
 		known := slices.ContainsFunc(d.Issues, func(o issueJSON) bool {
-			return o.Service == r.Service && (o.Route == "" || o.Route == r.Route && (o.Method == "" || o.Method == r.Method)) && o.Kind != issueAgent
+			return o.Kind != issueAgent && o.touches(func(u *finding.Subject) bool {
+				return u.Service == r.Service && (u.Route == "" || u.Route == r.Route && (u.Method == "" || u.Method == r.Method))
+			})
 		})
 		if !chosen(r.Service) || known && r.Aspect != issueSaturation {
 			continue
@@ -335,7 +346,9 @@ func (t *troubleshooter) healthy(d *troubleshooting, window *analytics.Window, c
 	more := 0
 	for i := range window.Services {
 		s := &window.Services[i]
-		if !chosen(s.Service) || slices.ContainsFunc(d.Issues, func(o issueJSON) bool { return o.Service == s.Service && o.Namespace == s.Namespace }) {
+		if !chosen(s.Service) || slices.ContainsFunc(d.Issues, func(o issueJSON) bool {
+			return o.touches(func(u *finding.Subject) bool { return u.Service == s.Service && u.Namespace == s.Namespace })
+		}) {
 			continue
 		}
 		if len(calm) >= calmMax {

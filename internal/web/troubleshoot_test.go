@@ -146,6 +146,33 @@ groups:
 	}
 }
 
+// Findings of one incident are one issue with effects, which has the worst severity, is found by the names of those, and leaves no issue by level of
+// them nor calls them well.
+func TestTroubleshootIncident(t *testing.T) {
+	c := newClock()
+	c.advance(30 * time.Minute)
+	findings := troubled(c)[:2]
+	effect := *findings[0]
+	findings[0].Incident, findings[1].Severity = "", finding.Info
+	effect.Incident = findings[1].ID // of the host
+	findings = []*finding.Finding{&effect, findings[1]}
+	s := troubleshootServer(c, findings, 4)
+	for _, query := range []string{"", "?service=shop", "?service=nobody"} {
+		var d troubleshooting
+		get(t, s, "/troubleshoot/performance"+query, &d)
+		if len(d.Issues) == 0 || d.Issues[0].Kind != issueFinding || d.Issues[0].Severity != finding.Error || d.Issues[0].Service != "" || len(d.Issues[0].Effects) != 1 ||
+			!strings.HasSuffix(d.Issues[0].Summary, " Affected by it: `GET /items/{id}` of shop.") || d.Issues[0].Effects[0].ID != effect.ID {
+			t.Fatalf("%q: %+v", query, d.Issues)
+		}
+		if got := issuesOf(&d); query != "?service=nobody" && !slices.Equal(got, []string{"finding error", "level warning shop /pay", "agent warning"}) {
+			t.Errorf("%q: %q", query, got)
+		}
+		if strings.Contains(d.Healthy, "shop") {
+			t.Errorf("%q: %s", query, d.Healthy)
+		}
+	}
+}
+
 // A finding of failures says which they are, by the exchanges of it that are kept.
 func TestTroubleshootFailures(t *testing.T) {
 	c := newClock()
