@@ -83,7 +83,7 @@ func (a *agent) tellFinding(event finding.Event, f *finding.Finding) {
 	if event == finding.Opened {
 		a.findingsOpened.Add(1)
 	}
-	a.events.Write(eventlog.KindFinding, time.Now(), findingEvent{event, f})
+	a.events.Write(eventlog.KindFinding, time.Now().Round(time.Millisecond), findingEvent{event, f})
 }
 
 // saturations are how much of their capacity services use, where that is known.

@@ -225,7 +225,7 @@ func (e *Engine) begin(s *analytics.Seal) {
 	// Detectors want a time that does not go back. After a step back of the wall clock it is ahead of it for good, which moves the
 	// time of day by the step.
 	e.unix = max(s.To.Unix(), e.unix+max(int64(e.o.Tick/time.Second), 1))
-	e.tick, e.now = s.Tick, s.To
+	e.tick, e.now = s.Tick, s.To.UTC().Round(time.Millisecond) // what findings say of times is for people
 	for range min(steps, recentTicks) {
 		e.row++
 		for _, g := range e.groups {

@@ -271,3 +271,22 @@ func TestDrift(t *testing.T) {
 		t.Errorf("%d found; %d in a normal time", found, len(w.found))
 	}
 }
+
+// Shows that the instants of a finding are those of whole milliseconds, in UTC, however the clock of the seals stands.
+func TestInstants(t *testing.T) {
+	w := newWorld(t, 1, Options{})
+	w.now = w.now.Add(-10 * time.Nanosecond).In(time.FixedZone("", 3600))
+	cart := w.serve("shop", "POST /cart", 20, 80)
+	w.run(60)
+	cart.ms *= 3
+	f := w.open(6)
+	w.run(10)
+	cart.ms /= 3
+	w.ends(20)
+	over := w.found[f.ID]
+	for _, at := range []time.Time{over.Start, *over.End} {
+		if at.Nanosecond()%1e6 != 0 || at.Location() != time.UTC || at.Second()%10 != 0 {
+			t.Errorf("%s", at)
+		}
+	}
+}

@@ -240,7 +240,7 @@ func (o *AnalysisOptions) answer(ctx context.Context, q *analysisQuestion) (*ana
 	if err != nil {
 		return nil, analysisError(err)
 	}
-	j := &analysisJSON{Time: o.Now().UTC(), Subject: q.subject, Metrics: []metricAnalysisJSON{}, Notes: []string{}}
+	j := &analysisJSON{Time: shown(o.Now()), Subject: q.subject, Metrics: []metricAnalysisJSON{}, Notes: []string{}}
 	for _, m := range metrics {
 		a, err := d.analyse(m)
 		if err != nil {

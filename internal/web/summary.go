@@ -229,9 +229,9 @@ func summaryRoute(o PerformanceOptions) Route {
 
 func (o *PerformanceOptions) now() time.Time {
 	if o.Now != nil {
-		return o.Now().UTC()
+		return shown(o.Now())
 	}
-	return time.Now().UTC()
+	return shown(time.Now())
 }
 
 func (o *PerformanceOptions) summary(w *analytics.Window, sort string, limit int, service string) *summary {
@@ -254,8 +254,7 @@ func (o *PerformanceOptions) summary(w *analytics.Window, sort string, limit int
 }
 
 func windowOf(w *analytics.Window) windowJSON {
-	instant := func(t time.Time) time.Time { return t.UTC().Round(time.Millisecond) }
-	return windowJSON{Name: windowName(w.Length), From: instant(w.From), To: instant(w.To), Seconds: math.Round(w.Seconds*1e3) / 1e3,
+	return windowJSON{Name: windowName(w.Length), From: shown(w.From), To: shown(w.To), Seconds: math.Round(w.Seconds*1e3) / 1e3,
 		QuantileErrorPercent: math.Round(w.QuantileError*1e4) / 100}
 }
 

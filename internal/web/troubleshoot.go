@@ -180,7 +180,7 @@ type troubleshooter struct {
 }
 
 func (t *troubleshooter) document(service string) (*troubleshooting, error) {
-	d := &troubleshooting{Time: t.Now().UTC(), Service: service, Issues: []issueJSON{}, Ended: []issueJSON{}, Foreseen: []finding.Foreseen{}}
+	d := &troubleshooting{Time: shown(t.Now()), Service: service, Issues: []issueJSON{}, Ended: []issueJSON{}, Foreseen: []finding.Foreseen{}}
 	chosen := func(name string) bool {
 		matches, err := path.Match(service, name)
 		return service == "" || service == name || matches && err == nil
@@ -243,15 +243,14 @@ func (t *troubleshooter) addFindings(d *troubleshooting, chosen func(string) boo
 	d.Looking = true
 	if t.Watching != nil {
 		w := t.TroubleshootOptions.Watching()
-		w.Since = w.Since.UTC()
+		w.Since = shown(w.Since)
 		d.Watch = &w
 	}
 	for _, f := range finding.Incidents(t.TroubleshootOptions.Findings()) {
 		if !f.Touches(func(u *finding.Subject) bool { return u.Service == "" || chosen(u.Service) }) {
 			continue
 		}
-		start := f.Start.UTC()
-		issue := issueJSON{Kind: issueFinding, Severity: f.Severity, Since: &start, End: f.End, Service: f.Service, Namespace: f.Namespace, Method: f.Method, Route: f.Route,
+		issue := issueJSON{Kind: issueFinding, Severity: f.Severity, Since: instant(f.Start), End: f.End, Service: f.Service, Namespace: f.Namespace, Method: f.Method, Route: f.Route,
 			Summary: f.Summary, Effects: f.Effects, Phases: f.Phases, Causes: append([]finding.Cause{}, f.Causes...), NextSteps: append([]string{}, f.NextSteps...), Evidence: evidenceOf(f), Failures: t.failuresOf(f)}
 		switch {
 		case f.End == nil:
@@ -271,7 +270,7 @@ func (t *troubleshooter) addAlerts(d *troubleshooting, chosen func(string) bool)
 		if a.FiredAt == nil || a.Service != "" && !chosen(a.Service) {
 			continue
 		}
-		brief := alertBriefJSON{a.Name, a.Severity, a.ActiveAt.UTC(), a.Summary}
+		brief := alertBriefJSON{a.Name, a.Severity, shown(a.ActiveAt), a.Summary}
 		i := slices.IndexFunc(d.Issues, func(o issueJSON) bool {
 			return o.Kind == issueFinding && o.touches(func(u *finding.Subject) bool {
 				return u.Service == a.Service && (a.Route == "" || u.Route == "" || u.Route == a.Route)

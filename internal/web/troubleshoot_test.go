@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/perfagent/perfagent/internal/alert"
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/finding"
 	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/series"
@@ -169,6 +171,43 @@ func TestTroubleshootIncident(t *testing.T) {
 		}
 		if strings.Contains(d.Healthy, "shop") {
 			t.Errorf("%q: %s", query, d.Healthy)
+		}
+	}
+}
+
+// finer is an instant that is finer than a millisecond.
+var finer = regexp.MustCompile(`"[^"]+":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{4,}[^"]*"`)
+
+// Instants are shown to a millisecond, however the clocks that they come from stand.
+func TestInstants(t *testing.T) {
+	c := newClock()
+	c.advance(999_999_990 * time.Nanosecond)
+	at := c.now()
+	m := alert.New(alert.Options{Source: downSource{}, Log: slog.New(slog.DiscardHandler), Now: c.now})
+	rules, err := alert.Parse([]alert.File{{Name: "/r.yml", Data: []byte(`
+groups:
+- name: one
+  rules:
+  - {alert: Slow, expr: down, labels: {severity: critical, service_name: shop}}
+`)}}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Apply(rules)
+	m.Evaluate(context.Background(), at.Add(20*time.Second))
+	e := shopEngine(c)
+	e.Add(clientExchange())
+	s := NewServer(ServerOptions{Performance: performanceOf(e, c), Alerts: AlertsOptions{Manager: func() *alert.Manager { return m }, Now: c.now},
+		Requests: NewRequestsHandler(analytics.NewRequests(analytics.RequestsOptions{Now: func() int64 { return 1 }})),
+		Agent: AgentOptions{Source: e, Now: c.now, Started: at, Reload: func() (bool, time.Time) { return true, at },
+			Parts: func() []export.Recovery { return []export.Recovery{{Part: "otlp", Since: at, Last: at}} }},
+		Troubleshoot: TroubleshootOptions{Findings: func() []*finding.Finding { return troubled(&clock{t: shown(c.now())}) }, Now: c.now,
+			Watching: func() Watching { return Watching{Since: at} }}})
+	for _, path := range []string{"/troubleshoot/performance", "/performance/summary", "/dashboard", "/alerts", "/monitoring/health", "/health/performance", "/requests",
+		"/api/v1/rules", "/api/v1/alerts"} {
+		w := get(t, s, path, nil)
+		if found := finer.FindAllString(w.Body.String(), -1); w.Code != 200 || len(found) > 0 {
+			t.Errorf("%s: %d %q", path, w.Code, found)
 		}
 	}
 }
