@@ -28,6 +28,8 @@ const (
 	sensitivityMin, sensitivityMax = 0.001, 50
 	// findingsFile keeps what the detector has learned, below the storage path.
 	findingsFile = "findings.state"
+	// findingsPastFile keeps findings that ended, beside it.
+	findingsPastFile = "findings.jsonl"
 	// scoresMax bounds the series of perfagent_anomaly_score.
 	scoresMax = 200
 	// saturationTicks is how often the saturation of services is looked at: it is of a quarter of an hour.
@@ -52,6 +54,7 @@ func (a *agent) openFindings(config *Config) {
 	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, Serves: a.servesAt, OnFinding: a.tellFinding, Log: a.log}
 	if config.Storage.Path != "" {
 		o.File = filepath.Join(config.Storage.Path, findingsFile)
+		o.Past = filepath.Join(config.Storage.Path, findingsPastFile)
 	}
 	e := finding.New(o)
 	a.findings.Store(e)
@@ -161,18 +164,12 @@ func meanSince(now, then *export.Latency, metric string) float64 {
 	return 1e3 * (now.Sum - then.Sum) / float64(n-before)
 }
 
-// findingsWithin are the findings that touch a time, of those that are published.
-func (a *agent) findingsWithin(from, to time.Time) (all []finding.Finding) {
-	e := a.findings.Load()
-	if e == nil {
-		return nil
+// findingsIn are the findings of [from, to), one by one, and the incidents that they make.
+func (a *agent) findingsIn(from, to time.Time) ([]*finding.Finding, error) {
+	if e := a.findings.Load(); e != nil {
+		return e.FindingsIn(from, to)
 	}
-	for _, f := range e.Findings() {
-		if f.Start.Before(to) && (f.End == nil || f.End.After(from)) {
-			all = append(all, *f)
-		}
-	}
-	return all
+	return nil, nil
 }
 
 // openedFindings are those that lead incidents that go on.
@@ -196,7 +193,8 @@ func (a *agent) findingsState() *export.FindingsState {
 		return nil
 	}
 	stats := e.Stats()
-	state := &export.FindingsState{Findings: a.findingsOpened.Load(), Series: stats.Series, Learning: stats.Learning, Without: stats.Without, Dropped: stats.Dropped}
+	state := &export.FindingsState{Findings: a.findingsOpened.Load(), Series: stats.Series, Learning: stats.Learning, Without: stats.Without, Dropped: stats.Dropped,
+		NotKept: stats.NotKept, Damaged: stats.Damaged}
 	for _, f := range e.Incidents() {
 		if f.End == nil {
 			labels := subjectLabels(&f.Subject)

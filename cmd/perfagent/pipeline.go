@@ -202,7 +202,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Build: web.APIBuild{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion}}
 	options.Analysis = web.AnalysisOptions{Engine: a.query, Objectives: a.objectiveViews}
 	if config.Anomalies.Mode != anomaliesOff {
-		options.Analysis.Findings = a.findingsWithin
+		options.Analysis.Findings = a.findingsIn
 		options.Findings = a.openedFindings
 	}
 	if config.Web.EnableLifecycle {

@@ -13,6 +13,8 @@ type FindingsState struct {
 	Learning int    // of these, those of which too little is known
 	Without  int    // endpoints and targets for which there is no room
 	Dropped  uint64 // ticks that were not taken in time
+	NotKept  uint64 // findings that ended, and could not be written
+	Damaged  uint64 // lines of findings that ended which cannot be read
 }
 
 // AnomalyScore is how unusual somebody is.
@@ -29,6 +31,8 @@ var (
 	descAnomalyLearning = describe("perfagent_anomaly_series_learning", "Series of which the detector of anomalies knows too little to judge.")
 	descAnomalyWithout  = describe("perfagent_anomaly_subjects_left_out", "Endpoints and targets for which the detector of anomalies has no room.")
 	descAnomalyDropped  = describe("perfagent_anomaly_dropped_ticks_total", "Intervals that the detector of anomalies could not take in time.")
+	descFindingsNotKept = describe("perfagent_findings_not_kept_total", "Findings that ended, and could not be written to their file.")
+	descFindingsDamaged = describe("perfagent_findings_damaged_lines", "Lines of the files of findings that ended which could not be read when they were read last.")
 )
 
 // findingsCollector exports the state of the detector, where there is one.
@@ -52,6 +56,8 @@ func (c findingsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descAnomalyWithout, float64(s.Without))
 	counter(descAnomalyDropped, s.Dropped)
 	counter(descFindings, s.Findings)
+	counter(descFindingsNotKept, s.NotKept)
+	gauge(descFindingsDamaged, float64(s.Damaged))
 	for _, labels := range s.Open {
 		ch <- newFreeMetric(descFindingActive, labels, 1)
 	}

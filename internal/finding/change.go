@@ -63,7 +63,7 @@ func (e *Engine) change(g *group, f *Finding, members []*track) {
 		c.EffectPercent = &percent
 	}
 	e.explainRows(g, &c, members, e.row-changeTicks)
-	e.ended = append(e.ended, &c)
+	e.finish(&c)
 	e.o.OnFinding(Opened, &c)
 }
 

@@ -2,8 +2,11 @@ package finding
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"math"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +49,8 @@ type Options struct {
 	OnFinding func(Event, *Finding)
 	// File keeps what was learned through a restart; "": nothing does.
 	File string
+	// Past is the file of findings that ended; "": they are kept for a day.
+	Past string
 	Log  *slog.Logger // nil: silent
 }
 
@@ -110,6 +115,7 @@ type Engine struct {
 	tracks     int
 	sample     *host.Sample // of the seal before
 	ended      []*Finding   // the latest last
+	past       *past        // nil: none are kept
 	room       [recentTicks]float32
 	counts     bucketCounts
 	alarms     uint64
@@ -137,6 +143,9 @@ func New(o Options) *Engine {
 	e.published.Store(&published{})
 	if o.File != "" {
 		e.load()
+	}
+	if o.Past != "" {
+		e.openPast()
 	}
 	return e
 }
@@ -166,6 +175,7 @@ func (e *Engine) Run(ctx context.Context) {
 		select {
 		case d := <-e.queue:
 			e.Consume(d.seal, d.sample, d.readings)
+			e.keep()
 			if e.row%saveTicks == 0 {
 				e.save()
 			}
@@ -177,6 +187,7 @@ func (e *Engine) Run(ctx context.Context) {
 					continue
 				default:
 				}
+				e.keep()
 				e.save()
 				return
 			}
@@ -188,6 +199,33 @@ func (e *Engine) save() {
 	if err := e.Save(); err != nil {
 		e.o.Log.Error("what was learned of anomalies is not kept", "err", err)
 	}
+}
+
+// keep writes findings that ended.
+func (e *Engine) keep() {
+	if err := e.past.flush(); err != nil {
+		e.o.Log.Error("findings that ended cannot be kept; it is tried again", "file", e.o.Past, "err", err)
+	}
+}
+
+// openPast counts what of the files cannot be read. Where there are none yet, they begin with what is known.
+func (e *Engine) openPast() {
+	e.past = &past{name: e.o.Past, bytesMax: pastBytesMax}
+	if _, err := os.Lstat(e.o.Past); errors.Is(err, fs.ErrNotExist) {
+		for _, f := range e.ended {
+			e.past.add(f)
+		}
+	}
+	_, err := e.past.within(time.Time{}, time.Time{})
+	if _, damaged := e.past.stats(); err != nil || damaged > 0 {
+		e.o.Log.Error("findings that ended cannot all be read", "file", e.o.Past, "lines", damaged, "err", err)
+	}
+}
+
+// finish puts a finding among those that ended.
+func (e *Engine) finish(f *Finding) {
+	e.ended = append(e.ended, f)
+	e.past.add(f)
 }
 
 // Consume judges what was sealed, with the host's figures at that moment (nil: unknown) and what else was measured.
@@ -248,6 +286,8 @@ type Stats struct {
 	Alarms   uint64 // of single series
 	Ignored  uint64 // of these, those that nobody would care about
 	Open     int    // findings
+	NotKept  uint64 // findings that ended, and could not be written
+	Damaged  uint64 // lines of the files of these, when they were read last
 }
 
 // published is what others see.
@@ -277,5 +317,6 @@ func (e *Engine) Scores() []Score { return e.published.Load().scores }
 func (e *Engine) Stats() Stats {
 	s := e.published.Load().stats
 	s.Dropped = e.dropped.Load()
+	s.NotKept, s.Damaged = e.past.stats()
 	return s
 }

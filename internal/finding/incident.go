@@ -207,7 +207,7 @@ func (e *Engine) end(g *group, f *Finding, members []*track, at time.Time) {
 		}
 	}
 	g.finding = nil
-	e.ended = append(e.ended, f)
+	e.finish(f)
 	e.o.OnFinding(Ended, f)
 }
 
@@ -216,7 +216,7 @@ func (e *Engine) close(g *group) {
 	f, at := *g.finding, e.now
 	f.End = &at
 	g.finding = nil
-	e.ended = append(e.ended, &f)
+	e.finish(&f)
 	e.o.OnFinding(Ended, &f)
 }
 

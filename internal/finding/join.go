@@ -42,6 +42,11 @@ type Effect struct {
 	Summary  string     `json:"summary"`
 }
 
+// Brief is a finding in short.
+func (f *Finding) Brief() Effect {
+	return Effect{f.ID, f.Measure, f.Start, f.End, f.Severity, f.Causing, f.Summary}
+}
+
 // join puts open findings below those that they come of.
 func (e *Engine) join() {
 	open := e.openGroups()
@@ -350,7 +355,7 @@ func incident(id string, all []*Finding) *Finding {
 	led.Effects = nil
 	for _, f := range all {
 		if f != head {
-			led.Effects = append(led.Effects, Effect{f.ID, f.Measure, f.Start, f.End, f.Severity, f.Causing, f.Summary})
+			led.Effects = append(led.Effects, f.Brief())
 			if severityRank(f.Severity) > severityRank(led.Severity) {
 				led.Severity = f.Severity
 			}
