@@ -68,6 +68,7 @@ type agent struct {
 	started        time.Time                       // when it was
 	findings       atomic.Pointer[finding.Engine]  // nil where there is none
 	findingsOpened atomic.Uint64
+	addresses      host.Addresses
 	objectives     atomic.Pointer[[]alert.Objective] // in force
 	reloadState    func() (successful bool, last time.Time)
 	memoryLimit    atomic.Int64

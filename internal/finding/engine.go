@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,8 @@ type Options struct {
 	Explain func(*Finding, *Evidence)
 	// Serves returns the services of this host by the TCP port that they answer at; nil: unknown.
 	Serves func() map[uint16]Subject
+	// Local tells whether an address is one of this host's interfaces, from the goroutine that consumes; nil: loopback alone is.
+	Local func(netip.Addr) bool
 	// OnFinding is told when a finding opened, changed and ended, from the goroutine that consumes, which it must not hold up
 	// nor ask for the past; nil: nobody is.
 	OnFinding func(Event, *Finding)

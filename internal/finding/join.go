@@ -54,9 +54,7 @@ func (e *Engine) join() {
 		return
 	}
 	j := &joining{e: e, open: open, parents: make(map[*group]*group), around: &Surroundings{}}
-	if e.o.Serves != nil {
-		j.around.Serves = e.o.Serves()
-	}
+	e.locate(j.around)
 	for _, g := range open {
 		if g.joined && g.finding.Incident != "" {
 			j.parents[g] = j.leader(g.finding.Incident)

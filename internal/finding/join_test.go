@@ -29,8 +29,8 @@ func (f *Finding) names() string {
 	return strings.Join(all, ", ")
 }
 
-// Shows that a slow store, the shop that calls it, the proxy before that and the calls between them are one incident that the store leads, from the tick
-// in which all are found until the last of them is over, that events say so, and that a restart forgets none of it.
+// Shows that a slow store, the shop that calls it, the proxy before that and the calls between them are one incident that the store leads,
+// from the tick in which all are found until the last of them is over, that events say so, and that a restart forgets none of it.
 func TestIncidentOfCalls(t *testing.T) {
 	o := Options{File: t.TempDir() + "/findings.state"}
 	w, proxy, toShop, shop, toStore, store := chain(t, o)
@@ -72,8 +72,8 @@ func TestIncidentOfCalls(t *testing.T) {
 	check(w.Engine, "when it is over")
 }
 
-// Shows that what one service suffers from does not join another that has nothing to do with it, and that fewer requests are due to who sends
-// them no more.
+// Shows that what one service suffers from does not join another that has nothing to do with it, and that fewer requests are due to who
+// sends them no more.
 func TestIncidentsApart(t *testing.T) {
 	w, proxy, toShop, shop, toStore, store := chain(t, Options{})
 	other := w.serve("mail", "GET /inbox", 20, 10)
@@ -94,8 +94,8 @@ func TestIncidentsApart(t *testing.T) {
 	}
 }
 
-// Shows that two services that name the same disk are one incident, led by the finding of the disk if there is one, and that a cause that is found
-// after people were told of its effect is listed below that.
+// Shows that two services that name the same disk are one incident, led by the finding of the disk if there is one, and that a cause that
+// is found after people were told of its effect is listed below that.
 func TestIncidentOfHost(t *testing.T) {
 	disk := Measure{DiskLatency, Subject{Device: "sda"}}
 	blame := func(f *Finding, _ *Evidence) {

@@ -18,8 +18,8 @@ import (
 	"github.com/perfagent/perfagent/internal/statefile"
 )
 
-// Findings that ended are kept in files of JSON lines beside what was learned, a pastLine each: name, and name.1 (the latest) to name.3, which it was
-// before. One that ended twice, since a crash forgot that it had, is there twice: the later line counts.
+// Findings that ended are kept in files of JSON lines beside what was learned, a pastLine each: name, and name.1 (the latest) to name.3,
+// which it was before. One that ended twice, since a crash forgot that it had, is there twice: the later line counts.
 const (
 	// pastBytesMax is when another file begins, pastFiles how many there are: some 6,000 findings of 2 to 3 KB each.
 	pastBytesMax, pastFiles = 4 << 20, 4

@@ -29,8 +29,8 @@ func idsOf(all []*Finding) string {
 	return strings.Join(ids, " ")
 }
 
-// Shows that findings that ended are there as long as their file has them, whole incidents at a time, the ends of the time as they are meant, that lines
-// which are damaged or cut off are skipped and counted, and that a line that comes again counts once.
+// Shows that findings that ended are there as long as their file has them, whole incidents at a time, the ends of the time as they are
+// meant, that lines which are damaged or cut off are skipped and counted, and that a line that comes again counts once.
 func TestPast(t *testing.T) {
 	at := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 	name := filepath.Join(t.TempDir(), "findings.jsonl")
@@ -77,8 +77,8 @@ func TestPast(t *testing.T) {
 	}
 }
 
-// Shows that files are rotated and bounded, that a file that cannot be written leaves what waits to be written later, up to a bound, and says so once,
-// and that a file which is not the agent's is left alone.
+// Shows that files are rotated and bounded, that a file that cannot be written leaves what waits to be written later, up to a bound, and
+// says so once, and that a file which is not the agent's is left alone.
 func TestPastBounds(t *testing.T) {
 	at := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 	directory := t.TempDir()

@@ -10,8 +10,8 @@ import (
 	"github.com/perfagent/perfagent/internal/host"
 )
 
-// Shows that processes that were started are counted also where their service was away meanwhile, as between two versions, and none where it
-// is the same process again.
+// Shows that processes that were started are counted also where their service was away meanwhile, as between two versions, and none where
+// it is the same process again.
 func TestStarts(t *testing.T) {
 	for _, c := range []struct {
 		pids   []uint32 // of the only process at each tick; 0: there is none
@@ -45,8 +45,8 @@ func TestStarts(t *testing.T) {
 	}
 }
 
-// Shows when a service that leaks reaches the memory limit of its control group, whatever page cache is charged to that, and that one without a
-// limit, one whose limit is far, and one of which the memory is not known reach none.
+// Shows when a service that leaks reaches the memory limit of its control group, whatever page cache is charged to that, and that one
+// without a limit, one whose limit is far, and one of which the memory is not known reach none.
 func TestMemoryLimit(t *testing.T) {
 	e := New(Options{})
 	now := time.Date(2026, 3, 2, 14, 0, 0, 0, time.UTC)
