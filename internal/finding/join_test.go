@@ -88,7 +88,8 @@ func TestIncidentsApart(t *testing.T) {
 		got = append(got, f.names())
 	}
 	slices.Sort(got)
-	want := []string{"`GET /inbox` of mail", "`GET /items` of proxy, `GET /items` of shop, `GET /stock` of store, calls of proxy to shop:80, calls of shop to 127.0.0.1:80"}
+	want := []string{"`GET /inbox` of mail",
+		"`GET /items` of proxy, `GET /items` of shop, `GET /stock` of store, calls of proxy to shop:80, calls of shop to 127.0.0.1:80"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
@@ -111,7 +112,8 @@ func TestIncidentOfHost(t *testing.T) {
 	}{
 		{-1, "`GET /a` of a, `GET /b` of b", "Affected by it: `GET /b` of b."},
 		{0, "sda, `GET /a` of a, `GET /b` of b", "Affected by it: `GET /a` of a, `GET /b` of b."},
-		{12, "`GET /a` of a, `GET /b` of b, sda", "Behind it is, as was found later: time of a disk's operation of sda. Affected by it: `GET /b` of b."},
+		{12, "`GET /a` of a, `GET /b` of b, sda",
+			"Behind it is, as was found later: time of a disk's operation of sda. Affected by it: `GET /b` of b."},
 	} {
 		w := newWorld(t, 5, Options{Explain: blame})
 		a, b := w.serve("a", "GET /a", 20, 10), w.serve("b", "GET /b", 20, 10)
@@ -138,14 +140,16 @@ func TestIncidentOfHost(t *testing.T) {
 func TestIncidentsLeft(t *testing.T) {
 	at := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 	one := func(id, incident, severity string, ends int) *Finding {
-		f := &Finding{ID: id, Incident: incident, Severity: severity, Start: at, Measure: Measure{ResponseTime, Subject{Service: id}}, Summary: id + "."}
+		f := &Finding{ID: id, Incident: incident, Severity: severity, Start: at, Summary: id + ".",
+			Measure: Measure{ResponseTime, Subject{Service: id}}}
 		if ends > 0 {
 			end := at.Add(time.Duration(ends) * time.Minute)
 			f.End = &end
 		}
 		return f
 	}
-	all := []*Finding{one("c", "a", Error, 0), one("d", "a", Warning, 0), one("x", "", Critical, 0), one("a", "", Info, 3), one("f", "e", Warning, 2), one("g", "gone", Info, 1)}
+	all := []*Finding{one("c", "a", Error, 0), one("d", "a", Warning, 0), one("x", "", Critical, 0), one("a", "", Info, 3),
+		one("f", "e", Warning, 2), one("g", "gone", Info, 1)}
 	var got []string
 	for _, f := range Incidents(all) {
 		got = append(got, f.Severity+" "+f.Summary)

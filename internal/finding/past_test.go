@@ -14,7 +14,8 @@ import (
 func ended(at time.Time, id, incident string, minute, minutes int) *Finding {
 	start := at.Add(time.Duration(minute) * time.Minute)
 	end := start.Add(time.Duration(minutes) * time.Minute)
-	return &Finding{ID: id, Incident: incident, Severity: Warning, Start: start, End: &end, Measure: Measure{ResponseTime, Subject{Role: "server", Service: id}},
+	of := Measure{ResponseTime, Subject{Role: "server", Service: id}}
+	return &Finding{ID: id, Incident: incident, Severity: Warning, Start: start, End: &end, Measure: of,
 		Parts: []Part{{Measure: Measure{Metric: ResponseTime}}}, Summary: id + "."}
 }
 
@@ -35,9 +36,10 @@ func TestPast(t *testing.T) {
 	at := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 	name := filepath.Join(t.TempDir(), "findings.jsonl")
 	e := New(Options{Past: name})
-	for _, f := range []*Finding{ended(at, "a", "", 0, 10), ended(at, "b", "a", 2, 3), ended(at, "c", "", 20, 10), ended(at, "c", "", 20, 12)} {
-		e.past.add(f)
-	}
+	e.past.add(ended(at, "a", "", 0, 10))
+	e.past.add(ended(at, "b", "a", 2, 3))
+	e.past.add(ended(at, "c", "", 20, 10))
+	e.past.add(ended(at, "c", "", 20, 12))
 	e.keep()
 	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -55,7 +57,8 @@ func TestPast(t *testing.T) {
 	for _, c := range []struct {
 		from, to  int // minutes
 		incidents string
-	}{{0, 60, "d c a (b)"}, {3, 4, "a (b)"}, {6, 8, "a (b)"}, {10, 11, "a (b)"}, {11, 20, ""}, {11, 21, "c"}, {31, 32, "c"}, {33, 40, ""}, {40, 41, "d"}} {
+	}{{0, 60, "d c a (b)"}, {3, 4, "a (b)"}, {6, 8, "a (b)"}, {10, 11, "a (b)"}, {11, 20, ""}, {11, 21, "c"}, {31, 32, "c"}, {33, 40, ""},
+		{40, 41, "d"}} {
 		all, err := e.IncidentsIn(at.Add(time.Duration(c.from)*time.Minute), at.Add(time.Duration(c.to)*time.Minute))
 		if err != nil || idsOf(all) != c.incidents {
 			t.Errorf("%d to %d: %s, not %s (%v)", c.from, c.to, idsOf(all), c.incidents, err)

@@ -78,8 +78,8 @@ func TestMemoryLimit(t *testing.T) {
 	if s := all[0].Summary; !strings.HasPrefix(s, "Memory use of leaks rises (80 %), and reaches its memory limit at about 14:") {
 		t.Error(s)
 	}
-	f := &Finding{ID: "f", Kind: Anomaly, Measure: Measure{MemoryResident, Subject{Service: "leaks"}}, Unit: "bytes", Start: now.Add(-5 * time.Minute),
-		Expected: 60 * mb, Peak: 80 * mb}
+	f := &Finding{ID: "f", Kind: Anomaly, Measure: Measure{MemoryResident, Subject{Service: "leaks"}}, Unit: "bytes",
+		Start: now.Add(-5 * time.Minute), Expected: 60 * mb, Peak: 80 * mb}
 	ofIt := e.Past(func(m *Measure) bool { return m.Service == "leaks" })
 	ofIt.Start = 90
 	explain(f, ofIt)
