@@ -1,7 +1,6 @@
 package finding
 
 import (
-	"cmp"
 	"math"
 	"slices"
 )
@@ -48,7 +47,9 @@ func (e *Engine) change(g *group, f *Finding, members []*track) {
 	e.end(g, f, members, e.now)
 	c := *f
 	c.Kind, c.ID = Change, f.ID+"-change"
-	c.Incident = cmp.Or(f.Incident, f.ID) + "-change"
+	if f.Incident != "" {
+		c.Incident = f.Incident + "-change"
+	}
 	c.Low, c.High = c.Expected, c.Expected
 	for i, t := range members {
 		level := e.level(t, changeTicks/2, 0)

@@ -78,8 +78,12 @@ func (e *Engine) join() {
 		}
 	}
 	j.joinByHost()
-	for _, g := range open {
-		j.publish(g, causing[g])
+	ids := make([]string, len(open)) // of all before any changes
+	for i, g := range open {
+		ids[i] = j.incident(g)
+	}
+	for i, g := range open {
+		j.publish(g, ids[i], causing[g])
 	}
 }
 
@@ -126,13 +130,21 @@ func (j *joining) leader(id string) *group {
 	return nil
 }
 
-// publish replaces a finding by one that says to which incident it belongs.
-func (j *joining) publish(g *group, causing bool) {
-	f, root := g.finding, j.root(g).finding
-	id := cmp.Or(root.Incident, root.ID) // of one whose leader is over
-	if f == root && (f.Incident == "" || !g.joined && j.leader(f.Incident) != nil) {
-		id = ""
+// incident is the ID of the finding that leads the incident of another; "" for one that leads. A leader that is over stays it.
+func (j *joining) incident(g *group) string {
+	root := j.root(g)
+	switch over := root.finding.Incident; {
+	case over != "" && j.leader(over) == nil:
+		return over
+	case root == g:
+		return ""
 	}
+	return root.finding.ID
+}
+
+// publish replaces a finding by one that says to which incident it belongs.
+func (j *joining) publish(g *group, id string, causing bool) {
+	f := g.finding
 	causing = id != "" && (causing || g.joined && f.Causing)
 	if f.Incident == id && f.Causing == causing {
 		return
@@ -307,7 +319,8 @@ func (j *joining) joinByHost() {
 }
 
 // Incidents returns what leads incidents among findings, which stand in the order of Engine.Findings: each with the others of its incident,
-// the severity of the worst, and words for them. What goes on after its leader, or without it, is led by the first of those that are left.
+// the severity of the worst that goes on, the end of the last, and words for them. What goes on after its leader, or without it, is led by
+// the first of those that are left.
 func Incidents(all []*Finding) []*Finding {
 	of := make(map[string][]*Finding)
 	var order []string
@@ -354,9 +367,12 @@ func incident(id string, all []*Finding) *Finding {
 	for _, f := range all {
 		if f != head {
 			led.Effects = append(led.Effects, f.Brief())
-			if severityRank(f.Severity) > severityRank(led.Severity) {
-				led.Severity = f.Severity
-			}
+		}
+		if severityRank(f.Severity) > severityRank(led.Severity) && (f.End == nil || !isOpen) {
+			led.Severity = f.Severity
+		}
+		if !isOpen && f.End.After(*led.End) {
+			led.End = f.End
 		}
 	}
 	slices.SortStableFunc(led.Effects, func(a, b Effect) int {

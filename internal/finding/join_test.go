@@ -136,6 +136,44 @@ func TestIncidentOfHost(t *testing.T) {
 	}
 }
 
+// Shows that whatever findings name as their causes, also each other, and however they come and go, each leads or belongs to one that leads
+// or is over.
+func TestIncidentsOfAnything(t *testing.T) {
+	for seed := range uint64(20) {
+		var w *world
+		services := []string{"a", "b", "c", "d", "e"}
+		w = newWorld(t, seed, Options{Explain: func(f *Finding, _ *Evidence) {
+			c := Cause{Measure: Measure{ResponseTime, Subject{Service: services[w.random.IntN(5)]}}, Relationship: ofDownstream, Confidence: .9}
+			if w.random.IntN(4) == 0 {
+				c.Measure, c.Relationship = Measure{DiskLatency, Subject{Device: "sda"}}, ofHost
+			}
+			f.Causes = []Cause{c}
+		}})
+		all := make([]*served, len(services))
+		for i, name := range services {
+			all[i] = w.serve(name, "GET /", 20, 10)
+		}
+		w.run(60)
+		for tick := range 120 {
+			if n := all[w.random.IntN(5)]; tick%3 == 0 {
+				n.ms = 10 + 90*float64(w.random.IntN(2))
+			}
+			w.step()
+			open := map[string]*Finding{}
+			for _, f := range w.Findings() {
+				if f.End == nil {
+					open[f.ID] = f
+				}
+			}
+			for _, f := range open {
+				if leader := open[f.Incident]; f.Incident == f.ID || leader != nil && leader.Incident != "" {
+					t.Fatalf("seed %d, tick %d: %s is of %s, which is of %q", seed, tick, f.ID, f.Incident, leader.Incident)
+				}
+			}
+		}
+	}
+}
+
 // Shows by whom an incident is led whose leader is over or not there, and its severity and order.
 func TestIncidentsLeft(t *testing.T) {
 	at := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
@@ -155,6 +193,14 @@ func TestIncidentsLeft(t *testing.T) {
 		got = append(got, f.Severity+" "+f.Summary)
 	}
 	want := []string{"critical x.", "error c. Of the same incident: d, a.", "warning f.", "info g."}
+	over := Incidents([]*Finding{one("l", "", Info, 1), one("m", "l", Error, 4)})[0]
+	if over.ID != "l" || over.Severity != Error || !over.End.Equal(at.Add(4*time.Minute)) {
+		t.Errorf("%+v", over)
+	}
+	on := Incidents([]*Finding{one("l", "", Info, 0), one("m", "l", Error, 4)})[0]
+	if on.Severity != Info || on.End != nil || len(on.Effects) != 1 {
+		t.Errorf("%+v", on)
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
