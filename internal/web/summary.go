@@ -245,12 +245,22 @@ func (o *PerformanceOptions) summary(w *analytics.Window, sort string, limit int
 		EndpointsTotal: len(w.Endpoints),
 	}
 	if o.System != nil {
-		s.System = o.System()
+		s.System = systemOf(o.System())
 	}
 	s.Saturation, s.SaturationUnknown = mostSaturated(w)
 	s.Services = o.servicesOf(w, active, limit, service)
 	s.Endpoints = o.endpointsOf(w, sort, limit, service)
 	return s
+}
+
+// systemOf has the instant of a sample as documents have it. What the sampler gave stays as it is.
+func systemOf(sampled *analytics.System) *analytics.System {
+	if sampled == nil || sampled.Time == nil {
+		return sampled
+	}
+	system := *sampled
+	system.Time = instant(*sampled.Time)
+	return &system
 }
 
 func windowOf(w *analytics.Window) windowJSON {

@@ -203,7 +203,9 @@ groups:
 	m.Evaluate(context.Background(), at.Add(20*time.Second))
 	e := shopEngine(c)
 	e.Add(clientExchange())
-	s := NewServer(ServerOptions{Performance: performanceOf(e, c), Alerts: AlertsOptions{Manager: func() *alert.Manager { return m }, Now: c.now},
+	performance := performanceOf(e, c)
+	performance.System = func() *analytics.System { return &analytics.System{Time: &at} }
+	s := NewServer(ServerOptions{Performance: performance, Alerts: AlertsOptions{Manager: func() *alert.Manager { return m }, Now: c.now},
 		Requests: NewRequestsHandler(analytics.NewRequests(analytics.RequestsOptions{Now: func() int64 { return 1 }})),
 		Agent: AgentOptions{Source: e, Now: c.now, Started: at, Reload: func() (bool, time.Time) { return true, at },
 			Parts: func() []export.Recovery { return []export.Recovery{{Part: "otlp", Since: at, Last: at}} }},
