@@ -174,15 +174,15 @@ func (t *Thresholds) throughput() []rulefmt.Rule {
 		return fmt.Sprintf("%s < %s * %s", rate("10m", ""), number(dropShare), rate(window, offset))
 	}
 	rules := []rulefmt.Rule{newAlert("HTTPThroughputDrop", severityWarning, 5*time.Minute,
-		"{{ $labels.service_name }} gets {{ $value | humanize }} requests a second, less than a third of what is usual",
+		"{{ $labels.service_name }} gets {{ printf \"%.2f\" $value }} requests a second, less than a third of what is usual",
 		fmt.Sprintf("In ten minutes come less than %s %% of the requests of the hour before, and of the same time a day ago (and a week ago, where that is known); %d or more were expected.", number(100*dropShare), dropRequestsMin),
 		"Find out whether clients reach it: load balancer, DNS, certificate, or the service that asks it. A quiet service that answers is not at fault itself.",
 		less("1h", "15m"), expected("1h", "15m"), less("30m", "1430m"), expected("30m", "1430m"))}
 	rules[0].Expr += fmt.Sprintf("\nunless 600 * %s < %d", rate("30m", "10070m"), dropRequestsMin)
 	if t.ThroughputRPS > 0 {
 		rules = append(rules, newAlert("HTTPThroughputLow", severityWarning, 10*time.Minute,
-			"The host answers {{ $value | humanize }} requests a second",
-			fmt.Sprintf("All services together answer less than %s requests a second over five minutes.", number(t.ThroughputRPS)),
+			"The host answers {{ printf \"%.2f\" $value }} requests a second",
+			fmt.Sprintf("Over five minutes all services together answer requests at less than %s a second.", number(t.ThroughputRPS)),
 			"Find out whether clients reach the host: load balancer, DNS, certificate.",
 			fmt.Sprintf("(sum(rate(%s_count[5m])) or vector(0)) < %s", durations, number(t.ThroughputRPS))))
 	}
