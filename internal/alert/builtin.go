@@ -47,12 +47,13 @@ const (
 	inodesMax            = 20_000
 	descriptorsLeftMax   = 64
 	tasksLeftMax         = 32
-	listenOverflowsMin   = 10  // in five minutes
-	lostMin              = 100 // exchanges in five minutes
-	deliveryFailuresMin  = 3   // attempts in ten minutes, of the five or more that there are
-	throttledPeriodsMin  = 300 // in five minutes, of 3,000
-	restartsMin          = 3   // in a quarter of an hour
-	restartFailuresMin   = 10  // requests that failed meanwhile
+	listenOverflowsMin   = 10   // in five minutes
+	lostMin              = 100  // exchanges in five minutes
+	deliveryFailuresMin  = 3    // attempts in ten minutes, of the five or more that there are
+	throttledPeriodsMin  = 300  // in five minutes, of 3,000
+	restartsMin          = 3    // in a quarter of an hour
+	restartFailuresMin   = 10   // requests that failed meanwhile
+	rulesFailWindow      = "6m" // with the 10 minutes that the alert waits: rules that were mended within 4 raise nothing
 	builtinInterval      = 30 * time.Second
 	builtinSlowInterval  = time.Minute
 	pseudoFilesystems    = "squashfs|iso9660|erofs|cramfs|udf|fuse.*"
@@ -374,8 +375,8 @@ func outputs() []rulefmt.Rule {
 			"sum(increase(perfagent_event_log_dropped_total[15m])) >= 1"),
 		newAlert("PerfagentRulesFail", severityWarning, 10*time.Minute,
 			"Rules of the group {{ $labels.rule_group }} cannot be evaluated",
-			"In ten minutes evaluations failed: what these rules should raise is not raised.",
+			"Evaluations have been failing for ten minutes: what these rules should raise is not raised.",
 			"/api/v1/rules has the error of each rule.",
-			"sum by (rule_group) (increase(perfagent_rule_evaluation_failures_total[10m])) >= 1"),
+			"sum by (rule_group) (increase(perfagent_rule_evaluation_failures_total["+rulesFailWindow+"])) >= 1"),
 	}
 }
