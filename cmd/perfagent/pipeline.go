@@ -464,7 +464,8 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	if err := a.notifier.Check(&notification); err != nil {
 		return "", config.Notify.locate(err)
 	}
-	if read, err = a.loadFiles(config); err != nil {
+	names, err := a.loadFiles(config)
+	if err != nil {
 		return "", err
 	}
 	a.notifier.Apply(notification)
@@ -479,7 +480,8 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	a.objectives.Store(&config.Alerts.Objectives.value)
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
 	a.events.Reopen()
-	return read, nil
+	all := slices.DeleteFunc([]string{names, rulesRead(rules)}, func(s string) bool { return s == "" })
+	return strings.Join(all, ", "), nil
 }
 
 func (a *agent) showRawPaths(raw bool) {

@@ -48,6 +48,7 @@ type File struct {
 type Rules struct {
 	groups     []*group
 	objectives []Objective
+	files      int // that were read
 	// Warnings say what of the files is probably not meant as it stands, with file and line.
 	Warnings []string
 }
@@ -60,10 +61,20 @@ func (r *Rules) Len() (n int) {
 	return n
 }
 
+// FromFiles returns how many files were read, and how many rules they have.
+func (r *Rules) FromFiles() (files, rules int) {
+	for _, g := range r.groups {
+		if g.origin == OriginFile {
+			rules += len(g.rules)
+		}
+	}
+	return r.files, rules
+}
+
 // Parse reads rule files, in Prometheus' format, the built-in rules where b is not nil, and the rules of objectives. Its errors
 // name the file and, where that is known, the line.
 func Parse(files []File, b *Builtin, objectives []Objective) (*Rules, error) {
-	all := &Rules{objectives: objectives}
+	all := &Rules{objectives: objectives, files: len(files)}
 	var wrong []error
 	for _, f := range files {
 		groups, errs := rulefmt.Parse(f.Data, false, model.UTF8Validation, promQL(), slog.New(slog.DiscardHandler))

@@ -327,8 +327,8 @@ func (m *Manager) Evaluate(ctx context.Context, now time.Time) {
 
 // isDue tells whether a group is to be evaluated.
 func (g *group) isDue(now time.Time) bool {
-	at := now.Add(-settle).Truncate(g.interval)
-	if ahead := g.next.Sub(at); ahead > g.interval { // the clock was set back
+	at := now.Add(-settle).Truncate(g.step())
+	if ahead := g.next.Sub(at); ahead > g.step() { // the clock was set back, or the step has become shorter
 		g.next = at
 	}
 	return !at.Before(g.next)
@@ -336,9 +336,10 @@ func (g *group) isDue(now time.Time) bool {
 
 // turn returns the instant for which a group that is due is evaluated.
 func (g *group) turn(now time.Time) (at time.Time) {
-	at = now.Add(-settle).Truncate(g.interval)
-	g.missed += uint64(at.Sub(g.next) / g.interval)
-	g.next = at.Add(g.interval)
+	step := g.step()
+	at = now.Add(-settle).Truncate(step)
+	g.missed += uint64(at.Sub(g.next) / step)
+	g.next = at.Add(step)
 	return at
 }
 

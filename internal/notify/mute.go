@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -57,10 +58,10 @@ const (
 	quiet            // until the quiet hours end
 )
 
-// inhibitor knows which endpoints have a critical alert.
+// inhibitor knows what has a critical alert.
 type inhibitor struct {
 	mu       sync.Mutex
-	critical map[string]map[string]criticalAlert // by endpoint and identity
+	critical map[string]map[string]criticalAlert // by subject and identity
 }
 
 type criticalAlert struct {
@@ -68,20 +69,24 @@ type criticalAlert struct {
 	until time.Time // when it is over unless it is repeated
 }
 
-// endpointKey is "" for an alert that is of no endpoint.
-func endpointKey(labels map[string]string) string {
-	if labels[labelService] == "" || labels[labelRoute] == "" {
-		return ""
+// subjectKey is what an alert is of: an endpoint, whatever the alert; else what has its labels but for those that say how bad it is, as
+// the other things that go wrong with a service or a host have nothing to do with it.
+func subjectKey(labels map[string]string) string {
+	if labels[labelService] != "" && labels[labelRoute] != "" {
+		return labels[labelService] + "\xff" + labels[labelMethod] + "\xff" + labels[labelRoute]
 	}
-	return labels[labelService] + "\xff" + labels[labelMethod] + "\xff" + labels[labelRoute]
+	subject := maps.Clone(labels)
+	delete(subject, labelSeverity)
+	delete(subject, labelBurnRate)
+	return identity(subject)
 }
 
 // see takes note of an alert that fires until a moment, or that is over.
 func (i *inhibitor) see(a *Alert, id string, until time.Time, over bool) {
-	key := endpointKey(a.Labels)
-	if key == "" || a.Labels[labelSeverity] != "critical" {
+	if a.Labels[labelSeverity] != "critical" {
 		return
 	}
+	key := subjectKey(a.Labels)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.critical == nil {
@@ -106,17 +111,20 @@ func (i *inhibitor) see(a *Alert, id string, until time.Time, over bool) {
 	}
 }
 
-// inhibits tells whether a critical alert of the same endpoint fires; alerts of error and above are told in any case.
+// inhibits tells whether a critical alert of the same subject fires; alerts of error and above are told in any case.
 func (i *inhibitor) inhibits(a *Alert, now time.Time) bool { return len(i.inhibiting(a, now)) > 0 }
 
 // inhibiting returns the names of the critical alerts for which another one is not told.
 func (i *inhibitor) inhibiting(a *Alert, now time.Time) (names []string) {
-	key := endpointKey(a.Labels)
-	if key == "" || a.isUrgent() {
+	if a.isUrgent() {
 		return nil
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if len(i.critical) == 0 {
+		return nil
+	}
+	key := subjectKey(a.Labels)
 	for id, c := range i.critical[key] {
 		if c.until.After(now) {
 			names = append(names, c.name)

@@ -506,6 +506,26 @@ func TestInhibition(t *testing.T) {
 	})
 }
 
+// Of a whole service, or a host, a critical alert has only those not told that differ from it in how bad they are: the slower burn rates
+// of an objective that burns fast, and neither another objective nor anything else of the service.
+func TestInhibitionBeyondEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, simple(), t.TempDir()).start()
+		defer f.stop()
+		burn := func(objective, severity, rate string) Alert {
+			return alert("Burn", "severity", severity, "objective", objective, "burn_rate", rate)
+		}
+		f.pass(10*time.Minute, burn("availability", "critical", "14.4"), burn("availability", "warning", "3"), burn("availability", "info", "1"))
+		f.expect("hook", "Burn/firing")
+		f.pass(10*time.Minute, burn("availability", "critical", "14.4"), burn("availability", "warning", "3"), burn("latency", "warning", "3"), alert("Threads"))
+		got := strings.Fields(f.listeners["hook"].words())
+		slices.Sort(got)
+		if fmt.Sprint(got) != "[Burn/firing Burn/firing+Burn/firing Threads/firing]" {
+			t.Errorf("told %v", got)
+		}
+	})
+}
+
 // What a receiver rejects is not tried again and counts as failed; after its configuration has changed it is told of what still fires.
 func TestRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

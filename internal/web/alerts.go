@@ -23,7 +23,7 @@ type AlertsOptions struct {
 // AlertStatus is what keeps an alert from being told, and who was told of it.
 type AlertStatus struct {
 	SilencedBy    []SilenceJSON      `json:"silenced_by,omitempty"`
-	InhibitedBy   []string           `json:"inhibited_by,omitempty" about:"critical alerts of the same endpoint, for which this one is not told"`
+	InhibitedBy   []string           `json:"inhibited_by,omitempty" about:"critical alerts for which this one is not told"`
 	Notifications []NotificationJSON `json:"notifications,omitempty" about:"how it stands with each receiver that is to be told"`
 }
 
@@ -243,15 +243,15 @@ func objectivesJSON(views []alert.ObjectiveView, alerts []alertJSON) (all []obje
 		if v.BudgetLeft != nil {
 			left := 100 * *v.BudgetLeft
 			j.BudgetLeft, j.BudgetState = &left, "ok"
-			burning := slices.ContainsFunc(alerts, func(a alertJSON) bool {
-				return a.FiredAt != nil && a.Name == "ErrorBudgetBurn" && contains(a.Labels, v.Labels)
-			})
-			switch {
-			case left <= 0:
-				j.BudgetState = "spent"
-			case burning:
-				j.BudgetState = "burning"
-			}
+		}
+		burning := slices.ContainsFunc(alerts, func(a alertJSON) bool {
+			return a.FiredAt != nil && a.Name == "ErrorBudgetBurn" && contains(a.Labels, v.Labels)
+		})
+		switch {
+		case j.BudgetLeft != nil && *j.BudgetLeft <= 0:
+			j.BudgetState = "spent"
+		case burning: // also where the budget itself, which is computed less often, is not known yet
+			j.BudgetState = "burning"
 		}
 		all = append(all, j)
 	}
