@@ -58,13 +58,13 @@ export const useFindings = ({ service, namespace, method, route, address, port }
   const live = useLive();
   const path = service ? `/troubleshoot/performance?service=${encodeURIComponent(service)}` : "/troubleshoot/performance";
   const { answer } = useAnswer(or404(path), [path], [live.tick]);
-  const about = (i) => {
-    if (i.issue !== "finding" || (service && i.service_name && !same({ service_name: service, service_namespace: namespace }, i))) return false;
-    const e = i.evidence ?? {};
-    if (i.http_route && route) return same({ method, http_route: route }, i);
-    if (e.server_address && address) return same({ server_address: address, server_port: port }, e);
-    return !(i.http_route && address) && !(e.server_address && route);
+  const isOf = (s) => {
+    if (service && s.service_name && !same({ service_name: service, service_namespace: namespace }, s)) return false;
+    if (s.http_route && route) return same({ method, http_route: route }, { ...s, method: s.method ?? s.http_request_method });
+    if (s.server_address && address) return same({ server_address: address, server_port: port }, s);
+    return !(s.http_route && address) && !(s.server_address && route);
   };
+  const about = (i) => i.issue === "finding" && [{ ...i.evidence, ...i }, ...(i.effects ?? [])].some(isOf);
   const touches = (i) => Date.parse(i.since) / 1000 <= span.to && (!i.end || Date.parse(i.end) / 1000 >= span.from);
   const findings = [...(answer?.issues ?? []), ...(answer?.ended ?? [])].filter((i) => about(i) && touches(i)).sort((a, b) => b.since.localeCompare(a.since));
   const drawn = findings.map((i) => markOf({ ...i, lasting: i.evidence?.finding === "change" }));
