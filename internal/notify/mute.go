@@ -65,8 +65,9 @@ type inhibitor struct {
 }
 
 type criticalAlert struct {
-	name  string
-	until time.Time // when it is over unless it is repeated
+	name      string
+	condition string
+	until     time.Time // when it is over unless it is repeated
 }
 
 // subjectKey is what an alert is of: an endpoint, whatever the alert; else what has its labels but for those that say how bad it is, as
@@ -75,10 +76,15 @@ func subjectKey(labels map[string]string) string {
 	if labels[labelService] != "" && labels[labelRoute] != "" {
 		return labels[labelService] + "\xff" + labels[labelMethod] + "\xff" + labels[labelRoute]
 	}
-	subject := maps.Clone(labels)
-	delete(subject, labelSeverity)
-	delete(subject, labelBurnRate)
-	return identity(subject)
+	return conditionKey(labels)
+}
+
+// conditionKey is what an alert says, but for how bad it is.
+func conditionKey(labels map[string]string) string {
+	condition := maps.Clone(labels)
+	delete(condition, labelSeverity)
+	delete(condition, labelBurnRate)
+	return identity(condition)
 }
 
 // see takes note of an alert that fires until a moment, or that is over.
@@ -107,16 +113,16 @@ func (i *inhibitor) see(a *Alert, id string, until time.Time, over bool) {
 		i.critical[key] = of
 	}
 	if _, known := of[id]; known || len(of) < alertsMax {
-		of[id] = criticalAlert{a.name(), until}
+		of[id] = criticalAlert{a.name(), conditionKey(a.Labels), until}
 	}
 }
 
-// inhibits tells whether a critical alert of the same subject fires; alerts of error and above are told in any case.
+// inhibits tells whether a critical alert of the same subject fires; of errors, one that says the same.
 func (i *inhibitor) inhibits(a *Alert, now time.Time) bool { return len(i.inhibiting(a, now)) > 0 }
 
 // inhibiting returns the names of the critical alerts for which another one is not told.
 func (i *inhibitor) inhibiting(a *Alert, now time.Time) (names []string) {
-	if a.isUrgent() {
+	if a.Labels[labelSeverity] == "critical" {
 		return nil
 	}
 	i.mu.Lock()
@@ -125,11 +131,13 @@ func (i *inhibitor) inhibiting(a *Alert, now time.Time) (names []string) {
 		return nil
 	}
 	key := subjectKey(a.Labels)
+	condition := conditionKey(a.Labels)
 	for id, c := range i.critical[key] {
-		if c.until.After(now) {
-			names = append(names, c.name)
-		} else {
+		switch {
+		case !c.until.After(now):
 			delete(i.critical[key], id)
+		case !a.isUrgent() || c.condition == condition:
+			names = append(names, c.name)
 		}
 	}
 	slices.Sort(names)

@@ -515,9 +515,9 @@ func TestInhibitionBeyondEndpoints(t *testing.T) {
 		burn := func(objective, severity, rate string) Alert {
 			return alert("Burn", "severity", severity, "objective", objective, "burn_rate", rate)
 		}
-		f.pass(10*time.Minute, burn("availability", "critical", "14.4"), burn("availability", "warning", "3"), burn("availability", "info", "1"))
+		f.pass(10*time.Minute, burn("availability", "critical", "14.4"), burn("availability", "error", "6"), burn("availability", "warning", "3"), burn("availability", "info", "1"))
 		f.expect("hook", "Burn/firing")
-		f.pass(10*time.Minute, burn("availability", "critical", "14.4"), burn("availability", "warning", "3"), burn("latency", "warning", "3"), alert("Threads"))
+		f.pass(10*time.Minute, burn("availability", "critical", "14.4"), burn("availability", "error", "6"), burn("latency", "error", "6"), alert("Threads"))
 		got := strings.Fields(f.listeners["hook"].words())
 		slices.Sort(got)
 		if fmt.Sprint(got) != "[Burn/firing Burn/firing+Burn/firing Threads/firing]" {
