@@ -71,12 +71,17 @@ const Issue = ({ of: i }) => (
         <ol>{i.probable_causes.map((c) => <li key={c.summary}><Text>{c.summary}</Text> <small>{c.confidence !== undefined ? `confidence ${percent(100 * c.confidence)}` : ""}</small></li>)}</ol>
       </>
     )}
-    {i.effects?.length > 0 && <><p>With it:</p><ul>{i.effects.map((e) => <li key={e.summary ?? e}><Text>{e.summary ?? e}</Text></li>)}</ul></>}
+    <Others title="Perhaps behind it:" all={(i.effects ?? []).filter((e) => e.causing)} />
+    <Others title="Affected by it:" all={(i.effects ?? []).filter((e) => !e.causing)} />
     {i.next_steps?.length > 0 && <><p>Next:</p><ul>{i.next_steps.map((s) => <li key={s}><Text>{s}</Text></li>)}</ul></>}
     {i.failures?.length > 0 && <p class="note">Kept failures: <Text>{i.failures.map((f) => `${f.error_type} (${f.kept})`).join(", ")}</Text></p>}
     {i.alerts?.length > 0 && <p class="note">Alerts of the same: <a href={link("/alerts")}><Text>{[...new Set(i.alerts.map((a) => `${a.alertname} (${a.severity ?? "no severity"})`))].join(", ")}</Text></a></p>}
     {i.service_name && <p class="note"><a href={subjectLink(i)}><Text>{[i.service_name, i.method, i.http_route].filter(Boolean).join(" ")}</Text></a></p>}
   </li>
+);
+
+const Others = ({ title: name, all }) => all.length > 0 && (
+  <><p>{name}</p><ul>{all.map((e) => <li key={e.id}><Text>{sentence(e.summary)}</Text></li>)}</ul></>
 );
 
 const forms = { ms: milliseconds, percent, mb: megabytes, mb_per_second: (v) => bytesPerSecond(v * 1e6), rps: perSecond, per_second: perSecond, count: number };
