@@ -34,9 +34,10 @@ type group struct {
 	overruns              uint64 // evaluations that were ended
 	overran               bool   // the latest one was
 
-	running bool // it is evaluated now
-	slowly  bool // it took a place of slow ones
-	retired bool // another has taken its place, or it is gone: what is still evaluated of it counts no more
+	running bool   // it is evaluated now
+	slowly  bool   // it took a place of slow ones
+	epoch   uint64 // of the Manager, at the evaluation that is under way
+	retired bool   // another has taken its place, or it is gone: what is still evaluated of it counts no more
 	stop    context.CancelFunc
 }
 
@@ -104,10 +105,11 @@ var (
 // patience is how long an evaluation of the group may take.
 func (g *group) patience() time.Duration { return max(g.interval, evaluationMin) }
 
-// enter takes the lock for what an evaluation of a group changes; ok: the group is still in force.
+// enter takes the lock for what an evaluation of a group changes; ok: the group is still in force, and
+// the clock still the one that the evaluation began by.
 func (m *Manager) enter(g *group) (leave func(), ok bool) {
 	unlock := m.lock()
-	if g.retired {
+	if g.retired || g.epoch != m.epoch {
 		unlock()
 		return nil, false
 	}

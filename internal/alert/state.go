@@ -148,7 +148,7 @@ func (s *stateFile) restore(g *group, now time.Time) {
 	if s == nil {
 		return
 	}
-	away := max(0, now.Sub(s.loaded.SavedAt))
+	away := now.Sub(s.loaded.SavedAt) // below 0: the clock was ahead
 	s.loaded.Alerts = slices.DeleteFunc(s.loaded.Alerts, func(a savedAlert) bool {
 		if a.Group != g.key() {
 			return false
@@ -164,13 +164,16 @@ func (s *stateFile) restore(g *group, now time.Time) {
 }
 
 func (a *savedAlert) restore(r *rule, now time.Time, away time.Duration) {
-	i := &instance{labels: labels.FromMap(a.Labels), state: Pending, activeAt: a.ActiveAt.Add(away), firedAt: a.FiredAt, keepFiringSince: a.KeepFiringSince,
+	i := &instance{labels: labels.FromMap(a.Labels), state: Pending, activeAt: a.ActiveAt.Add(away), firedAt: a.FiredAt,
 		announced: a.Announced, resumed: a.Announced, doubtful: a.Doubtful}
 	_, _ = fmt.Sscan(a.Value, &i.value)
 	i.told = told(promql.Sample{Metric: labels.FromMap(a.Metric), F: i.value}, now, labels.FromMap(a.Annotations))
 	switch {
 	case !a.FiredAt.IsZero():
-		i.state, i.activeAt, i.heldUntil = Firing, a.ActiveAt, now.Add(restartHold)
+		i.state, i.activeAt, i.heldUntil = Firing, a.ActiveAt.Add(min(0, away)), now.Add(restartHold)
+		if !a.KeepFiringSince.IsZero() {
+			i.keepFiringSince = a.KeepFiringSince.Add(min(0, away))
+		}
 	case away > outageTolerance:
 		return
 	}
