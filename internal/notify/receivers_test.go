@@ -298,6 +298,27 @@ func TestAlertmanagerMessage(t *testing.T) {
 	}
 }
 
+// An alert that began by a clock that was ahead, and was set back since, begins no later than it ends: an Alertmanager refuses others.
+func TestAlertmanagerAfterTheClockWasSetBack(t *testing.T) {
+	s, got := receiving(t, nil)
+	n := sample()
+	for i := range n.Alerts {
+		n.Alerts[i].StartsAt = over.Add(24 * time.Hour)
+	}
+	if err := deliverTo(t, Receiver{Alertmanager: &Alertmanager{URLs: []string{s.URL}}}, n); err != nil {
+		t.Fatal(err)
+	}
+	var alerts []alertmanagerAlert
+	if err := json.Unmarshal(got()[0].body, &alerts); err != nil || len(alerts) != 2 {
+		t.Fatalf("%v %s", err, got()[0].body)
+	}
+	for _, a := range alerts {
+		if a.StartsAt.After(a.EndsAt) {
+			t.Errorf("%+v", a)
+		}
+	}
+}
+
 // certificate makes one for the names, and the file that it is checked with.
 func certificate(t *testing.T, names ...string) (tls.Certificate, string) {
 	t.Helper()
