@@ -50,8 +50,8 @@ func (a *agent) openFindings(config *Config) {
 		return
 	}
 	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, OnFinding: a.tellFinding, Log: a.log}
-	if config.Storage.Path != "" {
-		o.File = filepath.Join(config.Storage.Path, findingsFile)
+	if a.state.path != "" {
+		o.File = filepath.Join(a.state.path, findingsFile)
 	}
 	e := finding.New(o)
 	a.findings.Store(e)

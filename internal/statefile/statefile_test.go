@@ -82,3 +82,34 @@ func TestCheckDirectory(t *testing.T) {
 		check(0o700, false)
 	}
 }
+
+// Of two that want a directory's files one has them, until it gives them back; a link in place of the lock is not followed.
+func TestLock(t *testing.T) {
+	directory := filepath.Join(t.TempDir(), "made")
+	first, err := Lock(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(directory); !errors.Is(err, ErrLocked) {
+		t.Errorf("the second: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	second, err := Lock(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+	target := filepath.Join(t.TempDir(), "elsewhere")
+	if err := errors.Join(os.Remove(filepath.Join(directory, lockName)), os.Symlink(target, filepath.Join(directory, lockName))); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := Lock(directory); err == nil {
+		f.Close()
+		t.Error("a link was followed")
+	}
+	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s: %v", target, err)
+	}
+}
