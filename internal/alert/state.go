@@ -50,6 +50,7 @@ type savedState struct {
 type savedAlert struct {
 	Group           string            `json:"group"` // group.key
 	Rule            string            `json:"rule"`  // rule.key
+	Nth             int               `json:"nth,omitempty"`
 	Labels          map[string]string `json:"labels"`
 	Annotations     map[string]string `json:"annotations"` // for when its rule is gone
 	Metric          map[string]string `json:"metric"`      // of the sample, for templates
@@ -154,7 +155,7 @@ func (s *stateFile) restore(g *group, now time.Time) {
 			return false
 		}
 		for _, r := range g.rules {
-			if r.alerting && r.key() == a.Rule {
+			if r.alerting && r.nth == a.Nth && r.key() == a.Rule {
 				a.restore(r, now, away)
 				return true
 			}
@@ -226,7 +227,7 @@ func (m *Manager) stateOf(now time.Time) *savedState {
 }
 
 func newSavedAlert(g *group, r *rule, a *instance) savedAlert {
-	return savedAlert{Group: g.key(), Rule: r.key(), Labels: a.labels.Map(), Metric: a.told.sample.Metric.Map(), Value: fmt.Sprint(a.value), ActiveAt: a.activeAt,
+	return savedAlert{Group: g.key(), Rule: r.key(), Nth: r.nth, Labels: a.labels.Map(), Metric: a.told.sample.Metric.Map(), Value: fmt.Sprint(a.value), ActiveAt: a.activeAt,
 		FiredAt: a.firedAt, KeepFiringSince: a.keepFiringSince, Announced: a.announced, Doubtful: a.doubtful, told: a.told, rule: r}
 }
 
