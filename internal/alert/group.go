@@ -54,28 +54,41 @@ func (g *group) same(o *group) bool {
 func (g *group) takeOver(from *group) (gone []*rule) {
 	g.last, g.took, g.next, g.samples, g.stale = from.last, from.took, from.next, from.samples, from.stale
 	g.evaluations, g.failures, g.iterations, g.missed, g.overruns = from.evaluations, from.failures, from.iterations, from.missed, from.overruns
-	byKey := map[string][]*rule{}
-	for _, r := range from.rules {
-		byKey[r.key()] = append(byKey[r.key()], r)
-	}
-	for _, r := range g.rules {
-		same := byKey[r.key()]
-		if len(same) == 0 {
+	heirOf := heirs(from.rules, g.rules)
+	for _, old := range from.rules {
+		r := heirOf[old]
+		if r == nil {
+			gone = append(gone, old)
+			g.abandon(old)
 			continue
 		}
-		byKey[r.key()] = same[1:]
-		r.series = same[0].series
-		if r.alerting && same[0].alerting {
-			r.active = same[0].active
-		}
-	}
-	for _, r := range from.rules {
-		if slices.Contains(byKey[r.key()], r) {
-			gone = append(gone, r)
-			g.abandon(r)
+		r.series = old.series
+		if r.alerting && old.alerting {
+			r.active = old.active
 		}
 	}
 	return gone
+}
+
+// heirs finds for each rule the one that goes on with what it left: one that is the same in all, else one of the same name and labels, which
+// several may have.
+func heirs(from, to []*rule) map[*rule]*rule {
+	found, taken := map[*rule]*rule{}, map[*rule]bool{}
+	for _, known := range []func(*rule) string{(*rule).definition, (*rule).key} {
+		left := map[string][]*rule{}
+		for _, r := range to {
+			if !taken[r] {
+				left[known(r)] = append(left[known(r)], r)
+			}
+		}
+		for _, r := range from {
+			if same := left[known(r)]; found[r] == nil && len(same) > 0 {
+				found[r], taken[same[0]] = same[0], true
+				left[known(r)] = same[1:]
+			}
+		}
+	}
+	return found
 }
 
 // abandon has the series of a rule marked stale at the next evaluation.

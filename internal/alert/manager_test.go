@@ -231,6 +231,22 @@ func TestRestartOfRulesAlike(t *testing.T) {
 	}
 }
 
+// A reload that takes the first of two rules of one name and the same labels away ends its alerts, and no others.
+func TestReloadOfRulesAlike(t *testing.T) {
+	const second = "{alert: Down, expr: second, for: 30s}]}]\n"
+	r := newRig(t, "groups: [{name: g, rules: [{alert: Down, expr: first, for: 30s}, "+second)
+	r.source.set("first", "a")
+	r.source.set("second", "b")
+	r.to("00:01:00")
+	r.expect("Down a fires since 00:00:30", "Down b fires since 00:00:30")
+	r.apply("groups: [{name: g, rules: [" + second)
+	r.expect("Down a over since 00:00:30")
+	r.to("00:03:00")
+	if told := strings.Join(r.sink.told, "\n"); strings.Count(told, "Down b fires since 00:00:30") != strings.Count(told, "Down") {
+		t.Error(told)
+	}
+}
+
 // A state that is damaged at any place, or of another release, is set aside and not believed.
 func TestStateDamage(t *testing.T) {
 	r := newRig(t, oneRule)
