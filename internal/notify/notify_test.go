@@ -429,6 +429,35 @@ func TestRouting(t *testing.T) {
 	}
 }
 
+// Who was told of an alert and gets such ones no more, because of a reload or a start, is told its end and nothing else, also where it
+// begins again meanwhile; a receiver of incidents would have it open for ever.
+func TestEndIsOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Config{Receivers: []Receiver{webhookReceiver("pager"), webhookReceiver("chat")}, Urgent: []string{"pager"}, Regular: []string{"chat"}}
+		f := newFixture(t, c, t.TempDir()).start()
+		defer func() { f.stop() }()
+		bad, worse, late := alert("Bad", "severity", "error"), alert("Worse", "severity", "error"), alert("Late", "severity", "error")
+		f.pass(2*time.Minute, bad, worse)
+		f.expect("pager", "Bad/firing Worse/firing")
+		c.Urgent = []string{"chat"}
+		c.Regular = c.Urgent
+		f.n.Apply(c)
+		f.pass(9*time.Hour, bad, worse, late) // beyond every repeat
+		f.expect("pager", "Bad/firing Worse/firing")
+		f.n.Send([]Alert{ended(bad)})
+		f.pass(10*time.Minute, worse)
+		f.expect("pager", "Bad/firing Worse/firing Bad/resolved")
+		f.pass(10*time.Minute, bad, worse)
+		f.expect("pager", "Bad/firing Worse/firing Bad/resolved")
+		f.o.Config = c
+		f.restart()
+		f.pass(10*time.Minute, bad, worse)
+		f.n.Send([]Alert{ended(bad), ended(worse)})
+		f.pass(10 * time.Minute)
+		f.expect("pager", "Bad/firing Worse/firing Bad/resolved Worse/resolved")
+	})
+}
+
 // A silence keeps an alert from being told until it ends, if it still fires then; that one has ended that was told of before is told in spite of it.
 func TestSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -227,11 +227,12 @@ func (s *sink) load(now time.Time) {
 	for _, a := range state.Alerts {
 		alert := &Alert{Labels: a.Labels, Annotations: a.Annotations, StartsAt: a.StartsAt, EndsAt: a.EndsAt, GeneratorURL: a.GeneratorURL}
 		id := identity(a.Labels)
-		if s.alerts[id] != nil || len(s.alerts) == alertsMax || !s.policy.takes(alert) {
+		if s.alerts[id] != nil || len(s.alerts) == alertsMax || !s.policy.takes(alert) && (!a.Told || a.GaveUp || s.policy.forward) {
 			continue
 		}
 		t := &tracked{id: id, alert: alert, over: a.Over, told: a.Told && !s.policy.forward, gaveUp: a.GaveUp, since: past(a.Since), toldAt: past(a.ToldAt), expires: now.Add(lapseAfter)}
 		s.alerts[id] = t
 		s.enter(t, now)
+		s.owe(t, !s.takes(t))
 	}
 }
