@@ -44,10 +44,16 @@ func openDirectory(path string) (*directory, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of notifications: %w", err)
 	}
+	if info, err := os.Lstat(path); err != nil || !info.IsDir() {
+		return nil, errors.Join(err, fmt.Errorf("the directory of notifications: %s is a link", path))
+	}
+	if err := statefile.CheckDirectory(path); err != nil {
+		return nil, fmt.Errorf("the directory of notifications: %w", err)
+	}
 	if err := os.Chmod(path, 0o700); err != nil {
 		return nil, fmt.Errorf("close the directory of notifications to others: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the directory of notifications: %w", err)
 	}

@@ -73,9 +73,13 @@ func CheckDirectory(path string) error {
 	return nil
 }
 
-// write writes a file that lasts, under a name that may not.
+// write writes a file that lasts, under a name that may not. What has the name already, such as a link that another user made, or what a kill
+// has left, is not written to.
 func write(name string, data []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err := remove(name); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

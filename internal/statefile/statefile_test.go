@@ -113,3 +113,29 @@ func TestLock(t *testing.T) {
 		t.Errorf("%s: %v", target, err)
 	}
 }
+
+// What stands under the name that a file is written with first, a link, a second name of another file or what a kill left, is replaced, and
+// what it leads to stays as it was.
+func TestReplaceWritesToNobodyElse(t *testing.T) {
+	directory := t.TempDir()
+	name, victim := filepath.Join(directory, "state"), filepath.Join(directory, "victim")
+	for _, plant := range []func(string) error{
+		func(at string) error { return os.Symlink(victim, at) },
+		func(at string) error { return os.Link(victim, at) },
+		func(at string) error { return os.WriteFile(at, []byte("half"), 0o600) },
+	} {
+		if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), plant(name+".new"), Replace(name, []byte("new"))); err != nil {
+			t.Error(err)
+		}
+		kept, err := os.ReadFile(victim)
+		if err != nil || string(kept) != "precious" {
+			t.Errorf("%q, %v", kept, err)
+		}
+		if got, err := os.ReadFile(name); err != nil || string(got) != "new" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() {
+			t.Errorf("%v, %v", info, err)
+		}
+	}
+}
