@@ -10,7 +10,7 @@ import (
 
 // Shows that a response time that is three times as long is found within 30 s after 10 minutes of normal time, what is said of it, and that it ends.
 func TestSlow(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		w := newWorld(t, seed, Options{})
 		cart := w.serve("shop", "POST /cart", 5, 80)
 		w.serve("shop", "GET /items/{id}", 20, 10)
@@ -51,6 +51,19 @@ func TestOutage(t *testing.T) {
 	w.ends(20)
 	if n := len(w.Findings()); n != 1 {
 		t.Errorf("%d findings", n)
+	}
+}
+
+// Shows that what fails as a matter of course is no finding, however soon after the start it is seen.
+func TestFailsAlways(t *testing.T) {
+	for seed := range uint64(8) {
+		w := newWorld(t, seed, Options{})
+		for i, part := range []float64{.05, .3, .5, 1} {
+			w.serve("shop", fmt.Sprintf("GET /flaky/%d", i), 1.5, 20).fails = part
+			w.serve("shop", fmt.Sprintf("GET /busy/%d", i), 30, 20).fails = part
+		}
+		w.run(60)
+		w.quiet()
 	}
 }
 

@@ -2,7 +2,9 @@ package web
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -255,11 +257,13 @@ func (t *troubleshooter) addFindings(d *troubleshooting, chosen func(string) boo
 	}
 }
 
-// addAlerts adds the alerts that fire to the finding of the same subject, or as issues of their own.
+// addAlerts adds the alerts that fire to the finding of the same subject, or as issues of their own. Those of the same condition that
+// differ in how bad it is, as the windows of an objective do, are one issue: the worst.
 func (t *troubleshooter) addAlerts(d *troubleshooting, chosen func(string) bool) {
 	if t.alerts.Manager == nil {
 		return
 	}
+	conditions := map[string]int{}
 	for _, a := range t.alerts.document(nil).Alerts {
 		if a.FiredAt == nil || a.Service != "" && !chosen(a.Service) {
 			continue
@@ -281,8 +285,30 @@ func (t *troubleshooter) addAlerts(d *troubleshooting, chosen func(string) bool)
 		if a.NextStep != "" {
 			issue.NextSteps = append(issue.NextSteps, a.NextStep)
 		}
-		d.Issues = append(d.Issues, issue)
+		condition := conditionOf(a.Labels)
+		at, known := conditions[condition]
+		if !known {
+			conditions[condition] = len(d.Issues)
+			d.Issues = append(d.Issues, issue)
+			continue
+		}
+		others := d.Issues[at].Alerts
+		if severityRank(a.Severity) < severityRank(d.Issues[at].Severity) {
+			d.Issues[at] = issue
+		} else {
+			others, issue.Alerts = issue.Alerts, others
+		}
+		d.Issues[at].Alerts = append(issue.Alerts, others...)
 	}
+}
+
+// conditionOf is an alert's identity but for how bad it is.
+func conditionOf(labels map[string]string) string {
+	condition := maps.Clone(labels)
+	delete(condition, "severity")
+	delete(condition, "burn_rate")
+	text, _ := json.Marshal(condition)
+	return string(text)
 }
 
 // addLevels adds services that are nearly full, and endpoints with a bad level of which nothing else tells: they are as bad as usual.

@@ -122,6 +122,9 @@ groups:
   rules:
   - {alert: Slow, expr: down, labels: {severity: critical, service_name: shop}, annotations: {summary: 'shop is slow'}}
   - {alert: Other, expr: down, labels: {severity: warning, service_name: stock}, annotations: {summary: 'stock is down', next_step: 'Start it.'}}
+  - {alert: Burn, expr: down, labels: {severity: info, burn_rate: "1", service_name: mail}, annotations: {summary: 'slowly'}}
+  - {alert: Burn, expr: down, labels: {severity: critical, burn_rate: "14.4", service_name: mail}, annotations: {summary: 'fast'}}
+  - {alert: Burn, expr: down, labels: {severity: error, burn_rate: "6", service_name: mail}, annotations: {summary: 'less fast'}}
   - {alert: Pending, expr: down, for: 1h, labels: {severity: critical, service_name: stock}}
 `)}}, nil, nil)
 	if err != nil {
@@ -135,13 +138,16 @@ groups:
 		Troubleshoot: TroubleshootOptions{Findings: func() []*finding.Finding { return findings }, Now: c.now}})
 	var d troubleshooting
 	get(t, s, "/troubleshoot/performance", &d)
-	if got := issuesOf(&d); !slices.Equal(got, []string{"finding critical shop /items/{id}", "alert warning stock"}) || d.Status != critical {
+	if got := issuesOf(&d); !slices.Equal(got, []string{"finding critical shop /items/{id}", "alert critical mail", "alert warning stock"}) || d.Status != critical {
 		t.Fatalf("%s %q", d.Status, got)
 	}
 	if a := d.Issues[0].Alerts; len(a) != 1 || a[0].Name != "Slow" {
 		t.Errorf("%+v", a)
 	}
-	if o := d.Issues[1]; o.Summary != "stock is down" || !slices.Equal(o.NextSteps, []string{"Start it."}) {
+	if o := d.Issues[1]; o.Summary != "fast" || len(o.Alerts) != 3 || o.Alerts[0].Severity != "critical" {
+		t.Errorf("%+v", o)
+	}
+	if o := d.Issues[2]; o.Summary != "stock is down" || !slices.Equal(o.NextSteps, []string{"Start it."}) {
 		t.Errorf("%+v", o)
 	}
 }
