@@ -2,7 +2,8 @@ package alert
 
 import "time"
 
-// jumpMin is by how much the wall clock must differ from the one that nobody sets to have been set, or to have gone on while the machine slept.
+// jumpMin is by how much the wall clock must differ from the one that nobody sets to have been set, or to have gone on while the machine
+// slept.
 const jumpMin = time.Second
 
 // keepTime looks whether the clock was set since the last time, and moves what is measured by it along: nothing becomes older or younger by

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/prometheus/promql"
 )
 
 // set sets the clock as people and NTP do, while a second passes.
@@ -69,16 +71,32 @@ func TestClockIsSetAndWindowsAreEmpty(t *testing.T) {
 	}
 }
 
+// during does something while it answers.
+type during struct {
+	*fakeSource
+	what func()
+}
+
+// Vector implements Source.
+func (d *during) Vector(ctx context.Context, expr string, at time.Time) (promql.Vector, error) {
+	d.what()
+	return d.fakeSource.Vector(ctx, expr, at)
+}
+
 // What is evaluated while the clock is set changes nothing: its instant is one of the clock before.
 func TestClockIsSetAmidEvaluation(t *testing.T) {
 	r := newRig(t, strings.ReplaceAll(oneRule, "30s", "10m"))
 	r.source.set("down", "a")
 	r.to("00:01:00")
 	g, at := r.next(r.clock.Add(settle))
-	r.set(-time.Hour)
-	r.keepTime(r.clock.Add(settle))
-	r.evaluateRule(context.Background(), g, g.rules[0], at)
+	r.Manager.source = &during{r.source, func() {
+		r.set(-time.Hour)
+		defer r.lock()()
+		r.keepTime(r.clock.Add(settle))
+	}}
+	r.Manager.evaluate(context.Background(), g, at)
 	r.release(g)
+	r.Manager.source = r.source
 	if c := r.Counts(); c.Firing != 0 || c.Pending != 1 {
 		t.Errorf("%+v", c)
 	}

@@ -200,7 +200,13 @@ func (m *Manager) markStale(g *group, at time.Time) {
 // evaluateRule evaluates a rule, tells the Sink, and records the series that it leaves. It returns their number.
 func (m *Manager) evaluateRule(ctx context.Context, g *group, r *rule, at time.Time) int {
 	began := m.now()
-	e := &evaluation{source: m.source, at: at, offset: g.offset, limit: g.limit, outer: m.outer, failed: m.templateFailed, doubtUntil: m.started.Add(restartHold),
+	unlock, ok := m.enter(g)
+	if !ok {
+		return 0
+	}
+	doubtUntil := m.started.Add(restartHold)
+	unlock()
+	e := &evaluation{source: m.source, at: at, offset: g.offset, limit: g.limit, outer: m.outer, failed: m.templateFailed, doubtUntil: doubtUntil,
 		enter: func() (func(), bool) { return m.enter(g) }}
 	var samples promql.Vector
 	var err error
@@ -216,7 +222,7 @@ func (m *Manager) evaluateRule(ctx context.Context, g *group, r *rule, at time.T
 	if err != nil && errors.Is(context.Cause(ctx), errOverrun) {
 		err = fmt.Errorf("%w after %s", errOverrun, g.patience())
 	}
-	unlock, ok := m.enter(g)
+	unlock, ok = m.enter(g)
 	if !ok {
 		return 0
 	}

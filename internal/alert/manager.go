@@ -74,7 +74,7 @@ type Manager struct {
 	now    func() time.Time
 	wake   chan struct{} // a new set of rules, or an evaluation has ended
 
-	started   time.Time
+	started   time.Time                              // guarded by mu
 	passed    func(from, to time.Time) time.Duration // by the clock that nobody sets
 	templates atomic.Uint64                          // those that failed
 
@@ -155,6 +155,7 @@ func (m *Manager) Apply(rules *Rules) {
 
 func (m *Manager) replace(rules *Rules, now time.Time) {
 	defer m.lock()()
+	m.keepTime(now)
 	before := map[string]*group{}
 	for _, g := range m.groups {
 		before[g.key()] = g

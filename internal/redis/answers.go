@@ -17,8 +17,9 @@ const (
 // errNoAnswer says that what is there is no Redis server, or none to be talked with.
 var errNoAnswer = errors.New("the server's answer is none of Redis to what was sent")
 
-// answers is a connection that hands on answers of Redis' protocol to what is sent here: lines, and one text of a length. The client makes room for
-// whatever length it is told, and goes as deep as lists in lists do, so that who listens there by mistake or malice would take all memory.
+// answers is a connection that hands on answers of Redis' protocol to what is sent here: lines, and one text of a length. The client
+// makes room for whatever length it is told, and goes as deep as lists in lists do, so that who listens there by mistake or malice would
+// take all memory.
 type answers struct {
 	net.Conn
 	kind  byte // of the answer that is read; 0: the next byte tells it

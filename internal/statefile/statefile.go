@@ -73,8 +73,8 @@ func CheckDirectory(path string) error {
 	return nil
 }
 
-// write writes a file that lasts, under a name that may not. What has the name already, such as a link that another user made, or what a kill
-// has left, is not written to.
+// write writes a file that lasts, under a name that may not. What has the name already, such as a link that another user made, or what a
+// kill has left, is not written to.
 func write(name string, data []byte) error {
 	if err := remove(name); err != nil {
 		return err
