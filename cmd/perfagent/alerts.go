@@ -200,8 +200,8 @@ func (a *agent) openAlerts(config *Config, rules *alert.Rules) {
 		return
 	}
 	o := alert.Options{Source: a.query, Sink: a.newAlertSink(), URL: a.address(config), Log: a.log}
-	if config.Storage.Path != "" {
-		o.StateFile = filepath.Join(config.Storage.Path, "alerts.state")
+	if a.state.path != "" {
+		o.StateFile = filepath.Join(a.state.path, "alerts.state")
 	}
 	m := alert.New(o)
 	a.setRules(m, rules)

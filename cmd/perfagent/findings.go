@@ -52,9 +52,9 @@ func (a *agent) openFindings(config *Config) {
 		return
 	}
 	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, Serves: a.servesAt, Local: a.addresses.Has, OnFinding: a.tellFinding, Log: a.log}
-	if config.Storage.Path != "" {
-		o.File = filepath.Join(config.Storage.Path, findingsFile)
-		o.Past = filepath.Join(config.Storage.Path, findingsPastFile)
+	if a.state.path != "" {
+		o.File = filepath.Join(a.state.path, findingsFile)
+		o.Past = filepath.Join(a.state.path, findingsPastFile)
 	}
 	e := finding.New(o)
 	a.findings.Store(e)

@@ -64,6 +64,7 @@ type agent struct {
 	history        atomic.Pointer[history.History] // nil where there is none
 	query          *query.Engine                   // over it
 	alerts         atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
+	state          ownState                        // what it has of the storage directory
 	ruleWarnings   atomic.Pointer[[]string]        // of the latest reading of rules
 	started        time.Time                       // when it was
 	findings       atomic.Pointer[finding.Engine]  // nil where there is none
@@ -145,6 +146,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	}
 	a.watchHost(config, filter)
 	a.openHistory(config)
+	a.openState(config)
 	a.openFindings(config)
 	a.openAlerts(config, rules)
 	return a, a.start(config)
@@ -554,7 +556,7 @@ func (a *agent) release() error {
 			a.events.Close()
 		}
 	}
-	return err
+	return errors.Join(err, a.state.close())
 }
 
 func (a *agent) probeStatus() export.ProbeStatus {

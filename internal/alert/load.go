@@ -127,12 +127,14 @@ func (r *Rules) add(file string, origin Origin, groups []rulefmt.RuleGroup) erro
 		if read.QueryOffset != nil {
 			g.offset = time.Duration(*read.QueryOffset)
 		}
+		alike := map[string]int{}
 		for i := range read.Rules {
 			made, err := newRule(read.Rules[i], maps.Clone(read.Labels), promQL())
 			if err != nil {
 				return fmt.Errorf("%s: group %q: %w", file, g.name, err)
 			}
-			made.interval = g.interval
+			made.interval, made.nth = g.interval, alike[made.key()]
+			alike[made.key()]++
 			g.rules = append(g.rules, made)
 		}
 		r.groups = append(r.groups, g)
