@@ -17,6 +17,7 @@ import (
 	"github.com/perfagent/perfagent/internal/alert"
 	"github.com/perfagent/perfagent/internal/finding"
 	"github.com/perfagent/perfagent/internal/query"
+	"github.com/perfagent/perfagent/internal/series"
 )
 
 // AnalysisOptions is what /performance/analytics draws its conclusions from.
@@ -200,7 +201,7 @@ func (o *AnalysisOptions) readTimes(q *analysisQuestion, values map[string]strin
 	}
 	window := q.to.Sub(q.from)
 	if window < analysisWindowMin || window > analysisWindowMax {
-		return fmt.Errorf("a window of %s is not between %s and %s", spanText(window), spanText(analysisWindowMin), spanText(analysisWindowMax))
+		return fmt.Errorf("a window of %s is not between %s and %s", series.SpanText(window), series.SpanText(analysisWindowMin), series.SpanText(analysisWindowMax))
 	}
 	if q.stepGiven = values["step"] != ""; !q.stepGiven {
 		q.choose(window, 0)
@@ -208,7 +209,7 @@ func (o *AnalysisOptions) readTimes(q *analysisQuestion, values map[string]strin
 	}
 	const shortest = 10 * time.Second
 	if q.step < shortest || q.step%shortest != 0 || q.step > window/2 || window/q.step > analysisPointsMax {
-		return fmt.Errorf("step: %s is no multiple of 10 s with at least 2 and at most %d steps in the window", spanText(q.step), analysisPointsMax)
+		return fmt.Errorf("step: %s is no multiple of 10 s with at least 2 and at most %d steps in the window", series.SpanText(q.step), analysisPointsMax)
 	}
 	q.align(window)
 	return nil

@@ -158,7 +158,7 @@ func (s *Server) routes() []Route {
 		all = append(all, summaryRoute(o.Performance), performanceHealthRoute(o.Performance), troubleshootRoute(o))
 	}
 	if o.Analysis.Engine != nil {
-		all = append(all, analysisRoute(o.Analysis), chartsRoute(o.Analysis))
+		all = append(append(all, analysisRoute(o.Analysis)), chartsRoutes(o.Analysis)...)
 	}
 	if o.Agent.Source != nil {
 		all = append(all, agentHealthRoute(o.Agent))
