@@ -27,6 +27,7 @@ const (
 	pixelsPerTickX, pixelsPerTickY = 90, 40
 	// titleCharacter and textCharacter are the mean widths of a character.
 	titleCharacter, textCharacter = 8, 6
+	labelWidth                    = 36 // of a label of the axis of time
 	// marksMax bounds the findings that are marked: more of them are one colour anyway.
 	marksMax = 200
 )
@@ -153,7 +154,7 @@ func (c *Chart) axes() {
 	})
 	c.moments(func(x float64, label string) {
 		c.printf(`<path d="M%.1f %dV%d" stroke="%s"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",
-			x, top, c.Height-bottom, c.Colors.Grid, x, c.Height-bottom+18, label)
+			x, top, c.Height-bottom, c.Colors.Grid, c.labelX(x), c.Height-bottom+18, label)
 	})
 }
 
@@ -176,6 +177,9 @@ func (c *Chart) moments(draw func(x float64, label string)) {
 		draw(c.x(t), timeLabel(t, every))
 	}
 }
+
+// labelX is where the middle of a label is that stands below a place: within the picture.
+func (c *Chart) labelX(x float64) float64 { return min(x, float64(c.Width-labelWidth/2-2)) }
 
 // timeSteps are distances of labels that people count in.
 var timeSteps = []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour,

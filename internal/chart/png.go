@@ -47,7 +47,7 @@ func (c *Chart) PNG() ([]byte, error) {
 	})
 	c.moments(func(x float64, label string) {
 		p.stroke(grid, gridWidth, [2]float64{pixel(x), top}, [2]float64{pixel(x), float64(c.Height - bottom)})
-		p.text(x, float64(c.Height-bottom+18), textSize, inMiddle, text, label)
+		p.text(c.labelX(x), float64(c.Height-bottom+18), textSize, inMiddle, text, label)
 	})
 	c.paintBand(p)
 	c.paintLine(p)

@@ -255,20 +255,19 @@ func (m *maker) endpoints(groups []*query.Group, then map[string]*query.Group) {
 		all = append(all, e)
 	}
 	m.r.EndpointsTotal = len(all)
-	top := func(by func(*EndpointRow) float64) []EndpointRow {
-		chosen := slices.Clone(all)
+	top := func(by func(*EndpointRow) float64) (rows []EndpointRow, total int) {
+		chosen := slices.DeleteFunc(slices.Clone(all), func(e EndpointRow) bool { return by(&e) <= 0 })
 		slices.SortStableFunc(chosen, func(a, b EndpointRow) int { return cmp.Compare(by(&b), by(&a)) })
-		chosen = slices.DeleteFunc(chosen[:min(len(chosen), rowsMax)], func(e EndpointRow) bool { return by(&e) <= 0 })
-		return append([]EndpointRow{}, chosen...)
+		return append([]EndpointRow{}, chosen[:min(len(chosen), rowsMax)]...), len(chosen)
 	}
-	m.r.Slowest = top(func(e *EndpointRow) float64 {
+	m.r.Slowest, m.r.SlowestTotal = top(func(e *EndpointRow) float64 {
 		if e.Requests < percentileRequests || e.P95 == nil {
 			return 0
 		}
 		return *e.P95
 	})
-	m.r.Failing = top(func(e *EndpointRow) float64 { return float64(e.Failures) })
-	m.r.Busiest = top(func(e *EndpointRow) float64 { return e.took })
+	m.r.Failing, m.r.FailingTotal = top(func(e *EndpointRow) float64 { return float64(e.Failures) })
+	m.r.Busiest, _ = top(func(e *EndpointRow) float64 { return e.took })
 }
 
 // level is the worse one of response times and errors.

@@ -22,8 +22,8 @@ func (r *Report) markdown() string {
 	m.objectives(r)
 	m.services(r)
 	m.line("## Endpoints")
-	m.endpoints("Slowest", "By the 95th percentile, of those with 60 requests or more", r.EndpointsTotal, r.Slowest)
-	m.endpoints("Most failures", "By the number of failures", r.EndpointsTotal, r.Failing)
+	m.endpoints("Slowest", "By the 95th percentile, of those with 60 requests or more", r.SlowestTotal, r.Slowest)
+	m.endpoints("Most failures", "By the number of failures", r.FailingTotal, r.Failing)
 	m.endpoints("Most time", "By the time that their requests took in all", r.EndpointsTotal, r.Busiest)
 	m.trends(r)
 	m.resources(r)
@@ -106,7 +106,7 @@ func (m *marker) incidents(r *Report) {
 // rest counts what a list lacks.
 func (m *marker) rest(n int, what string) {
 	if n > 0 {
-		fmt.Fprintf(&m.b, "\n%d more %s are not listed.\n", n, what)
+		fmt.Fprintf(&m.b, "\nNot listed: %d more %s.\n", n, what)
 	}
 }
 
@@ -234,7 +234,7 @@ func (m *marker) unseen(r *Report) {
 	for _, g := range r.Coverage.Gaps {
 		m.item("did not count: %s to %s (%s)", full(g.From), full(g.To), series.SpanText(g.To.Sub(g.From)))
 	}
-	m.rest(r.Coverage.GapsTotal-len(r.Coverage.Gaps), "gaps, shorter ones,")
+	m.rest(r.Coverage.GapsTotal-len(r.Coverage.Gaps), "gaps, which are shorter")
 	switch {
 	case r.LossesUnknown != "":
 		m.item("losses are not known: %s", marked(r.LossesUnknown))

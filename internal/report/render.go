@@ -73,9 +73,9 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"picture":  picture,
 	"coverage": func(c Coverage, r *Report) string { return coverageText(c, r) },
 	"more":     func(all, shown int) int { return all - shown },
-	"rows": func(title, order string, r *Report, all []EndpointRow) table {
-		return table{title, order, r.EndpointsTotal, all}
-	},
+	"rows":     func(title, order string, total int, all []EndpointRow) table { return table{title, order, total, all} },
+	"shown":    func(m Metric) bool { return m.picture != nil && m.picture.Empty == "" },
+	"upper":    func(text string) string { return strings.ToUpper(text[:min(1, len(text))]) + text[min(1, len(text)):] },
 }).Parse(pageText))
 
 // table is one of endpoints.
@@ -134,9 +134,6 @@ func coverageText(c Coverage, r *Report) string {
 
 // picture is the metric's chart, whose text the chart has made harmless; it takes the colours of the page.
 func picture(m Metric) template.HTML {
-	if m.picture == nil {
-		return ""
-	}
 	c := *m.picture
 	c.Width, c.Height, c.Colors = pictureWidth, pictureHeight, chart.PageTheme
 	c.Title, c.Subtitle, c.Empty = clean(c.Title), "", clean(c.Empty)

@@ -26,6 +26,8 @@ type Report struct {
 	ServicesTotal  int           `json:"services_total"`
 	Services       []ServiceRow  `json:"services" about:"the busiest first"`
 	EndpointsTotal int           `json:"endpoints_total"`
+	SlowestTotal   int           `json:"slowest_total" about:"endpoints with enough requests for a 95th percentile"`
+	FailingTotal   int           `json:"failing_total" about:"endpoints with failures"`
 	Slowest        []EndpointRow `json:"slowest" about:"by the 95th percentile, of those with enough requests for one"`
 	Failing        []EndpointRow `json:"failing" about:"by the number of failures"`
 	Busiest        []EndpointRow `json:"busiest" about:"by the time that their requests took in all"`

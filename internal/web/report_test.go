@@ -113,7 +113,7 @@ func TestReport(t *testing.T) {
 	if got := page.Header(); page.Code != http.StatusOK || !strings.HasPrefix(got.Get("Content-Security-Policy"), "default-src 'none'; style-src 'sha256-") || got.Get("Content-Type") != "text/html; charset=utf-8" {
 		t.Errorf("%d %v", page.Code, got)
 	}
-	if n := bytes.Count(page.Body.Bytes(), []byte("<svg ")); n != len(r.Trends) || n < 4 {
+	if n := bytes.Count(page.Body.Bytes(), []byte("<svg ")); n != 4 { // of response time, throughput, errors and processors; of the others nothing is known
 		t.Errorf("%d pictures, %d metrics", n, len(r.Trends))
 	}
 	if name := os.Getenv("REPORT_FILE"); name != "" { // to look at
@@ -155,7 +155,9 @@ func TestReportWithoutData(t *testing.T) {
 			t.Errorf("%s: %d %s", c.parameters, got.Code, got.Body)
 		}
 	}
-	w.reporting(func(o *report.Options) { o.Engine = query.New(query.Options{History: func() *history.History { return nil }}) })
+	w.reporting(func(o *report.Options) {
+		o.Engine = query.New(query.Options{History: func() *history.History { return nil }})
+	})
 	if got := w.report("last=1h"); got.Code != http.StatusServiceUnavailable {
 		t.Errorf("without history: %d %s", got.Code, got.Body)
 	}
@@ -173,7 +175,7 @@ func TestReportBounds(t *testing.T) {
 	if r.EndpointsTotal != 2000 || len(r.Busiest) != 15 || r.ServicesTotal != 40 || len(r.Services) != 25 || r.Traffic.Requests != 240_000 {
 		t.Errorf("%d endpoints, %d rows, %d services, %d rows, %d requests", r.EndpointsTotal, len(r.Busiest), r.ServicesTotal, len(r.Services), r.Traffic.Requests)
 	}
-	if page := w.report("last=20m"); page.Body.Len() > 300<<10 || !strings.Contains(page.Body.String(), "; 1985 more endpoints are not listed") {
+	if page := w.report("last=20m"); page.Body.Len() > 300<<10 || !strings.Contains(page.Body.String(), "; not listed: 1985 more") {
 		t.Errorf("%d bytes", page.Body.Len())
 	}
 }
