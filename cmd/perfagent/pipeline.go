@@ -26,6 +26,7 @@ import (
 	"github.com/perfagent/perfagent/internal/probes"
 	"github.com/perfagent/perfagent/internal/query"
 	"github.com/perfagent/perfagent/internal/redis"
+	"github.com/perfagent/perfagent/internal/report"
 	"github.com/perfagent/perfagent/internal/trace"
 	"github.com/perfagent/perfagent/internal/web"
 )
@@ -63,6 +64,7 @@ type agent struct {
 	services       atomic.Pointer[host.Services]   // of the latest reading of the services file
 	history        atomic.Pointer[history.History] // nil where there is none
 	query          *query.Engine                   // over it
+	reports        report.Options                  // what reports are made of
 	alerts         atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
 	state          ownState                        // what it has of the storage directory
 	ruleWarnings   atomic.Pointer[[]string]        // of the latest reading of rules
@@ -130,6 +132,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 		return nil, err
 	}
 	a.query = a.newQuery(config)
+	a.reports = a.reportOptions(config)
 	a.reloadState = hooks.ReloadState
 	if err := a.openNotifier(config); err != nil {
 		return nil, err
@@ -203,11 +206,11 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	options.Troubleshoot = a.troubleshooting(config)
 	options.API = web.APIOptions{Engine: a.query, Concurrency: config.Query.MaxConcurrency,
 		Build: web.APIBuild{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion}}
-	options.Analysis = web.AnalysisOptions{Engine: a.query, Objectives: a.objectiveViews}
+	options.Analysis = a.analysisOptions(config)
 	if config.Anomalies.Mode != anomaliesOff {
-		options.Analysis.Findings = a.findingsIn
 		options.Findings = a.openedFindings
 	}
+	options.Report = web.ReportOptions{Options: a.reports}
 	if config.Web.EnableLifecycle {
 		options.Reload = hooks.Reload
 	}

@@ -44,6 +44,7 @@ const (
 	forCheck
 	forHistory
 	forNotify
+	forReport
 )
 
 // setting is one entry of the configuration: the flag --path, the YAML key path and a variable of the environment.
@@ -64,7 +65,7 @@ func (c *Config) settings() []setting {
 		{"web.allow-unprotected", "serve beyond loopback also without TLS and password, with a warning", boolean(&c.Web.AllowUnprotected), forRun, false},
 		{"web.external-url", "`URL` at which people reach the agent, which links in messages begin with, and under whose name browsers may ask; empty for the address that it listens on", scalar(&c.Web.ExternalURL, parseExternalURL, "URL"), notifying, false},
 		{"web.enable-lifecycle", "accept POST /-/reload", boolean(&c.Web.EnableLifecycle), forRun, false},
-		{"web.socket", "Unix socket (`path`) of the agent that trace reads from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace, false},
+		{"web.socket", "Unix socket (`path`) of the agent that trace and report read from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace | forReport, false},
 		{"capture.port", "only exchanges whose server `port` is one of these; repeatable", list(&c.Capture.Ports, parsePort, "port", ","), observing, false},
 		{"capture.pid", "only processes with this `pid`, and their descendants; repeatable", list(&c.Capture.PIDs, parsePID, "pid", ","), observing | forCheck, false},
 		{"capture.executable", "only processes whose executable's path matches the `glob` (** crosses slashes); repeatable", list(&c.Capture.Executables, parseGlob, "glob", ""), observing | forCheck, false},
@@ -87,7 +88,7 @@ func (c *Config) settings() []setting {
 		{"levels.throughput-rps", "five `limits` of requests per second, falling; none: it has no level", levelLimits(&c.Levels.ThroughputRPS, falling), forRun, true},
 		{"levels.error-rate-percent", "five `limits` of the share of failed requests, rising", levelLimits(&c.Levels.ErrorRatePercent, risingPercent), forRun, true},
 		{"levels.services", "limits of services and routes, as `YAML`", &serviceLevels{&c.Levels.Services}, forRun, true},
-		{"storage.path", "`directory` of the local history; empty keeps it in memory", text(&c.Storage.Path, "directory"), forRun | forHistory, false},
+		{"storage.path", "`directory` of the local history; empty keeps it in memory", text(&c.Storage.Path, "directory"), forRun | forHistory | forReport, false},
 		{"storage.retention", "`age` up to which the local history is kept, such as 15d (resolution of a minute; that of an hour for 400d); 0 keeps none",
 			scalar(&c.Storage.Retention, parseAge, "age").shownAs(showAge), forRun, false},
 		{"storage.max-bytes", "most `bytes` of the local history; the oldest go first", number(&c.Storage.MaxBytes, storageBytesMin, math.MaxInt64, true), forRun, false},

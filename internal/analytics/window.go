@@ -318,3 +318,17 @@ func (w *windows) sort() {
 
 // WindowMemory returns the bytes that sub-windows take.
 func (e *Engine) WindowMemory() int64 { return e.windows.bytes.Load() }
+
+// Judge is the level of a value of an endpoint (or a service, where there is no name), by the limits in force: of any time, where Levels
+// are of the last minutes. Response times are in ms, error rates in percent.
+func (e *Engine) Judge(k Key, a Aspect, value float64) AspectLevel {
+	w := &e.windows
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	limits := w.options.limitsOf(&k, w.options.general())
+	if limits[a].none() || math.IsNaN(value) {
+		return AspectLevel{}
+	}
+	g := limits[a].grade(value, 1)
+	return AspectLevel{Known: true, Level: g.level(), Severe: g.severe()}
+}

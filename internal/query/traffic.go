@@ -56,36 +56,44 @@ type Period struct {
 }
 
 // Traffic adds up what all series did that the question chooses.
-func (e *Engine) Traffic(ctx context.Context, q TrafficQuestion) (*Traffic, error) {
+func (e *Engine) Traffic(ctx context.Context, q TrafficQuestion) (t *Traffic, err error) {
+	err = e.read(ctx, &q, func(ctx context.Context, ticks, found *history.Result, steps int) error {
+		t, err = q.add(ctx, ticks, found, steps)
+		return err
+	})
+	return t, err
+}
+
+// read finds the series of a question, and the agent's ticks, for somebody who adds them up.
+func (e *Engine) read(ctx context.Context, q *TrafficQuestion, use func(ctx context.Context, ticks, found *history.Result, steps int) error) error {
 	steps := int64(q.End.Sub(q.Start) / max(q.Step, 1))
 	if q.Step < shortest*time.Millisecond || steps < 1 || steps > trafficStepsMax {
-		return nil, BadDataError{fmt.Errorf("%d steps of %s are not between 1 and %d of 10 s or more", steps, q.Step, trafficStepsMax)}
+		return BadDataError{fmt.Errorf("%d steps of %s are not between 1 and %d of 10 s or more", steps, q.Step, trafficStepsMax)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.o.Timeout)
 	defer cancel()
 	place, err := e.places.Insert(ctx, "")
 	if err != nil {
-		return nil, inTime(err, "query queue")
+		return inTime(err, "query queue")
 	}
 	defer e.places.Delete(place)
 	h := e.history()
 	if h == nil {
-		return nil, ErrNoHistory
+		return ErrNoHistory
 	}
 	results, err := h.SelectAll(q.query(ticksMatcher), q.query(q.matchers()))
 	if err != nil {
-		return nil, promql.ErrStorage{Err: err}
+		return promql.ErrStorage{Err: err}
 	}
 	defer func() {
 		for _, r := range results {
 			r.Close()
 		}
 	}()
-	ticks, found := results[0], results[1]
-	if q.BytesMax > 0 && found.PackedBytes() > q.BytesMax {
-		return nil, ErrMuchToRead
+	if q.BytesMax > 0 && results[1].PackedBytes() > q.BytesMax {
+		return ErrMuchToRead
 	}
-	return q.add(ctx, ticks, found, int(steps))
+	return use(ctx, results[0], results[1], int(steps))
 }
 
 // query asks for the longest intervals of which none belongs to two steps.
@@ -174,4 +182,70 @@ func (q *TrafficQuestion) each(s *history.Series, t *Traffic, use func(*Period, 
 func isFailure(all []analytics.Label) bool {
 	code := labelOf(all, "http_response_status_code")
 	return labelOf(all, "error_type") != "" && (code == "" || !strings.ContainsRune("123", rune(code[0])))
+}
+
+// groupsMax bounds the groups of TrafficBy, each of which has a histogram of 1 KiB.
+const groupsMax = 10_000
+
+// Group is what the exchanges did, over the whole time, whose series have the same values of some labels.
+type Group struct {
+	Values []string // of those labels
+	Period
+}
+
+// TrafficBy adds up what all series did that the question chooses, over its whole time and for each combination of the values of some
+// labels. Counted is the agent's, the same in all groups; its parts by step are returned as well.
+func (e *Engine) TrafficBy(ctx context.Context, q TrafficQuestion, by []string) (groups []*Group, counted []time.Duration, warnings []string, err error) {
+	err = e.read(ctx, &q, func(ctx context.Context, ticks, found *history.Result, steps int) error {
+		t, err := q.add(ctx, ticks, &history.Result{Missing: found.Missing}, steps)
+		if err != nil {
+			return err
+		}
+		whole := time.Duration(0)
+		for i := range t.Periods {
+			counted = append(counted, t.Periods[i].Counted)
+			whole += t.Periods[i].Counted
+		}
+		warnings = t.Warnings
+		groups, err = q.group(ctx, found, by, whole)
+		return err
+	})
+	return groups, counted, warnings, err
+}
+
+// group adds the samples of all series to their groups, in the order of their values.
+func (q *TrafficQuestion) group(ctx context.Context, found *history.Result, by []string, counted time.Duration) (groups []*Group, err error) {
+	at := map[string]*Group{}
+	whole := TrafficQuestion{Start: q.Start, End: q.End, Step: q.End.Sub(q.Start)}
+	for _, s := range found.Series {
+		if err := ctx.Err(); err != nil {
+			return nil, inTime(err, "reading of the history")
+		}
+		values := make([]string, len(by))
+		for i, name := range by {
+			values[i] = labelOf(s.Labels, name)
+		}
+		key := strings.Join(values, "\x00")
+		g := at[key]
+		if g == nil {
+			if len(groups) == groupsMax {
+				return nil, fmt.Errorf("there are more than %d endpoints; ask for a shorter time", groupsMax)
+			}
+			g = &Group{Values: values, Period: Period{End: q.End, Counted: counted, Values: analytics.NewHistogram(s.Unit)}}
+			at[key], groups = g, append(groups, g)
+		}
+		failed := isFailure(s.Labels)
+		err := whole.each(s, &Traffic{Periods: make([]Period, 1)}, func(_ *Period, s *history.Sample) error {
+			n := s.Count() + s.Untimed
+			if g.Requests += n; failed {
+				g.Failures += n
+			}
+			return s.AddTo(&g.Period.Values)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(groups, func(a, b *Group) int { return slices.Compare(a.Values, b.Values) })
+	return groups, nil
 }

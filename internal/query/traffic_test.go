@@ -74,6 +74,32 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
+// Shows the same by route over the whole time, with what the agent counted in each step; a series without requests in that time has none.
+func TestTrafficBy(t *testing.T) {
+	x := newHost(t, noon)
+	x.ticks(6, served("/cart", 200, 20, 20, 200), served("/pay", 503, 100))
+	x.now = x.now.Add(time.Minute)
+	x.ticks(6, served("/cart", 404, 20))
+	groups, counted, warnings, err := x.engine.TrafficBy(context.Background(), serverTraffic(noon, 3, time.Minute), []string{"service_name", "http_route"})
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	got := fmt.Sprintln(counted)
+	for _, g := range groups {
+		got += fmt.Sprintf("%s: %d %d %.0f %s\n", strings.Join(g.Values, " "), g.Requests, g.Failures, g.Period.Values.Quantile(0.5)/1e6, g.Counted)
+	}
+	if want := "[1m0s 0s 1m0s]\nshop /cart: 24 0 20 2m0s\nshop /pay: 6 6 99 2m0s\n"; got != want {
+		t.Errorf("%swant\n%s", got, want)
+	}
+	if _, _, _, err := query0().TrafficBy(context.Background(), serverTraffic(noon, 1, time.Minute), nil); !errors.Is(err, ErrNoHistory) {
+		t.Error(err)
+	}
+}
+
+func query0() *Engine {
+	return New(Options{History: func() *history.History { return nil }, Log: quiet})
+}
+
 // Shows that PromQL finds as many requests, as many failures and the same percentile in each quarter of an hour.
 func TestTrafficIsPromQL(t *testing.T) {
 	x := newHost(t, noon)

@@ -17,6 +17,7 @@ import (
 	"github.com/perfagent/perfagent/internal/alert"
 	"github.com/perfagent/perfagent/internal/finding"
 	"github.com/perfagent/perfagent/internal/query"
+	"github.com/perfagent/perfagent/internal/series"
 )
 
 // AnalysisOptions is what /performance/analytics draws its conclusions from.
@@ -200,7 +201,7 @@ func (o *AnalysisOptions) readTimes(q *analysisQuestion, values map[string]strin
 	}
 	window := q.to.Sub(q.from)
 	if window < analysisWindowMin || window > analysisWindowMax {
-		return fmt.Errorf("a window of %s is not between %s and %s", spanText(window), spanText(analysisWindowMin), spanText(analysisWindowMax))
+		return fmt.Errorf("a window of %s is not between %s and %s", series.SpanText(window), series.SpanText(analysisWindowMin), series.SpanText(analysisWindowMax))
 	}
 	if q.stepGiven = values["step"] != ""; !q.stepGiven {
 		q.choose(window, 0)
@@ -208,7 +209,7 @@ func (o *AnalysisOptions) readTimes(q *analysisQuestion, values map[string]strin
 	}
 	const shortest = 10 * time.Second
 	if q.step < shortest || q.step%shortest != 0 || q.step > window/2 || window/q.step > analysisPointsMax {
-		return fmt.Errorf("step: %s is no multiple of 10 s with at least 2 and at most %d steps in the window", spanText(q.step), analysisPointsMax)
+		return fmt.Errorf("step: %s is no multiple of 10 s with at least 2 and at most %d steps in the window", series.SpanText(q.step), analysisPointsMax)
 	}
 	q.align(window)
 	return nil
@@ -272,27 +273,32 @@ func analysisError(err error) error {
 }
 
 // analyse is all that is concluded of one metric.
-func (d *analysisData) analyse(m measured) (*metricAnalysisJSON, error) {
+func (d *analysisData) analyse(m measured) (a *metricAnalysisJSON, err error) {
+	a = d.conclude(&m)
+	if a.Unknown == "" {
+		a.Correlations, err = d.correlations(&m)
+	}
+	return a, err
+}
+
+// conclude is what is concluded of a metric alone.
+func (d *analysisData) conclude(m *measured) *metricAnalysisJSON {
 	q := d.q
 	a := &metricAnalysisJSON{Metric: m.name, Unit: m.unit, Query: q.expr, Percentile: m.percentile, Device: m.device,
 		Changes: []changeJSON{}, Correlations: []correlationJSON{}, Anomalies: []finding.Finding{}, Limits: []limitJSON{}}
-	a.Statistics = statisticsIn(&m)
-	a.Anomalies, a.AnomaliesUnknown = d.anomalies(&m)
+	a.Statistics = statisticsIn(m)
+	a.Anomalies, a.AnomaliesUnknown = d.anomalies(m)
 	if q.values {
-		a.Series = pointsOf(q, &m)
+		a.Series = pointsOf(q, m)
 	}
-	if a.Unknown = unknownReason(&m, q); a.Unknown == "" {
+	if a.Unknown = unknownReason(m, q); a.Unknown == "" {
 		t := teller{q: q, unit: m.unit}
 		a.Trend = t.trend(m.values)
 		a.Changes = t.changes(m.values)
 		a.Forecast, a.Limits = t.forecast(m.values, m.limits, q.values)
-		var err error
-		if a.Correlations, err = d.correlations(&m); err != nil {
-			return nil, err
-		}
 	}
-	a.Summary = a.headline(&m, q)
-	return a, nil
+	a.Summary = a.headline(m, q)
+	return a
 }
 
 // analysisValuesMin is the fewest values that anything but statistics is concluded from: a change needs four on each side, and a

@@ -23,6 +23,7 @@ import (
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/host"
 	"github.com/perfagent/perfagent/internal/query"
+	"github.com/perfagent/perfagent/internal/series"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -655,13 +656,13 @@ expect metrics.0.statistics.values is 0
 // Numbers and times are written as people write them.
 func TestAnalysisWords(t *testing.T) {
 	for v, want := range map[float64]string{0: "0", 1: "1", 0.01234: "0.0123", 12.345: "12.3", 123.4: "123", 123456.7: "123457", -0.5: "-0.5", 99.96: "100", 1e-9: "1e-09", 1e20: "1e+20"} {
-		if got := numberText(v); got != want {
+		if got := series.NumberText(v); got != want {
 			t.Errorf("%v: %q, want %q", v, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{0: "0 seconds", time.Second: "1 second", 90 * time.Minute: "1 hour and 30 minutes", 7 * 24 * time.Hour: "7 days",
 		25*time.Hour + time.Second: "1 day and 1 hour", 5 * time.Minute: "5 minutes"} {
-		if got := spanText(d); got != want {
+		if got := series.SpanText(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}

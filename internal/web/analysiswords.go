@@ -3,7 +3,6 @@ package web
 import (
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -33,45 +32,7 @@ func metricText(name string) string {
 	return strings.ReplaceAll(name, "_", " ")
 }
 
-// numberText writes a number with three significant digits, never with an exponent that people would have to read.
-func numberText(v float64) string {
-	a := math.Abs(v)
-	switch {
-	case a == 0:
-		return "0"
-	case a < 1e-6 || a >= 1e15:
-		return strconv.FormatFloat(v, 'g', 3, 64)
-	}
-	decimals := max(0, 2-int(math.Floor(math.Log10(a))))
-	text := strconv.FormatFloat(v, 'f', decimals, 64)
-	if strings.Contains(text, ".") {
-		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
-	}
-	return text
-}
-
-func (t *teller) value(v float64) string { return numberText(v) + unitWords[t.unit] }
-
-// spanText writes a duration as people say it: in its largest unit where that is whole, or in two.
-func spanText(d time.Duration) string {
-	units := []struct {
-		length time.Duration
-		name   string
-	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}}
-	d = d.Round(time.Second)
-	var parts []string
-	for _, u := range units {
-		n := d / u.length
-		d -= n * u.length
-		if n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s%s", n, u.name, map[bool]string{true: "s"}[n > 1]))
-		}
-	}
-	if len(parts) == 0 {
-		return "0 seconds"
-	}
-	return strings.Join(parts[:min(len(parts), 2)], " and ")
-}
+func (t *teller) value(v float64) string { return series.NumberText(v) + unitWords[t.unit] }
 
 // windowText is the window, behind "over the" and "in the".
 func windowText(q *analysisQuestion) string {
@@ -83,7 +44,7 @@ func windowText(q *analysisQuestion) string {
 	case 7 * day:
 		return "week"
 	default:
-		return spanText(window)
+		return series.SpanText(window)
 	}
 }
 
@@ -96,7 +57,7 @@ func (t *teller) slopeText(f *series.Trend) string {
 	if t.q.to.Sub(t.q.from) >= 2*day {
 		factor, per = 24*factor, "a day"
 	}
-	return fmt.Sprintf("%s %s, %s to %s", t.value(f.Slope*factor), per, numberText(f.SlopeLow*factor), numberText(f.SlopeHigh*factor))
+	return fmt.Sprintf("%s %s, %s to %s", t.value(f.Slope*factor), per, series.NumberText(f.SlopeLow*factor), series.NumberText(f.SlopeHigh*factor))
 }
 
 // percentTextMax is from how much on a change is said in its own unit: 40 times of next to nothing says nothing.
@@ -105,10 +66,10 @@ const percentTextMax = 1000
 // changeOf says how much a level changed: in percent, unless it is in percent itself or the level is next to nothing.
 func (t *teller) changeOf(change, level float64) string {
 	if percent := 100 * math.Abs(change) / level; level > 0 && percent < percentTextMax && t.unit != percentUnit {
-		return numberText(percent) + " %"
+		return series.NumberText(percent) + " %"
 	}
 	if t.unit == percentUnit {
-		return numberText(math.Abs(change)) + " percentage points"
+		return series.NumberText(math.Abs(change)) + " percentage points"
 	}
 	return t.value(math.Abs(change))
 }
@@ -125,15 +86,15 @@ func (t *teller) trendText(f *series.Trend, change float64) string {
 func (t *teller) changeText(j *changeJSON, c *series.Change) string {
 	text := fmt.Sprintf("on %s from %s to %s", t.momentText(j.Time), t.value(c.Before), t.value(c.After))
 	if j.ChangePercent != nil && math.Abs(*j.ChangePercent) < percentTextMax && t.unit != percentUnit {
-		text += fmt.Sprintf(" (%s%s %%)", map[bool]string{true: "+"}[*j.ChangePercent >= 0], numberText(*j.ChangePercent))
+		text += fmt.Sprintf(" (%s%s %%)", map[bool]string{true: "+"}[*j.ChangePercent >= 0], series.NumberText(*j.ChangePercent))
 	}
 	return text + fmt.Sprintf(", confidence %.0f %%", 100*c.Confidence)
 }
 
 func (t *teller) forecastText(end series.ForecastValue, season float64) string {
-	text := fmt.Sprintf("expected %s in %s", t.value(end.Mean), spanText(t.horizon()))
+	text := fmt.Sprintf("expected %s in %s", t.value(end.Mean), series.SpanText(t.horizon()))
 	if end.Low < end.High {
-		text += fmt.Sprintf(", between %s and %s with 95 %%", numberText(end.Low), t.value(end.High))
+		text += fmt.Sprintf(", between %s and %s with 95 %%", series.NumberText(end.Low), t.value(end.High))
 	}
 	if season > 0 {
 		text += "; days are taken to repeat themselves"
@@ -148,7 +109,7 @@ func (t *teller) horizon() time.Duration {
 
 func (t *teller) limitText(j *limitJSON, l analysisLimit, steps int) string {
 	what := fmt.Sprintf("%s (%s)", l.name, t.value(l.value))
-	within := spanText(time.Duration(steps) * t.q.step)
+	within := series.SpanText(time.Duration(steps) * t.q.step)
 	switch {
 	case j.Reached:
 		return what + " is reached"
@@ -186,9 +147,9 @@ func correlationText(j *correlationJSON, coefficient float64, m *measured) strin
 		subjectText(&j.Subject, &m.Subject), j.Strength, coefficient,
 		strings.TrimPrefix(strings.TrimPrefix(series.ProbabilityText(j.Q), "p "), "p"))
 	if lag := time.Duration(j.LagSeconds) * time.Second; lag > 0 {
-		text += ", " + spanText(lag) + " later"
+		text += ", " + series.SpanText(lag) + " later"
 	} else if lag < 0 {
-		text += ", " + spanText(-lag) + " before it"
+		text += ", " + series.SpanText(-lag) + " before it"
 	}
 	if j.HeldConstant != "" {
 		text += ", apart from what both owe to the " + j.HeldConstant
@@ -201,7 +162,7 @@ func (a *metricAnalysisJSON) headline(m *measured, q *analysisQuestion) string {
 	t := teller{q: q, unit: a.Unit}
 	name := metricText(m.name)
 	if a.Percentile != nil {
-		name += fmt.Sprintf(" (percentile %s)", numberText(*a.Percentile))
+		name += fmt.Sprintf(" (percentile %s)", series.NumberText(*a.Percentile))
 	}
 	if a.Device != "" {
 		name += " " + a.Device
@@ -211,13 +172,13 @@ func (a *metricAnalysisJSON) headline(m *measured, q *analysisQuestion) string {
 		return name + ": " + a.Unknown
 	}
 	if s.Summary = "always " + t.value(*s.Median); *s.Min < *s.Max {
-		s.Summary = fmt.Sprintf("median %s, between %s and %s", t.value(*s.Median), numberText(*s.Min), t.value(*s.Max))
+		s.Summary = fmt.Sprintf("median %s, between %s and %s", t.value(*s.Median), series.NumberText(*s.Min), t.value(*s.Max))
 	}
 	if s.Requests != nil {
 		s.Summary += fmt.Sprintf("; %d requests", *s.Requests)
 	}
 	if s.Few {
-		s.Summary += fmt.Sprintf(", only %s in the median step of %s", numberText(*s.RequestsAStep), spanText(q.step))
+		s.Summary += fmt.Sprintf(", only %s in the median step of %s", series.NumberText(*s.RequestsAStep), series.SpanText(q.step))
 	}
 	rest := a.Unknown
 	if a.Trend != nil {

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
+	"image/png"
 	"io"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -101,7 +101,8 @@ func TestCharts(t *testing.T) {
 		{"throughput.svg?metric=cpu_usage", 400, "unknown parameter"},
 		{"threads.svg", 400, "services only"},
 		{"speed.svg", 404, "is not one of response_time, "},
-		{"throughput.png", 404, "with .svg"},
+		{"throughput.jpg", 404, "with .svg"},
+		{"throughput.png?window=20m&width=4000&height=4000", 400, "more than 2097152 pixels"},
 		{"throughput", 404, "with .svg"},
 	} {
 		r := w.chart(c.path)
@@ -116,31 +117,31 @@ func TestCharts(t *testing.T) {
 	}
 }
 
-// The vertical axis begins at 0 unless something is below, and ends at a tick above the largest value; ticks are 1, 2 or 5 times a power of
-// ten. A chart stays small, however many values it has.
-func TestChartAxes(t *testing.T) {
-	from := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
-	for _, c := range []struct {
-		values         []float64
-		min, max, step float64
-	}{
-		{[]float64{3, 97}, 0, 100, 20}, {[]float64{0.003}, 0, 0.003, 0.0005}, {[]float64{-3, 12}, -5, 15, 5}, {[]float64{0}, 0, 1, 0.2},
-		{[]float64{math.NaN()}, 0, 1, 0.2}, {[]float64{1234}, 0, 1500, 500},
-	} {
-		x := &chart{values: c.values, from: from, to: from.Add(day), step: time.Hour, width: chartWidth, height: chartHeight}
-		x.scale()
-		if near := func(a, b float64) bool { return math.Abs(a-b) < 1e-9 }; !near(x.min, c.min) || !near(x.max, c.max) || !near(x.tick, c.step) {
-			t.Errorf("%v: %g to %g by %g, expected %g to %g by %g", c.values, x.min, x.max, x.tick, c.min, c.max, c.step)
+// A chart is drawn as PNG too, of the size that is asked for, with a line in the theme's colour.
+func TestChartPNG(t *testing.T) {
+	w := newAnalysisWorld(t)
+	w.run("endpoint shop GET /cart rate=1 ms=20")
+	w.run("load 20m")
+	r := w.chart("throughput.png?window=20m&width=500&height=200&theme=dark")
+	if r.Code != http.StatusOK || r.Header().Get("Content-Type") != "image/png" {
+		t.Fatalf("%d %v %s", r.Code, r.Header(), r.Body)
+	}
+	picture, err := png.Decode(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := picture.Bounds().Size(); got.X != 500 || got.Y != 200 {
+		t.Errorf("%v", got)
+	}
+	line := 0
+	for x := range 500 {
+		for y := range 200 {
+			if r, g, b, _ := picture.At(x, y).RGBA(); r>>8 == 0x60 && g>>8 == 0xa5 && b>>8 == 0xfa {
+				line++
+			}
 		}
 	}
-	x := &chart{from: from, to: from.Add(1500 * time.Minute), step: time.Minute, width: chartSidesMax, height: chartSidesMax, colors: chartThemes["dark"]}
-	for i := range 1500 {
-		x.values, x.low, x.high = append(x.values, float64(i)), append(x.low, 0), append(x.high, 2e6)
-		x.marks = append(x.marks, chartMark{from: from, to: from, text: strings.Repeat("<", 100)})
-	}
-	if got := x.svg(); len(got) > 256<<10 {
-		t.Errorf("a chart of 1,500 values has %d bytes", len(got))
-	} else if n := elements(t, got); n["g"] != chartMarksMax {
-		t.Errorf("%v", n)
+	if line < 200 { // a level line of 20 minutes is some 400 pixels long
+		t.Errorf("%d pixels have the line's colour", line)
 	}
 }

@@ -33,7 +33,7 @@ type Route struct {
 	// Question says that a POST asks, as a GET does, with parameters in its body, and changes nothing. So it is taken from pages of
 	// other sites as well, which a proxy's headers may be of; they cannot read the answer.
 	Question bool
-	Handler  http.Handler
+	Handler  http.Handler // nil: another route of the table serves it
 	// Endless says that the answer goes on until the client leaves or the server ends, as an event stream does. What the
 	// handler writes is sent at once, and the server's timeout for writing does not hold for it. It may be answered with 503.
 	Endless bool
@@ -69,6 +69,9 @@ func (r *Route) mediaType() string {
 
 // register makes the mux serve the route, and refuse other methods.
 func (r Route) register(mux *http.ServeMux) {
+	if r.Handler == nil {
+		return
+	}
 	pattern := cmp.Or(r.Pattern, r.Path)
 	if pattern == "/" {
 		pattern = "/{$}"

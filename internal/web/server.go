@@ -64,6 +64,8 @@ type ServerOptions struct {
 	API APIOptions
 	// Analysis is what /performance/analytics concludes from and what charts show; without an engine neither is served.
 	Analysis AnalysisOptions
+	// Report is what /report is made of; without an engine it is not served.
+	Report ReportOptions
 	// Routes are served beside those of this package.
 	Routes []Route
 	// Reload applies the configuration anew, and says in one line what was taken over; nil: /-/reload is disabled.
@@ -158,7 +160,10 @@ func (s *Server) routes() []Route {
 		all = append(all, summaryRoute(o.Performance), performanceHealthRoute(o.Performance), troubleshootRoute(o))
 	}
 	if o.Analysis.Engine != nil {
-		all = append(all, analysisRoute(o.Analysis), chartsRoute(o.Analysis))
+		all = append(append(all, analysisRoute(o.Analysis)), chartsRoutes(o.Analysis)...)
+	}
+	if o.Report.Engine != nil {
+		all = append(all, ReportRoute(o.Report))
 	}
 	if o.Agent.Source != nil {
 		all = append(all, agentHealthRoute(o.Agent))

@@ -20,14 +20,17 @@ const (
 	drainTimeout = time.Second
 )
 
-// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), behind the gate, until the context ends, and
-// closes it.
-func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *trace.Hub, log *slog.Logger) error {
+// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), and perhaps more, behind the gate, until the context ends,
+// and closes it.
+func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *trace.Hub, log *slog.Logger, more ...Route) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
 	mux.Handle(trace.Path, traceHandler(hub))
+	for _, r := range more {
+		r.register(mux)
+	}
 	server := newHTTPServer(mux, log)
 	// Streams have no end, and a read deadline would cancel them, too. The hub bounds their number, and drops exchanges
 	// for who does not read.
