@@ -36,7 +36,7 @@ E2E_PARALLEL ?= 4
 # Tests of what is behind the hooks, the same whatever the hooks are: they are left out where a backend is forced.
 BEHIND_HOOKS := Workloads E2EStartErrors E2EUnprivileged E2ETraceCommand E2ECheckAndVersion E2EPrometheus E2ERules \
 	E2EFleetQuantiles E2EServicesFile E2EOTLP E2EOTLPOwnTraffic E2EOTLPDead E2ERequests E2ESummary E2EAlerts E2ERoutes E2EManyPaths \
-	E2EAgentDescriptors E2EDemo E2EDemoEnds E2EDemoUnprivileged E2EAlertmanager E2ENotifyTest E2EReceivers E2EEventLog E2ERedis E2ETraceSocketRemoved E2EIncident
+	E2EAgentDescriptors E2EDemo E2EDemoEnds E2EDemoUnprivileged E2EFirstExchange E2EAlertmanager E2ENotifyTest E2EReceivers E2EEventLog E2ERedis E2ETraceSocketRemoved E2EIncident
 SPACE := $(subst ,, )
 NOT_FORCED := ^Test($(subst $(SPACE),|,$(strip $(BEHIND_HOOKS))))$$
 

@@ -30,7 +30,7 @@ const (
 func newDemoCommand(environ []string) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "demo",
-		Short: "Look around: a small shop with load and faults, and an agent that watches it",
+		Short: "Look around: a shop with load and faults, watched by an agent",
 		Long: "demo runs a small shop of seven processes, with shoppers who make 50 requests a second, and an\n" +
 			"agent that watches these processes alone: what `perfagent run` does, without a configuration and with\n" +
 			"the history in memory. Faults come and go on a schedule, and demo says what to look at. All of it is on\n" +
