@@ -36,7 +36,7 @@ E2E_PARALLEL ?= 4
 # Tests of what is behind the hooks, the same whatever the hooks are: they are left out where a backend is forced.
 BEHIND_HOOKS := Workloads E2EStartErrors E2EUnprivileged E2ETraceCommand E2ECheckAndVersion E2EPrometheus E2ERules \
 	E2EFleetQuantiles E2EServicesFile E2EOTLP E2EOTLPOwnTraffic E2EOTLPDead E2ERequests E2ESummary E2EAlerts E2ERoutes E2EManyPaths \
-	E2EAgentDescriptors E2EAlertmanager E2ENotifyTest E2EReceivers E2EEventLog E2ERedis E2ETraceSocketRemoved E2EIncident
+	E2EAgentDescriptors E2EDemo E2EDemoEnds E2EDemoUnprivileged E2EFirstExchange E2EAlertmanager E2ENotifyTest E2EReceivers E2EEventLog E2ERedis E2ETraceSocketRemoved E2EIncident
 SPACE := $(subst ,, )
 NOT_FORCED := ^Test($(subst $(SPACE),|,$(strip $(BEHIND_HOOKS))))$$
 
@@ -56,6 +56,10 @@ build: ## build bin/perfagent; needs Go only
 .PHONY: run
 run: build ## build and start the agent as root, without any configuration
 	exec $(AS_ROOT) $(BIN) run $(ARGS)
+
+.PHONY: demo
+demo: build ## build and run a small shop with load and faults, watched by the agent, as root; ends after ten minutes
+	exec $(AS_ROOT) $(BIN) demo $(ARGS)
 
 .PHONY: provision
 provision: ## install what building, testing and measuring need (Debian)

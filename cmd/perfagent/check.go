@@ -28,10 +28,19 @@ type checkReport struct {
 	Backends   []backendReport    `json:"backends"`
 	Host       backendReport      `json:"host"` // hooks that watch processors, disks and TCP connections
 	TLS        host.LibraryReport `json:"tls"`
+	Watched    watchedReport      `json:"watched"`
 	NotVisible []blindSpot        `json:"not_visible"`
 	Summary    string             `json:"summary"` // one sentence
 
 	privileges privileges
+}
+
+// watchedReport is what the settings choose of what runs now.
+type watchedReport struct {
+	Processes int      `json:"processes"`
+	Listening []uint16 `json:"listening_ports"`    // TCP, of this network namespace
+	Obstacle  string   `json:"obstacle,omitempty"` // why no exchange of a server here can be seen with these settings
+	text      string
 }
 
 type kernelReport struct {
@@ -112,6 +121,11 @@ func check(ctx context.Context, root string, config *Config) (*checkReport, erro
 	if report.TLS, err = host.FindTLSLibraries(host.LibraryOptions{Root: root, Filter: filter, Except: uint32(os.Getpid())}); err != nil {
 		return nil, err
 	}
+	chosen, err := look(root, config, nil)
+	if err != nil {
+		return nil, err
+	}
+	report.Watched = watchedReport{chosen.processes, append([]uint16{}, chosen.listening...), chosen.obstacle(), chosen.String()}
 	report.explainKernel(loads)
 	report.explainTLS(config.Capture.TLS)
 	report.blind(blindSpot{What: "HTTP/2 and HTTP/3 exchanges", Why: "this version understands HTTP/1 only"})
@@ -321,13 +335,17 @@ func (r *checkReport) write(w io.Writer, output string) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "What perfagent can show on this host\n\n")
-	fmt.Fprintf(&b, "kernel      %s %s, BTF %s, lockdown %s\n", r.Kernel.Release, r.Kernel.Architecture, yesNo(r.Kernel.BTF), r.Kernel.Lockdown)
+	fmt.Fprintf(&b, "kernel      %s\n", r.Kernel)
 	for i, p := range r.Privileges {
 		label := map[bool]string{true: "privileges"}[i == 0]
 		fmt.Fprintf(&b, "%-11s %-8s %s: %s\n", label, p.state(), p.Name, p.Why)
 	}
 	fmt.Fprintf(&b, "backend     %s\n", cmp.Or(r.Backend, "none"))
 	r.writeBackends(&b)
+	writeWrapped(&b, "processes   ", r.Watched.text)
+	if r.Watched.Obstacle != "" {
+		writeWrapped(&b, "exchanges   ", "none of a server here with these settings: "+r.Watched.Obstacle)
+	}
 	r.writeTLS(&b)
 	fmt.Fprintf(&b, "\nnot visible\n")
 	for _, spot := range r.NotVisible {

@@ -152,7 +152,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	a.openState(config)
 	a.openFindings(config)
 	a.openAlerts(config, rules)
-	return a, a.start(config)
+	return a, a.start(config, hooks.Checklist)
 }
 
 func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) error {
@@ -378,7 +378,7 @@ func descendants(pids []uint32) ([]uint32, error) {
 }
 
 // start sets everything moving. Exporters outlive the probes, so that the last exchanges are still handed out.
-func (a *agent) start(config *Config) error {
+func (a *agent) start(config *Config, list checklist) error {
 	var socket net.Listener
 	if config.Web.Socket != "" {
 		var err error
@@ -400,6 +400,7 @@ func (a *agent) start(config *Config) error {
 	a.done.Go(func() { a.observe(reading, config, handler) })
 	a.done.Go(func() { a.attachMissing(reading) })
 	a.done.Go(func() { a.clock.Run(reading) })
+	a.done.Go(func() { a.watchFirst(reading, config, list) })
 	if a.exports() {
 		a.done.Go(func() { a.sampler.Run(reading) })
 		a.done.Go(func() { a.engine.Run(reading) })

@@ -27,6 +27,8 @@ type pipelineHooks struct {
 	// ReloadState tells how the last reload went and when the last successful one was (the start counts as one):
 	// perfagent_config_last_reload_successful and its timestamp.
 	ReloadState func() (successful bool, last time.Time)
+	// Checklist is where people are told what is watched and seen first; the zero value leaves that to the log.
+	Checklist checklist
 }
 
 // startPipeline attaches the probes, opens the listeners of config and returns once exchanges are observed. On an error

@@ -69,7 +69,8 @@ func run(ctx context.Context, source *configSource, stderr io.Writer) (err error
 	defer signal.Stop(hangup)
 
 	reload := newReloader(source, config, level, log)
-	agent, err := startPipeline(ctx, config, log, pipelineHooks{Reload: reload.Reload, ReloadState: reload.State})
+	hooks := pipelineHooks{Reload: reload.Reload, ReloadState: reload.State, Checklist: startChecklist(stderr, config.Log)}
+	agent, err := startPipeline(ctx, config, log, hooks)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ const (
 	forHistory
 	forNotify
 	forReport
+	forDemo
 )
 
 // setting is one entry of the configuration: the flag --path, the YAML key path and a variable of the environment.
@@ -60,17 +61,17 @@ type setting struct {
 func (c *Config) settings() []setting {
 	observing, notifying := forRun|forTrace, forRun|forNotify
 	return []setting{
-		{"web.listen-address", "`address` to serve on, host:port or unix:/path; repeatable", list(&c.Web.ListenAddresses, parseListenAddress, "address", ","), forRun, false},
+		{"web.listen-address", "`address` to serve on, host:port or unix:/path; repeatable", list(&c.Web.ListenAddresses, parseListenAddress, "address", ","), forRun | forDemo, false},
 		{"web.config.file", "`file` with TLS and basic auth, exporter-toolkit format", text(&c.Web.ConfigFile, "file"), forRun, false},
 		{"web.allow-unprotected", "serve beyond loopback also without TLS and password, with a warning", boolean(&c.Web.AllowUnprotected), forRun, false},
 		{"web.external-url", "`URL` at which people reach the agent, which links in messages begin with, and under whose name browsers may ask; empty for the address that it listens on", scalar(&c.Web.ExternalURL, parseExternalURL, "URL"), notifying, false},
 		{"web.enable-lifecycle", "accept POST /-/reload", boolean(&c.Web.EnableLifecycle), forRun, false},
 		{"web.socket", "Unix socket (`path`) of the agent that trace and report read from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace | forReport, false},
-		{"capture.port", "only exchanges whose server `port` is one of these; repeatable", list(&c.Capture.Ports, parsePort, "port", ","), observing, false},
+		{"capture.port", "only exchanges whose server `port` is one of these; repeatable", list(&c.Capture.Ports, parsePort, "port", ","), observing | forCheck, false},
 		{"capture.pid", "only processes with this `pid`, and their descendants; repeatable", list(&c.Capture.PIDs, parsePID, "pid", ","), observing | forCheck, false},
 		{"capture.executable", "only processes whose executable's path matches the `glob` (** crosses slashes); repeatable", list(&c.Capture.Executables, parseGlob, "glob", ""), observing | forCheck, false},
 		{"capture.cgroup", "only processes in this cgroup v2 `path` or below; repeatable", list(&c.Capture.Cgroups, parseCgroupPath, "path", ""), observing | forCheck, false},
-		{"capture.backend", "`backend`: auto, tracepoint, fentry, kprobe or syscall", oneOf(&c.Capture.Backend, "auto", "tracepoint", "fentry", "kprobe", "syscall"), observing | forCheck, false},
+		{"capture.backend", "`backend`: auto, tracepoint, fentry, kprobe or syscall", oneOf(&c.Capture.Backend, "auto", "tracepoint", "fentry", "kprobe", "syscall"), observing | forCheck | forDemo, false},
 		{"capture.tls", "`mode` of looking into TLS: auto or off", oneOf(&c.Capture.TLS, "auto", "off"), observing | forCheck, false},
 		{"capture.host", "`mode` of watching processors, disks and TCP connections: auto or off", oneOf(&c.Capture.Host, "auto", "off"), observing | forCheck, false},
 		{"capture.head-bytes", "`bytes` of a request head to capture, 64 to 4096", number(&c.Capture.HeadBytes, probes.HeadBytesMin, int64(probes.HeadBytesMax), true), observing, false},
@@ -135,8 +136,8 @@ func (c *Config) settings() []setting {
 		{"export.redis-interval", "`duration` between two publications to Redis; keys expire after three", duration(&c.Export.RedisInterval, redisIntervalMin, redisIntervalMax), forRun, false},
 		{"trace.user-header", "request `header` that tells users apart, shown as user_hash: hashed with a key that lasts as long as the agent runs. Authorization and Cookie are read only if named here",
 			scalar(&c.Trace.UserHeader, parseHeaderName, "header"), observing, false},
-		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing, true},
-		{"log.format", "`format`: logfmt or json", oneOf(&c.Log.Format, "logfmt", "json"), observing, false},
+		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing | forDemo, true},
+		{"log.format", "`format`: logfmt or json", oneOf(&c.Log.Format, "logfmt", "json"), observing | forDemo, false},
 	}
 }
 

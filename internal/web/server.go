@@ -106,6 +106,9 @@ func (p Protection) lack() string {
 	return ""
 }
 
+// ErrPortBusy says that another process listens where the agent shall.
+var ErrPortBusy = errors.New("the port is in use by another process")
+
 // Server is the agent's HTTP server. Listen opens its addresses, Serve serves until the context ends.
 type Server struct {
 	options   ServerOptions
@@ -238,8 +241,7 @@ func listen(address string, anywhere bool) (net.Listener, error) {
 	l, err := net.ListenTCP(network, resolved)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listening on %s: the port is in use by another process; "+
-			"stop that process or choose another port with --web.listen-address", address)
+		return nil, fmt.Errorf("listening on %s: %w; stop that process or choose another port with --web.listen-address", address, ErrPortBusy)
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("listening on %s: not permitted without CAP_NET_BIND_SERVICE; grant it or choose a port above 1023 with --web.listen-address", address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):

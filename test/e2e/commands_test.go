@@ -449,3 +449,31 @@ func lint(t *testing.T, a *agent.Agent) {
 		t.Errorf("promtool check metrics: %v: %s", err, output)
 	}
 }
+
+// An agent that sees nothing says why that probably is, and then that it has seen the first exchange.
+func TestE2EFirstExchange(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, servers.Options{Kind: servers.Go})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}, NoTrace: true})
+	said := func(want string) {
+		t.Helper()
+		if !until(servers.Slow(30*time.Second), func() bool { return strings.Contains(a.Log(), want) }) {
+			t.Errorf("%q is missing in %s", want, a.Log())
+		}
+	}
+	said("exchanges: none in the first 10 s: no HTTP/1 request was made to or by what is watched. " +
+		fmt.Sprintf("If that is a web server, this makes one: curl http://127.0.0.1:%d/", s.Port))
+	if strings.Contains(a.Log(), "the first was seen") {
+		t.Errorf("what was not there was seen: %s", a.Log())
+	}
+	response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/fast", s.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	said("exchanges: the first was seen after ")
+	stdout, stderr, _ := run(t, command(t, "check", fmt.Sprintf("--capture.port=%d", freePort(t))))
+	if !strings.Contains(strings.Join(strings.Fields(stdout), " "), "nothing listens on port ") {
+		t.Errorf("check: %s%s", stdout, stderr)
+	}
+}
