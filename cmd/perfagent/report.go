@@ -91,7 +91,7 @@ func newReportCommand(environ []string) *cobra.Command {
 // check finds the format, and says what is wrong with the flags.
 func (r *reportCommand) check() error {
 	if _, err := r.wanted.Span(time.Now()); err != nil {
-		return fmt.Errorf("flag --%w", err) // parameters and flags have the same names
+		return err
 	}
 	if r.format == "" {
 		r.format = "markdown"
