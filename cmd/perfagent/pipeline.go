@@ -67,10 +67,12 @@ type agent struct {
 	reports        report.Options                  // what reports are made of
 	scheduled      []report.Schedule               // that are written by themselves
 	alerts         atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
+	state          ownState                        // what it has of the storage directory
 	ruleWarnings   atomic.Pointer[[]string]        // of the latest reading of rules
 	started        time.Time                       // when it was
 	findings       atomic.Pointer[finding.Engine]  // nil where there is none
 	findingsOpened atomic.Uint64
+	addresses      host.Addresses
 	objectives     atomic.Pointer[[]alert.Objective] // in force
 	reloadState    func() (successful bool, last time.Time)
 	memoryLimit    atomic.Int64
@@ -148,6 +150,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	}
 	a.watchHost(config, filter)
 	a.openHistory(config)
+	a.openState(config)
 	a.openFindings(config)
 	a.openAlerts(config, rules)
 	return a, a.start(config)
@@ -472,7 +475,8 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	if err := a.notifier.Check(&notification); err != nil {
 		return "", config.Notify.locate(err)
 	}
-	if read, err = a.loadFiles(config); err != nil {
+	names, err := a.loadFiles(config)
+	if err != nil {
 		return "", err
 	}
 	a.notifier.Apply(notification)
@@ -487,7 +491,8 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	a.objectives.Store(&config.Alerts.Objectives.value)
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
 	a.events.Reopen()
-	return read, nil
+	all := slices.DeleteFunc([]string{names, rulesRead(rules)}, func(s string) bool { return s == "" })
+	return strings.Join(all, ", "), nil
 }
 
 func (a *agent) showRawPaths(raw bool) {
@@ -560,7 +565,7 @@ func (a *agent) release() error {
 			a.events.Close()
 		}
 	}
-	return err
+	return errors.Join(err, a.state.close())
 }
 
 func (a *agent) probeStatus() export.ProbeStatus {

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/finding"
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/query"
 	"github.com/perfagent/perfagent/internal/report"
@@ -28,7 +29,7 @@ import (
 func (a *agent) analysisOptions(config *Config) web.AnalysisOptions {
 	o := web.AnalysisOptions{Engine: a.query, Objectives: a.objectiveViews}
 	if config.Anomalies.Mode != anomaliesOff {
-		o.Findings = a.findingsWithin
+		o.Findings = a.findingsIn
 	}
 	return o
 }
@@ -38,10 +39,19 @@ func (a *agent) reportOptions(config *Config) report.Options {
 	o := report.Options{Engine: a.query, Judge: a.engine.Judge, Objectives: a.objectiveViews, Analyse: a.analysisOptions(config).Report, Host: hostName(),
 		Version: readBuild().Version}
 	if config.Anomalies.Mode != anomaliesOff {
-		o.Sources = append(o.Sources, report.Findings(a.findingsWithin))
+		o.Sources = append(o.Sources, report.Findings(a.incidentsIn))
 	}
 	o.Sources = append(o.Sources, report.Alerts{Manager: a.alerts.Load}, report.RecordedAlerts{Engine: a.query})
 	return o
+}
+
+// incidentsIn are the detector's incidents that touch a time, also those of before a restart.
+func (a *agent) incidentsIn(from, to time.Time) ([]*finding.Finding, error) {
+	e := a.findings.Load()
+	if e == nil {
+		return nil, nil
+	}
+	return e.IncidentsIn(from, to)
 }
 
 func hostName() string {

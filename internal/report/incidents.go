@@ -51,15 +51,16 @@ func (i *Incident) isSame(o Incident) bool {
 	return !i.Start.After(ends(&o)) && !o.Start.After(ends(i))
 }
 
-// Findings are incidents of the detector of anomalies: those of a function that touch a time.
-type Findings func(from, to time.Time) []finding.Finding
+// Findings are incidents of the detector of anomalies: those of a function that touch a time. What comes beside an error counts.
+type Findings func(from, to time.Time) ([]*finding.Finding, error)
 
 // Incidents implements IncidentSource.
 func (f Findings) Incidents(_ context.Context, from, to time.Time) (all []Incident, err error) {
-	for _, one := range f(from, to) {
-		all = append(all, incidentOf(&one))
+	found, err := f(from, to)
+	for _, one := range found {
+		all = append(all, incidentOf(one))
 	}
-	return all, nil
+	return all, err
 }
 
 func incidentOf(f *finding.Finding) Incident {

@@ -62,9 +62,9 @@ func TestReport(t *testing.T) {
 		return []alert.ObjectiveView{{Objective: alert.Objective{Service: "shop", AvailabilityPercent: 99.9}, Kind: "availability", BudgetLeft: &left}}
 	}
 	w.reporting(func(o *report.Options) {
-		o.Sources = append(o.Sources, report.Findings(func(_, _ time.Time) []finding.Finding {
-			return []finding.Finding{{ID: "f1", Measure: finding.Measure{Metric: "error_rate", Subject: finding.Subject{Service: "shop", Method: "POST", Route: "/pay"}},
-				Start: w.start.Add(time.Hour), End: &end, Severity: finding.Critical, Summary: "POST /pay of shop fails", Causes: []finding.Cause{{Summary: "a new version", Confidence: .9}}}}
+		o.Sources = append(o.Sources, report.Findings(func(_, _ time.Time) ([]*finding.Finding, error) {
+			return []*finding.Finding{{ID: "f1", Measure: finding.Measure{Metric: "error_rate", Subject: finding.Subject{Service: "shop", Method: "POST", Route: "/pay"}},
+				Start: w.start.Add(time.Hour), End: &end, Severity: finding.Critical, Summary: "POST /pay of shop fails", Causes: []finding.Cause{{Summary: "a new version", Confidence: .9}}}}, nil
 		}))
 	})
 	r := w.reportOf("range=hourly")
