@@ -13,6 +13,7 @@ import (
 	"github.com/perfagent/perfagent/internal/finding"
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/query"
+	"github.com/perfagent/perfagent/internal/report"
 )
 
 // Config is every setting of the agent. settings lists how each is named, parsed and bounded.
@@ -35,6 +36,7 @@ type Config struct {
 	Remedies  RemediesConfig
 	EventLog  EventLogConfig
 	Export    ExportConfig
+	Reports   parsed[[]report.Schedule] // that are written by themselves
 
 	ReadyFile string // written once the agent is ready, removed at the end; "" for none
 }
@@ -187,6 +189,12 @@ func (s *configSource) load() (*Config, error) {
 	}
 	if err := config.checkNotification(file, lines); err != nil {
 		return nil, err
+	}
+	if err := config.checkReports(); err != nil {
+		if line := lines["reports"]; line > 0 {
+			return nil, fmt.Errorf("%s:%d: %w", file, line, err)
+		}
+		return nil, usageError{err}
 	}
 	return config, nil
 }

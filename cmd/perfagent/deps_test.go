@@ -38,7 +38,7 @@ var layers = map[string][]string{
 	"internal/export":        {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/analytics"},
 	"internal/alert":         {"internal/notify", "internal/statefile"},
 	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query", "internal/alert", "internal/series", "internal/finding", "internal/chart", "internal/report"},
-	"internal/report":        {"internal/wire", "internal/analytics", "internal/query", "internal/alert", "internal/series", "internal/finding", "internal/chart"},
+	"internal/report":        {"internal/wire", "internal/analytics", "internal/query", "internal/alert", "internal/series", "internal/finding", "internal/chart", "internal/statefile"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
 	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/alert", "internal/series", "internal/cache", "internal/notify", "internal/statefile", "internal/eventlog", "internal/redis", "internal/finding", "internal/report", "internal/demo"},
 	"internal/eventlog":      {"internal/wire", "internal/trace", "internal/export"},

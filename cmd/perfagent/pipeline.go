@@ -65,6 +65,7 @@ type agent struct {
 	history        atomic.Pointer[history.History] // nil where there is none
 	query          *query.Engine                   // over it
 	reports        report.Options                  // what reports are made of
+	scheduled      []report.Schedule               // that are written by themselves
 	alerts         atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
 	state          ownState                        // what it has of the storage directory
 	ruleWarnings   atomic.Pointer[[]string]        // of the latest reading of rules
@@ -132,7 +133,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 		return nil, err
 	}
 	a.query = a.newQuery(config)
-	a.reports = a.reportOptions(config)
+	a.reports, a.scheduled = a.reportOptions(config), config.Reports.value
 	a.reloadState = hooks.ReloadState
 	if err := a.openNotifier(config); err != nil {
 		return nil, err
@@ -357,7 +358,9 @@ func (a *agent) gaps() []probes.Gap {
 }
 
 // exports tells whether anybody can ask for more than single exchanges.
-func (a *agent) exports() bool { return a.server != nil || a.otlp != nil || a.redis != nil }
+func (a *agent) exports() bool {
+	return a.server != nil || a.otlp != nil || a.redis != nil || len(a.scheduled) > 0
+}
 
 func (a *agent) hostStats() *export.HostStats {
 	if w := a.host.Load(); w != nil {
@@ -416,6 +419,9 @@ func (a *agent) start(config *Config, list checklist) error {
 	if m := a.alerts.Load(); m != nil {
 		a.serves.Go(func() { m.Run(exporting) })
 		a.serves.Go(func() { a.watchObjectives(exporting) })
+	}
+	if len(a.scheduled) > 0 {
+		a.serves.Go(func() { a.runReports(exporting, config) })
 	}
 	if socket != nil {
 		a.socket = config.Web.Socket

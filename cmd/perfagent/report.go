@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/finding"
 	"github.com/perfagent/perfagent/internal/history"
 	"github.com/perfagent/perfagent/internal/query"
 	"github.com/perfagent/perfagent/internal/report"
@@ -42,6 +43,15 @@ func (a *agent) reportOptions(config *Config) report.Options {
 	}
 	o.Sources = append(o.Sources, report.Alerts{Manager: a.alerts.Load}, report.RecordedAlerts{Engine: a.query})
 	return o
+}
+
+// incidentsIn are the detector's incidents that touch a time, also those of before a restart.
+func (a *agent) incidentsIn(from, to time.Time) ([]*finding.Finding, error) {
+	e := a.findings.Load()
+	if e == nil {
+		return nil, nil
+	}
+	return e.IncidentsIn(from, to)
 }
 
 func hostName() string {
@@ -91,7 +101,7 @@ func newReportCommand(environ []string) *cobra.Command {
 // check finds the format, and says what is wrong with the flags.
 func (r *reportCommand) check() error {
 	if _, err := r.wanted.Span(time.Now()); err != nil {
-		return fmt.Errorf("flag --%w", err) // parameters and flags have the same names
+		return err
 	}
 	if r.format == "" {
 		r.format = "markdown"

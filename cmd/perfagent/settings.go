@@ -21,6 +21,7 @@ import (
 	"github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/notify"
 	"github.com/perfagent/perfagent/internal/probes"
+	"github.com/perfagent/perfagent/internal/report"
 )
 
 // Bounds of settings, with the reason where it is not the type's own.
@@ -100,6 +101,7 @@ func (c *Config) settings() []setting {
 		{"anomalies.sensitivity", "how many false alarms (`count`) are wanted per series and week; more of them find smaller anomalies",
 			scalar(&c.Anomalies.Sensitivity, parseSensitivity, "count"), forRun, true},
 		{"objectives", "availability and latency that services and routes shall reach, as `YAML`", &yamlValue[[]alert.Objective]{&c.Alerts.Objectives, readObjectives}, forRun, true},
+		{"reports", "reports that are written by themselves, as `YAML`", &yamlValue[[]report.Schedule]{&c.Reports, readReports}, forRun, false},
 		{"query.timeout", "longest `duration` of a question to the local history", duration(&c.Query.Timeout, queryTimeoutMin, queryTimeoutMax), forRun, false},
 		{"query.max-samples", "most samples (`count`) that a question to the local history holds in memory, 16 bytes each; a series counts as 32", number(&c.Query.MaxSamples, 1000, querySamplesMax, false), forRun, false},
 		{"query.max-concurrency", "most questions (`count`) to the local history that are answered at once", number(&c.Query.MaxConcurrency, 1, queryConcurrencyMax, false), forRun, false},

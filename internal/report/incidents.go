@@ -51,7 +51,7 @@ func (i *Incident) isSame(o Incident) bool {
 	return !i.Start.After(ends(&o)) && !o.Start.After(ends(i))
 }
 
-// Findings are incidents of the detector of anomalies: those of a function that touch a time, and an error where some of them are lost.
+// Findings are incidents of the detector of anomalies: those of a function that touch a time. What comes beside an error counts.
 type Findings func(from, to time.Time) ([]*finding.Finding, error)
 
 // Incidents implements IncidentSource.

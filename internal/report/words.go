@@ -179,6 +179,9 @@ func (m *maker) aheadSentence() string {
 			all = append(all, in.Subject+": "+in.Foreseen)
 		}
 	}
+	if len(all) == 0 && !slices.ContainsFunc(m.r.Trends, func(t Metric) bool { return t.Forecast != "" }) {
+		return "What is about to happen is not known: nothing could be forecast."
+	}
 	if len(all) == 0 {
 		return "As far as the trends tell, no limit of the host is reached soon."
 	}
