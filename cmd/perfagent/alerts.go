@@ -122,6 +122,15 @@ func (c *Config) rules() (*alert.Rules, error) {
 	return rules, nil
 }
 
+// rulesRead says in a few words which rule files were read; "" for none.
+func rulesRead(rules *alert.Rules) string {
+	files, n := rules.FromFiles()
+	if files == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s with %s", counted(files, "rule file"), counted(n, "rule"))
+}
+
 // files are those that the globs choose, each once. A name without a pattern must exist; of a pattern that chooses nothing a warning
 // tells, as its files may come later.
 func (c *AlertsConfig) files() (names, unmatched []string, err error) {
@@ -191,8 +200,8 @@ func (a *agent) openAlerts(config *Config, rules *alert.Rules) {
 		return
 	}
 	o := alert.Options{Source: a.query, Sink: a.newAlertSink(), URL: a.address(config), Log: a.log}
-	if config.Storage.Path != "" {
-		o.StateFile = filepath.Join(config.Storage.Path, "alerts.state")
+	if a.state.path != "" {
+		o.StateFile = filepath.Join(a.state.path, "alerts.state")
 	}
 	m := alert.New(o)
 	a.setRules(m, rules)

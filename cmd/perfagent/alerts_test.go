@@ -63,7 +63,7 @@ func TestObjectivesAreChecked(t *testing.T) {
 }
 
 // Shows that a pattern of rule files that chooses none is a warning with the place where it stands, not an error, and that a severity
-// that nobody knows is one beside it; a name without a pattern must exist.
+// that nobody knows is one beside it; a name without a pattern must exist. What a reload says of them counts files, and no built-in rules.
 func TestRuleWarnings(t *testing.T) {
 	dir := t.TempDir()
 	rules, file := filepath.Join(dir, "r.yml"), filepath.Join(dir, "f.yml")
@@ -84,6 +84,13 @@ func TestRuleWarnings(t *testing.T) {
 	want := []string{file + ":2: alert.rules-file: no file matches " + dir + "/none-*.yml", rules + `:4: alert "A": the severity "page" is none of`}
 	if len(read.Warnings) != 2 || read.Warnings[0] != want[0] || !strings.HasPrefix(read.Warnings[1], want[1]) {
 		t.Errorf("warnings are %q, want %q", read.Warnings, want)
+	}
+	if got := rulesRead(read); got != "1 rule file with 1 rule" {
+		t.Errorf("read %q", got)
+	}
+	config.Alerts.RulesFiles = nil
+	if read, err = config.rules(); err != nil || rulesRead(read) != "" {
+		t.Errorf("without files %q are read, %v", rulesRead(read), err)
 	}
 	config.Alerts.RulesFiles = []string{dir + "/none.yml"}
 	if _, err := config.rules(); err == nil {

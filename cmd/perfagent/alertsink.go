@@ -48,7 +48,7 @@ func (s *alertSink) Send(alerts []notify.Alert) {
 	if s.notifier != nil {
 		s.notifier.Send(alerts)
 	}
-	now := s.now()
+	now := s.now().Round(time.Millisecond)
 	for i := range alerts {
 		if event := s.news(&alerts[i], now); event != nil {
 			s.events.Write(eventlog.KindAlert, now, event)
@@ -63,10 +63,10 @@ func (s *alertSink) news(a *notify.Alert, now time.Time) *alertEvent {
 	defer s.mu.Unlock()
 	key := a.Key()
 	since, fires := s.fires[key]
-	event := &alertEvent{"firing", a.Labels, a.Annotations, a.StartsAt.UTC(), nil}
+	event := &alertEvent{"firing", a.Labels, a.Annotations, a.StartsAt.UTC().Round(time.Millisecond), nil}
 	if !a.EndsAt.IsZero() && !a.EndsAt.After(now) {
 		delete(s.fires, key)
-		ends := a.EndsAt.UTC()
+		ends := a.EndsAt.UTC().Round(time.Millisecond)
 		event.State, event.EndsAt = "resolved", &ends
 		return event
 	}

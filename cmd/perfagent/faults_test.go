@@ -35,6 +35,8 @@ const (
 	promptLeast = 90
 	firstLeast  = 88
 	threeLeast  = 95
+	// joinedMost is how many incidents there are for 100 faults, at their end.
+	joinedMost = 150
 	// ticksOfHour is how many ticks may bring one false incident.
 	ticksOfHour = int(time.Hour / analytics.TickInterval)
 )
@@ -49,6 +51,8 @@ type replayed struct {
 	last   int                // tick of the latest of them
 	opened int                // tick at which the first finding of those who suffer opened, behind the fault's beginning; -1: never
 	found  *finding.Finding   // of those who suffer, as it stood at the fault's end
+
+	open, incidents []*finding.Finding // at that time
 }
 
 // replay hands a recording to the detector, tick by tick, as the agent does.
@@ -58,9 +62,9 @@ func replay(name string) (*replayed, error) {
 		return nil, err
 	}
 	out := &replayed{Recording: r, name: strings.TrimSuffix(filepath.Base(name), ".json.gz"), opened: -1}
-	tick, witness := 0, witnessReadings{}
+	tick, witness, served := 0, witnessReadings{}, servedIn(r)
 	var engine *finding.Engine
-	engine = finding.New(finding.Options{OnFinding: func(event finding.Event, f *finding.Finding) {
+	engine = finding.New(finding.Options{Serves: func() map[uint16]finding.Subject { return served }, OnFinding: func(event finding.Event, f *finding.Finding) {
 		switch {
 		case event != finding.Opened:
 		case tick < r.Truth.From:
@@ -74,9 +78,23 @@ func replay(name string) (*replayed, error) {
 		engine.Consume(r.All[i].Seal, r.All[i].Host, witness.read(r.All[i].Witness, r.All[i].Seal.To))
 		if i == r.Truth.To-1 {
 			out.found = worst(engine.Findings(), &r.Truth)
+			out.open, out.incidents = open(engine.Findings()), open(engine.Incidents())
 		}
 	}
 	return out, nil
+}
+
+// servedIn are the services by the ports at which they are called in a recording: nginx calls the shop, and that the store.
+func servedIn(r *recording.Recording) map[uint16]finding.Subject {
+	served := map[uint16]finding.Subject{}
+	for _, tick := range r.All {
+		for _, e := range tick.Seal.Entries {
+			if callee := map[string]string{"nginx": "shop", "shop": "store"}[e.Service]; e.Role == wire.RoleClient && callee != "" {
+				served[e.Port] = finding.Subject{Service: callee}
+			}
+		}
+	}
+	return served
 }
 
 // add notes a finding that opened while nothing was wrong.
@@ -91,6 +109,11 @@ func (r *replayed) add(f *finding.Finding, tick int) {
 	default:
 		r.last = tick
 	}
+}
+
+// open are those that are not over.
+func open(all []*finding.Finding) []*finding.Finding {
+	return slices.DeleteFunc(slices.Clone(all), func(f *finding.Finding) bool { return f.End != nil })
 }
 
 // suffers tells whether a finding is of a service's requests, and not of what it uses or of the host.
@@ -149,13 +172,15 @@ func (r *replayed) named() int {
 }
 
 // tally counts what was concluded about a fault.
-type tally struct{ runs, prompt, found, first, three, incidents, calm, ticks int }
+type tally struct{ runs, prompt, found, first, three, incidents, calm, ticks, open, joined int }
 
 func (t *tally) add(r *replayed) {
 	t.runs++
 	t.incidents += r.bursts
 	t.calm += r.calm
 	t.ticks += r.Truth.From
+	t.open += len(r.open)
+	t.joined += len(r.incidents)
 	if r.opened >= 0 {
 		t.found++
 	}
@@ -174,6 +199,7 @@ func (t *tally) add(r *replayed) {
 func (t *tally) sum(o *tally) {
 	t.runs, t.prompt, t.found, t.first, t.three = t.runs+o.runs, t.prompt+o.prompt, t.found+o.found, t.first+o.first, t.three+o.three
 	t.incidents, t.calm, t.ticks = t.incidents+o.incidents, t.calm+o.calm, t.ticks+o.ticks
+	t.open, t.joined = t.open+o.open, t.joined+o.joined
 }
 
 // tallies are those of all faults.
@@ -193,14 +219,14 @@ func (all tallies) whole() *tally {
 // String is a table of the figures that docs/faults.md has.
 func (all tallies) String() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%-16s %5s %8s %6s %6s %6s %6s %5s %6s\n", "fault", "runs", "in time", "found", "first", "three", "false", "info", "ticks")
+	fmt.Fprintf(&text, "%-16s %5s %8s %6s %6s %6s %6s %5s %6s %5s %7s\n", "fault", "runs", "in time", "found", "first", "three", "false", "info", "ticks", "shown", "joined")
 	for _, fault := range slices.Sorted(maps.Keys(all)) {
 		t := all[fault]
-		fmt.Fprintf(&text, "%-16s %5d %8d %6d %6d %6d %6d %5d %6d\n", fault, t.runs, t.prompt, t.found, t.first, t.three, t.incidents, t.calm, t.ticks)
+		fmt.Fprintf(&text, "%-16s %5d %8d %6d %6d %6d %6d %5d %6d %5d %7d\n", fault, t.runs, t.prompt, t.found, t.first, t.three, t.incidents, t.calm, t.ticks, t.open, t.joined)
 	}
 	t := all.whole()
-	fmt.Fprintf(&text, "%-16s %5d %7d%% %5d%% %5d%% %5d%% %6d %5d %6d", "all faults", t.runs, percent(t.prompt, t.runs), percent(t.found, t.runs),
-		percent(t.first, t.found), percent(t.three, t.found), t.incidents, t.calm, t.ticks)
+	fmt.Fprintf(&text, "%-16s %5d %7d%% %5d%% %5d%% %5d%% %6d %5d %6d %5d %7d", "all faults", t.runs, percent(t.prompt, t.runs), percent(t.found, t.runs),
+		percent(t.first, t.found), percent(t.three, t.found), t.incidents, t.calm, t.ticks, t.open, t.joined)
 	return text.String()
 }
 
@@ -250,6 +276,9 @@ func TestFaults(t *testing.T) {
 		if c.share < c.least {
 			t.Errorf("%d %% were %s, and not %d %%", c.share, c.what, c.least)
 		}
+	}
+	if incidents := percent(whole.joined, whole.runs); incidents > joinedMost {
+		t.Errorf("100 faults were %d incidents, and not %d", incidents, joinedMost)
 	}
 	for fault, n := range all {
 		if fault != recording.Normal && n.three == 0 {
@@ -371,6 +400,9 @@ func (r *replayed) report() string {
 	fmt.Fprintf(&text, "%s: %s (tick %d); found after %d ticks, right cause at %d, %d before\n", r.name, r.Truth.Detail, r.Truth.From, r.opened, r.named(), len(r.before))
 	for _, f := range r.before {
 		fmt.Fprintf(&text, "  before: %s %s\n", f.Severity, f.Summary)
+	}
+	for _, f := range r.incidents {
+		fmt.Fprintf(&text, "  incident: %s %s\n", f.Severity, f.Summary)
 	}
 	if f := r.found; f != nil {
 		fmt.Fprintf(&text, "  %s %s\n", f.Severity, f.Summary)

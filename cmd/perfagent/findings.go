@@ -28,6 +28,8 @@ const (
 	sensitivityMin, sensitivityMax = 0.001, 50
 	// findingsFile keeps what the detector has learned, below the storage path.
 	findingsFile = "findings.state"
+	// findingsPastFile keeps findings that ended, beside it.
+	findingsPastFile = "findings.jsonl"
 	// scoresMax bounds the series of perfagent_anomaly_score.
 	scoresMax = 200
 	// saturationTicks is how often the saturation of services is looked at: it is of a quarter of an hour.
@@ -49,9 +51,10 @@ func (a *agent) openFindings(config *Config) {
 	if config.Anomalies.Mode == anomaliesOff || !a.exports() {
 		return
 	}
-	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, OnFinding: a.tellFinding, Log: a.log}
-	if config.Storage.Path != "" {
-		o.File = filepath.Join(config.Storage.Path, findingsFile)
+	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, Serves: a.servesAt, Local: a.addresses.Has, OnFinding: a.tellFinding, Log: a.log}
+	if a.state.path != "" {
+		o.File = filepath.Join(a.state.path, findingsFile)
+		o.Past = filepath.Join(a.state.path, findingsPastFile)
 	}
 	e := finding.New(o)
 	a.findings.Store(e)
@@ -83,7 +86,7 @@ func (a *agent) tellFinding(event finding.Event, f *finding.Finding) {
 	if event == finding.Opened {
 		a.findingsOpened.Add(1)
 	}
-	a.events.Write(eventlog.KindFinding, time.Now(), findingEvent{event, f})
+	a.events.Write(eventlog.KindFinding, time.Now().Round(time.Millisecond), findingEvent{event, f})
 }
 
 // saturations are how much of their capacity services use, where that is known.
@@ -161,24 +164,26 @@ func meanSince(now, then *export.Latency, metric string) float64 {
 	return 1e3 * (now.Sum - then.Sum) / float64(n-before)
 }
 
-// findingsWithin are the findings that touch a time, of those that are published.
-func (a *agent) findingsWithin(from, to time.Time) (all []finding.Finding) {
+// findingsIn are the findings of [from, to), one by one, and the incidents that they make.
+func (a *agent) findingsIn(from, to time.Time) ([]*finding.Finding, error) {
+	if e := a.findings.Load(); e != nil {
+		return e.FindingsIn(from, to)
+	}
+	return nil, nil
+}
+
+// openedFindings are those that lead incidents that go on.
+func (a *agent) openedFindings() (all []finding.Finding) {
 	e := a.findings.Load()
 	if e == nil {
 		return nil
 	}
-	for _, f := range e.Findings() {
-		if f.Start.Before(to) && (f.End == nil || f.End.After(from)) {
+	for _, f := range e.Incidents() {
+		if f.End == nil {
 			all = append(all, *f)
 		}
 	}
 	return all
-}
-
-// openedFindings are those that are open now.
-func (a *agent) openedFindings() []finding.Finding {
-	now := time.Now()
-	return slices.DeleteFunc(a.findingsWithin(now, now), func(f finding.Finding) bool { return f.End != nil })
 }
 
 // findingsState is what the metrics show.
@@ -188,8 +193,9 @@ func (a *agent) findingsState() *export.FindingsState {
 		return nil
 	}
 	stats := e.Stats()
-	state := &export.FindingsState{Findings: a.findingsOpened.Load(), Series: stats.Series, Learning: stats.Learning, Without: stats.Without, Dropped: stats.Dropped}
-	for _, f := range e.Findings() {
+	state := &export.FindingsState{Findings: a.findingsOpened.Load(), Series: stats.Series, Learning: stats.Learning, Without: stats.Without, Dropped: stats.Dropped,
+		NotKept: stats.NotKept, Damaged: stats.Damaged}
+	for _, f := range e.Incidents() {
 		if f.End == nil {
 			labels := subjectLabels(&f.Subject)
 			labels["metric"], labels["severity"] = f.Metric, f.Severity

@@ -112,6 +112,7 @@ func (a *agent) alertStatus(ctx context.Context, labels []map[string]string) []w
 		if t.IsZero() {
 			return nil
 		}
+		t = t.UTC().Round(time.Millisecond)
 		return &t
 	}
 	for i, s := range a.notifier.Status(ctx, labels) {

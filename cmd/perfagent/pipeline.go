@@ -64,10 +64,12 @@ type agent struct {
 	history        atomic.Pointer[history.History] // nil where there is none
 	query          *query.Engine                   // over it
 	alerts         atomic.Pointer[alert.Manager]   // nil where no rules are evaluated
+	state          ownState                        // what it has of the storage directory
 	ruleWarnings   atomic.Pointer[[]string]        // of the latest reading of rules
 	started        time.Time                       // when it was
 	findings       atomic.Pointer[finding.Engine]  // nil where there is none
 	findingsOpened atomic.Uint64
+	addresses      host.Addresses
 	objectives     atomic.Pointer[[]alert.Objective] // in force
 	reloadState    func() (successful bool, last time.Time)
 	memoryLimit    atomic.Int64
@@ -144,6 +146,7 @@ func startAgent(ctx context.Context, config *Config, log *slog.Logger, hooks pip
 	}
 	a.watchHost(config, filter)
 	a.openHistory(config)
+	a.openState(config)
 	a.openFindings(config)
 	a.openAlerts(config, rules)
 	return a, a.start(config)
@@ -202,7 +205,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		Build: web.APIBuild{Version: build.Version, Revision: build.Revision, GoVersion: build.GoVersion}}
 	options.Analysis = web.AnalysisOptions{Engine: a.query, Objectives: a.objectiveViews}
 	if config.Anomalies.Mode != anomaliesOff {
-		options.Analysis.Findings = a.findingsWithin
+		options.Analysis.Findings = a.findingsIn
 		options.Findings = a.openedFindings
 	}
 	if config.Web.EnableLifecycle {
@@ -463,7 +466,8 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	if err := a.notifier.Check(&notification); err != nil {
 		return "", config.Notify.locate(err)
 	}
-	if read, err = a.loadFiles(config); err != nil {
+	names, err := a.loadFiles(config)
+	if err != nil {
 		return "", err
 	}
 	a.notifier.Apply(notification)
@@ -478,7 +482,8 @@ func (a *agent) Apply(config *Config) (read string, err error) {
 	a.objectives.Store(&config.Alerts.Objectives.value)
 	a.memoryLimit.Store(config.Limits.MemoryBytes)
 	a.events.Reopen()
-	return read, nil
+	all := slices.DeleteFunc([]string{names, rulesRead(rules)}, func(s string) bool { return s == "" })
+	return strings.Join(all, ", "), nil
 }
 
 func (a *agent) showRawPaths(raw bool) {
@@ -551,7 +556,7 @@ func (a *agent) release() error {
 			a.events.Close()
 		}
 	}
-	return err
+	return errors.Join(err, a.state.close())
 }
 
 func (a *agent) probeStatus() export.ProbeStatus {

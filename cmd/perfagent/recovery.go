@@ -82,6 +82,9 @@ func (a *agent) troubles() (all []string) {
 	if trouble := a.kernelSideTrouble(); trouble != "" {
 		all = append(all, trouble)
 	}
+	if a.state.trouble != "" {
+		all = append(all, a.state.trouble)
+	}
 	if a.events != nil {
 		if trouble := a.events.Stats().Trouble; trouble != "" {
 			all = append(all, trouble)

@@ -15,14 +15,6 @@ const foreseenEvery = time.Minute
 // explainer explains findings by what the agent knows beside series.
 func (a *agent) explainer() *finding.Explainer {
 	return &finding.Explainer{
-		Serves: func() map[uint16]finding.Subject {
-			served := a.worker.Serves()
-			subjects := make(map[uint16]finding.Subject, len(served))
-			for port, s := range served {
-				subjects[port] = finding.Subject{Service: s.Service, Namespace: s.Namespace}
-			}
-			return subjects
-		},
 		Objective: func(u *finding.Subject) float64 {
 			if all := a.objectives.Load(); all != nil {
 				return latencyObjective(*all, u)
@@ -30,6 +22,16 @@ func (a *agent) explainer() *finding.Explainer {
 			return 0
 		},
 	}
+}
+
+// servesAt are the services of this host by the TCP port that they answer at.
+func (a *agent) servesAt() map[uint16]finding.Subject {
+	served := a.worker.Serves()
+	subjects := make(map[uint16]finding.Subject, len(served))
+	for port, s := range served {
+		subjects[port] = finding.Subject{Service: s.Service, Namespace: s.Namespace}
+	}
+	return subjects
 }
 
 // latencyObjective is the response time in ms that an endpoint shall not exceed: the route's, else the service's; 0: none is set.

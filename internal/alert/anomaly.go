@@ -10,8 +10,9 @@ import (
 // itself, not what is merely unusual.
 func anomalies() []rulefmt.Rule {
 	return []rulefmt.Rule{newAlert("Anomaly", severityWarning, time.Minute,
-		"{{ $labels.metric }} of {{ if $labels.http_route }}{{ $labels.http_request_method }} {{ $labels.http_route }} of {{ end }}{{ $labels.service_name }} is far from what is usual",
-		"The detector of anomalies has a finding of the severity error or critical: an effect that requests suffer from, and that chance hardly explains.",
-		"/troubleshoot/performance says since when, how large it is, and what it probably comes from.",
-		`max by (service_namespace, service_name, http_request_method, http_route, server_address, server_port, metric) (perfagent_finding_active{severity=~"error|critical"}) > 0`)}
+		"{{ $labels.metric }} of {{ if $labels.http_route }}{{ $labels.http_request_method }} {{ $labels.http_route }} of {{ end }}"+
+			"{{ with $labels.service_name }}{{ . }}{{ else }}{{ with $labels.device }}{{ . }}{{ else }}the host{{ end }}{{ end }} is far from what is usual",
+		"The detector of anomalies has an incident of the severity error or critical: an effect that requests suffer from, and that chance hardly explains. This is where it probably comes from.",
+		"/troubleshoot/performance says since when, how large it is, what it probably comes from, and what else suffers.",
+		`max by (service_namespace, service_name, http_request_method, http_route, server_address, server_port, device, metric) (perfagent_finding_active{severity=~"error|critical"}) > 0`)}
 }

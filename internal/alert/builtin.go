@@ -47,12 +47,13 @@ const (
 	inodesMax            = 20_000
 	descriptorsLeftMax   = 64
 	tasksLeftMax         = 32
-	listenOverflowsMin   = 10  // in five minutes
-	lostMin              = 100 // exchanges in five minutes
-	deliveryFailuresMin  = 3   // attempts in ten minutes, of the five or more that there are
-	throttledPeriodsMin  = 300 // in five minutes, of 3,000
-	restartsMin          = 3   // in a quarter of an hour
-	restartFailuresMin   = 10  // requests that failed meanwhile
+	listenOverflowsMin   = 10   // in five minutes
+	lostMin              = 100  // exchanges in five minutes
+	deliveryFailuresMin  = 3    // attempts in ten minutes, of the five or more that there are
+	throttledPeriodsMin  = 300  // in five minutes, of 3,000
+	restartsMin          = 3    // in a quarter of an hour
+	restartFailuresMin   = 10   // requests that failed meanwhile
+	rulesFailWindow      = "6m" // with the 10 minutes that the alert waits: rules that were mended within 4 raise nothing
 	builtinInterval      = 30 * time.Second
 	builtinSlowInterval  = time.Minute
 	pseudoFilesystems    = "squashfs|iso9660|erofs|cramfs|udf|fuse.*"
@@ -174,15 +175,15 @@ func (t *Thresholds) throughput() []rulefmt.Rule {
 		return fmt.Sprintf("%s < %s * %s", rate("10m", ""), number(dropShare), rate(window, offset))
 	}
 	rules := []rulefmt.Rule{newAlert("HTTPThroughputDrop", severityWarning, 5*time.Minute,
-		"{{ $labels.service_name }} gets {{ $value | humanize }} requests a second, less than a third of what is usual",
+		"{{ $labels.service_name }} gets {{ printf \"%.2f\" $value }} requests a second, less than a third of what is usual",
 		fmt.Sprintf("In ten minutes come less than %s %% of the requests of the hour before, and of the same time a day ago (and a week ago, where that is known); %d or more were expected.", number(100*dropShare), dropRequestsMin),
 		"Find out whether clients reach it: load balancer, DNS, certificate, or the service that asks it. A quiet service that answers is not at fault itself.",
 		less("1h", "15m"), expected("1h", "15m"), less("30m", "1430m"), expected("30m", "1430m"))}
 	rules[0].Expr += fmt.Sprintf("\nunless 600 * %s < %d", rate("30m", "10070m"), dropRequestsMin)
 	if t.ThroughputRPS > 0 {
 		rules = append(rules, newAlert("HTTPThroughputLow", severityWarning, 10*time.Minute,
-			"The host answers {{ $value | humanize }} requests a second",
-			fmt.Sprintf("All services together answer less than %s requests a second over five minutes.", number(t.ThroughputRPS)),
+			"The host answers {{ printf \"%.2f\" $value }} requests a second",
+			fmt.Sprintf("Over five minutes all services together answer requests at less than %s a second.", number(t.ThroughputRPS)),
 			"Find out whether clients reach the host: load balancer, DNS, certificate.",
 			fmt.Sprintf("(sum(rate(%s_count[5m])) or vector(0)) < %s", durations, number(t.ThroughputRPS))))
 	}
@@ -374,8 +375,8 @@ func outputs() []rulefmt.Rule {
 			"sum(increase(perfagent_event_log_dropped_total[15m])) >= 1"),
 		newAlert("PerfagentRulesFail", severityWarning, 10*time.Minute,
 			"Rules of the group {{ $labels.rule_group }} cannot be evaluated",
-			"In ten minutes evaluations failed: what these rules should raise is not raised.",
+			"Evaluations have been failing for ten minutes: what these rules should raise is not raised.",
 			"/api/v1/rules has the error of each rule.",
-			"sum by (rule_group) (increase(perfagent_rule_evaluation_failures_total[10m])) >= 1"),
+			"sum by (rule_group) (increase(perfagent_rule_evaluation_failures_total["+rulesFailWindow+"])) >= 1"),
 	}
 }

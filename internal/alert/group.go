@@ -34,9 +34,10 @@ type group struct {
 	overruns              uint64 // evaluations that were ended
 	overran               bool   // the latest one was
 
-	running bool // it is evaluated now
-	slowly  bool // it took a place of slow ones
-	retired bool // another has taken its place, or it is gone: what is still evaluated of it counts no more
+	running bool   // it is evaluated now
+	slowly  bool   // it took a place of slow ones
+	epoch   uint64 // of the Manager, at the evaluation that is under way
+	retired bool   // another has taken its place, or it is gone: what is still evaluated of it counts no more
 	stop    context.CancelFunc
 }
 
@@ -53,28 +54,41 @@ func (g *group) same(o *group) bool {
 func (g *group) takeOver(from *group) (gone []*rule) {
 	g.last, g.took, g.next, g.samples, g.stale = from.last, from.took, from.next, from.samples, from.stale
 	g.evaluations, g.failures, g.iterations, g.missed, g.overruns = from.evaluations, from.failures, from.iterations, from.missed, from.overruns
-	byKey := map[string][]*rule{}
-	for _, r := range from.rules {
-		byKey[r.key()] = append(byKey[r.key()], r)
-	}
-	for _, r := range g.rules {
-		same := byKey[r.key()]
-		if len(same) == 0 {
+	heirOf := heirs(from.rules, g.rules)
+	for _, old := range from.rules {
+		r := heirOf[old]
+		if r == nil {
+			gone = append(gone, old)
+			g.abandon(old)
 			continue
 		}
-		byKey[r.key()] = same[1:]
-		r.series = same[0].series
-		if r.alerting && same[0].alerting {
-			r.active = same[0].active
-		}
-	}
-	for _, r := range from.rules {
-		if slices.Contains(byKey[r.key()], r) {
-			gone = append(gone, r)
-			g.abandon(r)
+		r.series = old.series
+		if r.alerting && old.alerting {
+			r.active = old.active
 		}
 	}
 	return gone
+}
+
+// heirs finds for each rule the one that goes on with what it left: one that is the same in all, else one of the same name and labels, which
+// several may have.
+func heirs(from, to []*rule) map[*rule]*rule {
+	found, taken := map[*rule]*rule{}, map[*rule]bool{}
+	for _, known := range []func(*rule) string{(*rule).definition, (*rule).key} {
+		left := map[string][]*rule{}
+		for _, r := range to {
+			if !taken[r] {
+				left[known(r)] = append(left[known(r)], r)
+			}
+		}
+		for _, r := range from {
+			if same := left[known(r)]; found[r] == nil && len(same) > 0 {
+				found[r], taken[same[0]] = same[0], true
+				left[known(r)] = same[1:]
+			}
+		}
+	}
+	return found
 }
 
 // abandon has the series of a rule marked stale at the next evaluation.
@@ -104,10 +118,11 @@ var (
 // patience is how long an evaluation of the group may take.
 func (g *group) patience() time.Duration { return max(g.interval, evaluationMin) }
 
-// enter takes the lock for what an evaluation of a group changes; ok: the group is still in force.
+// enter takes the lock for what an evaluation of a group changes; ok: the group is still in force, and
+// the clock still the one that the evaluation began by.
 func (m *Manager) enter(g *group) (leave func(), ok bool) {
 	unlock := m.lock()
-	if g.retired {
+	if g.retired || g.epoch != m.epoch {
 		unlock()
 		return nil, false
 	}
@@ -185,7 +200,13 @@ func (m *Manager) markStale(g *group, at time.Time) {
 // evaluateRule evaluates a rule, tells the Sink, and records the series that it leaves. It returns their number.
 func (m *Manager) evaluateRule(ctx context.Context, g *group, r *rule, at time.Time) int {
 	began := m.now()
-	e := &evaluation{source: m.source, at: at, offset: g.offset, limit: g.limit, outer: m.outer, failed: m.templateFailed, doubtUntil: m.started.Add(restartHold),
+	unlock, ok := m.enter(g)
+	if !ok {
+		return 0
+	}
+	doubtUntil := m.started.Add(restartHold)
+	unlock()
+	e := &evaluation{source: m.source, at: at, offset: g.offset, limit: g.limit, outer: m.outer, failed: m.templateFailed, doubtUntil: doubtUntil,
 		enter: func() (func(), bool) { return m.enter(g) }}
 	var samples promql.Vector
 	var err error
@@ -201,7 +222,7 @@ func (m *Manager) evaluateRule(ctx context.Context, g *group, r *rule, at time.T
 	if err != nil && errors.Is(context.Cause(ctx), errOverrun) {
 		err = fmt.Errorf("%w after %s", errOverrun, g.patience())
 	}
-	unlock, ok := m.enter(g)
+	unlock, ok = m.enter(g)
 	if !ok {
 		return 0
 	}

@@ -48,6 +48,7 @@ type File struct {
 type Rules struct {
 	groups     []*group
 	objectives []Objective
+	files      int // that were read
 	// Warnings say what of the files is probably not meant as it stands, with file and line.
 	Warnings []string
 }
@@ -60,10 +61,20 @@ func (r *Rules) Len() (n int) {
 	return n
 }
 
+// FromFiles returns how many files were read, and how many rules they have.
+func (r *Rules) FromFiles() (files, rules int) {
+	for _, g := range r.groups {
+		if g.origin == OriginFile {
+			rules += len(g.rules)
+		}
+	}
+	return r.files, rules
+}
+
 // Parse reads rule files, in Prometheus' format, the built-in rules where b is not nil, and the rules of objectives. Its errors
 // name the file and, where that is known, the line.
 func Parse(files []File, b *Builtin, objectives []Objective) (*Rules, error) {
-	all := &Rules{objectives: objectives}
+	all := &Rules{objectives: objectives, files: len(files)}
 	var wrong []error
 	for _, f := range files {
 		groups, errs := rulefmt.Parse(f.Data, false, model.UTF8Validation, promQL(), slog.New(slog.DiscardHandler))
@@ -116,12 +127,14 @@ func (r *Rules) add(file string, origin Origin, groups []rulefmt.RuleGroup) erro
 		if read.QueryOffset != nil {
 			g.offset = time.Duration(*read.QueryOffset)
 		}
+		alike := map[string]int{}
 		for i := range read.Rules {
 			made, err := newRule(read.Rules[i], maps.Clone(read.Labels), promQL())
 			if err != nil {
 				return fmt.Errorf("%s: group %q: %w", file, g.name, err)
 			}
-			made.interval = g.interval
+			made.interval, made.nth = g.interval, alike[made.key()]
+			alike[made.key()]++
 			g.rules = append(g.rules, made)
 		}
 		r.groups = append(r.groups, g)

@@ -74,16 +74,19 @@ type Manager struct {
 	now    func() time.Time
 	wake   chan struct{} // a new set of rules, or an evaluation has ended
 
-	started   time.Time
-	templates atomic.Uint64 // those that failed
+	started   time.Time                              // guarded by mu
+	passed    func(from, to time.Time) time.Duration // by the clock that nobody sets
+	templates atomic.Uint64                          // those that failed
 
 	publishing sync.Mutex // held while the state is written and the Sink is told, in this order
 	state      *stateFile
 
 	mu         sync.Mutex // guards the rest, and what evaluations leave in groups and rules
 	groups     []*group
-	running    int // groups that are evaluated now
-	slow       int // of them
+	seen       time.Time // when the clock was looked at last
+	epoch      uint64    // how often it was set
+	running    int       // groups that are evaluated now
+	slow       int       // of them
 	objectives []Objective
 	news       []news          // for the Sink
 	resolved   []resolvedAlert // the latest last
@@ -126,7 +129,9 @@ func New(o Options) *Manager {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	m := &Manager{source: o.Source, sink: o.Sink, outer: external{o.URL}, log: o.Log, now: o.Now, wake: make(chan struct{}, 1), started: o.Now()}
+	m := &Manager{source: o.Source, sink: o.Sink, outer: external{o.URL}, log: o.Log, now: o.Now, wake: make(chan struct{}, 1), started: o.Now(),
+		passed: func(from, to time.Time) time.Duration { return to.Sub(from) }}
+	m.seen = m.started
 	m.state = openState(o.StateFile, m.started, o.Log)
 	if m.state != nil {
 		m.resolved = m.state.resolved()
@@ -150,6 +155,7 @@ func (m *Manager) Apply(rules *Rules) {
 
 func (m *Manager) replace(rules *Rules, now time.Time) {
 	defer m.lock()()
+	m.keepTime(now)
 	before := map[string]*group{}
 	for _, g := range m.groups {
 		before[g.key()] = g
@@ -279,6 +285,7 @@ func (g *group) isSlow() bool { return g.took >= slowAfter }
 // next takes the group that is due for the longest time and has a place; release gives that back. nil: none is.
 func (m *Manager) next(now time.Time) (first *group, at time.Time) {
 	defer m.lock()()
+	m.keepTime(now)
 	for _, g := range m.groups {
 		if !g.running && m.hasPlace(g) && (first == nil || g.next.Before(first.next)) && g.isDue(now) {
 			first = g
@@ -287,7 +294,7 @@ func (m *Manager) next(now time.Time) (first *group, at time.Time) {
 	if first == nil {
 		return nil, at
 	}
-	first.running, first.slowly = true, first.isSlow()
+	first.running, first.slowly, first.epoch = true, first.isSlow(), m.epoch
 	m.running++
 	if first.slowly {
 		m.slow++
@@ -308,6 +315,7 @@ func (m *Manager) release(g *group) {
 // one, and the others are counted as missed. Run does the same, and must not be under way.
 func (m *Manager) Evaluate(ctx context.Context, now time.Time) {
 	unlock := m.lock()
+	m.keepTime(now)
 	groups := slices.Clone(m.groups)
 	unlock()
 	for _, g := range groups {
@@ -315,7 +323,7 @@ func (m *Manager) Evaluate(ctx context.Context, now time.Time) {
 		due := g.isDue(now)
 		var at time.Time
 		if due {
-			at = g.turn(now)
+			at, g.epoch = g.turn(now), m.epoch
 		}
 		unlock()
 		if due && ctx.Err() == nil {
@@ -327,8 +335,8 @@ func (m *Manager) Evaluate(ctx context.Context, now time.Time) {
 
 // isDue tells whether a group is to be evaluated.
 func (g *group) isDue(now time.Time) bool {
-	at := now.Add(-settle).Truncate(g.interval)
-	if ahead := g.next.Sub(at); ahead > g.interval { // the clock was set back
+	at := now.Add(-settle).Truncate(g.step())
+	if ahead := g.next.Sub(at); ahead > g.step() { // the clock was set back, or the step has become shorter
 		g.next = at
 	}
 	return !at.Before(g.next)
@@ -336,9 +344,10 @@ func (g *group) isDue(now time.Time) bool {
 
 // turn returns the instant for which a group that is due is evaluated.
 func (g *group) turn(now time.Time) (at time.Time) {
-	at = now.Add(-settle).Truncate(g.interval)
-	g.missed += uint64(at.Sub(g.next) / g.interval)
-	g.next = at.Add(g.interval)
+	step := g.step()
+	at = now.Add(-settle).Truncate(step)
+	g.missed += uint64(at.Sub(g.next) / step)
+	g.next = at.Add(step)
 	return at
 }
 

@@ -211,6 +211,42 @@ func TestRestart(t *testing.T) {
 	r.expect("Down b over since 00:21:45")
 }
 
+// Two rules of one name and the same labels in a group have each their own alerts after a restart: the second's do not go on at the first,
+// which would tell their end while they fire.
+func TestRestartOfRulesAlike(t *testing.T) {
+	const file = "groups: [{name: g, rules: [{alert: Down, expr: first, for: 30s}, {alert: Down, expr: second, for: 30s}]}]\n"
+	r := newRig(t, file)
+	r.source.set("first", "a")
+	r.source.set("second", "b")
+	r.to("00:01:00")
+	r.expect("Down a fires since 00:00:30", "Down b fires since 00:00:30")
+	r.save(r.clock)
+	r.start(file)
+	r.to("00:10:00")
+	if told := strings.Join(r.sink.told, "\n"); strings.Contains(told, "over") || strings.Count(told, "since 00:00:30") != strings.Count(told, "since") {
+		t.Error(told)
+	}
+	if c := r.Counts(); c.Firing != 2 || c.Pending != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// A reload that takes the first of two rules of one name and the same labels away ends its alerts, and no others.
+func TestReloadOfRulesAlike(t *testing.T) {
+	const second = "{alert: Down, expr: second, for: 30s}]}]\n"
+	r := newRig(t, "groups: [{name: g, rules: [{alert: Down, expr: first, for: 30s}, "+second)
+	r.source.set("first", "a")
+	r.source.set("second", "b")
+	r.to("00:01:00")
+	r.expect("Down a fires since 00:00:30", "Down b fires since 00:00:30")
+	r.apply("groups: [{name: g, rules: [" + second)
+	r.expect("Down a over since 00:00:30")
+	r.to("00:03:00")
+	if told := strings.Join(r.sink.told, "\n"); strings.Count(told, "Down b fires since 00:00:30") != strings.Count(told, "Down") {
+		t.Error(told)
+	}
+}
+
 // A state that is damaged at any place, or of another release, is set aside and not believed.
 func TestStateDamage(t *testing.T) {
 	r := newRig(t, oneRule)

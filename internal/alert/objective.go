@@ -71,8 +71,12 @@ var objectiveSteps = []struct {
 // longestRequests is the series of requests in the longest window.
 const longestRequests = "objective:requests:increase3d"
 
-// budgetInterval is how often the budget that is left is computed.
-const budgetInterval = 5 * time.Minute
+const (
+	// budgetInterval is how often the budget that is left is computed.
+	budgetInterval = 5 * time.Minute
+	// emptyInterval is how often an objective's rules look that found nothing: a service's first request may come just after the start.
+	emptyInterval = time.Minute
+)
 
 // first is when a new group is evaluated for the first time: at the next multiple of its interval, and one of an objective at the last
 // one, which is at once, as the history may know what it is about.
@@ -82,6 +86,14 @@ func (g *group) first(now time.Time) time.Time {
 		at = at.Add(g.interval)
 	}
 	return at
+}
+
+// step is the time between two evaluations of the group as things are.
+func (g *group) step() time.Duration {
+	if found := g.samples > 0 || g.last.IsZero() || g.overran; g.origin == OriginObjective && !found {
+		return min(g.interval, emptyInterval)
+	}
+	return g.interval
 }
 
 // budgetMetric is the series of the budget that is left: 1 is all of it, below 0 it is overdrawn.
@@ -232,8 +244,12 @@ func (o *Objective) burnRule(g *goal, b *burn, set map[string]string) rulefmt.Ru
 	} else if path != "" {
 		subject = "{{ $labels.http_route }} of " + subject
 	}
+	pace := "more than " + number(b.rate) + " times as fast as it may"
+	if b.rate == 1 {
+		pace = "faster than it may"
+	}
 	return rulefmt.Rule{Alert: "ErrorBudgetBurn", Expr: strings.Join(terms, "\nand "), Labels: all, Annotations: map[string]string{
-		"summary": fmt.Sprintf("{{ $value | humanizePercentage }} of the requests to %s %s, which uses its error budget up more than %s times as fast as it may", subject, g.what, number(b.rate)),
+		"summary": fmt.Sprintf("{{ $value | humanizePercentage }} of the requests to %s %s, which uses its error budget up %s", subject, g.what, pace),
 		"description": fmt.Sprintf("Over the last %s and the last %s more than %s %% of the requests %s; the objective allows %s %% over %s.", b.long, b.short,
 			number(rounded(b.rate*g.allowed*100)), g.what, number(rounded(g.allowed*100)), model.Duration(o.window())),
 		"next_step": "/requests shows the slowest and the failed requests, /performance/summary which route, phase or resource they share. Undo what changed last.",

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,44 @@ func TestObjectiveAtOnce(t *testing.T) {
 		case g.Origin == OriginFile && !g.Last.IsZero():
 			t.Errorf("a file's group was evaluated for %s", g.Last)
 		}
+	}
+}
+
+// Shows that the budget of a service whose first request comes after the first evaluation is known within a minute, not five, and is
+// then computed every five minutes, and that no evaluation counts as missed.
+func TestObjectiveSoon(t *testing.T) {
+	r := newRig(t, oneRule)
+	rules, err := Parse(nil, nil, []Objective{{Service: "shop", AvailabilityPercent: 99}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var expr string
+	for _, g := range rules.groups {
+		for _, rule := range g.rules {
+			if rule.name == budgetMetric {
+				expr = rule.expr
+			}
+		}
+	}
+	budget := func() GroupView {
+		groups := r.Manager.Groups(false)
+		return groups[slices.IndexFunc(groups, func(g GroupView) bool { return strings.HasSuffix(g.Name, "budget") })]
+	}
+	r.clock = midnight.Add(2*time.Minute + 15*time.Second)
+	r.Apply(rules)
+	r.to("00:03:15")
+	if v := r.Objectives(); v[0].BudgetLeft != nil || !budget().Last.Equal(midnight.Add(3*time.Minute)) {
+		t.Errorf("%+v, looked at %s", v, budget().Last)
+	}
+	r.source.answers[expr] = promql.Vector{{Metric: labels.EmptyLabels(), F: .4}}
+	r.to("00:04:00")
+	if v := r.Objectives(); v[0].BudgetLeft == nil || *v[0].BudgetLeft != .4 {
+		t.Errorf("%+v", v)
+	}
+	before := budget().Iterations
+	r.to("00:15:00")
+	if g := budget(); g.Iterations != before+3 || g.Missed != 0 || !g.Last.Equal(midnight.Add(15*time.Minute)) {
+		t.Errorf("%d evaluations after %d, %d missed, the last at %s", g.Iterations, before, g.Missed, g.Last)
 	}
 }
 

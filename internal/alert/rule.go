@@ -37,6 +37,7 @@ type rule struct {
 	name          string
 	alerting      bool
 	interval      time.Duration // of its group
+	nth           int           // of those with its key in its group, from 0
 	expr          string        // as the parser writes it
 	hold          time.Duration
 	keepFiringFor time.Duration

@@ -50,6 +50,7 @@ type savedState struct {
 type savedAlert struct {
 	Group           string            `json:"group"` // group.key
 	Rule            string            `json:"rule"`  // rule.key
+	Nth             int               `json:"nth,omitempty"`
 	Labels          map[string]string `json:"labels"`
 	Annotations     map[string]string `json:"annotations"` // for when its rule is gone
 	Metric          map[string]string `json:"metric"`      // of the sample, for templates
@@ -148,13 +149,13 @@ func (s *stateFile) restore(g *group, now time.Time) {
 	if s == nil {
 		return
 	}
-	away := max(0, now.Sub(s.loaded.SavedAt))
+	away := now.Sub(s.loaded.SavedAt) // below 0: the clock was ahead
 	s.loaded.Alerts = slices.DeleteFunc(s.loaded.Alerts, func(a savedAlert) bool {
 		if a.Group != g.key() {
 			return false
 		}
 		for _, r := range g.rules {
-			if r.alerting && r.key() == a.Rule {
+			if r.alerting && r.nth == a.Nth && r.key() == a.Rule {
 				a.restore(r, now, away)
 				return true
 			}
@@ -164,13 +165,16 @@ func (s *stateFile) restore(g *group, now time.Time) {
 }
 
 func (a *savedAlert) restore(r *rule, now time.Time, away time.Duration) {
-	i := &instance{labels: labels.FromMap(a.Labels), state: Pending, activeAt: a.ActiveAt.Add(away), firedAt: a.FiredAt, keepFiringSince: a.KeepFiringSince,
+	i := &instance{labels: labels.FromMap(a.Labels), state: Pending, activeAt: a.ActiveAt.Add(away), firedAt: a.FiredAt,
 		announced: a.Announced, resumed: a.Announced, doubtful: a.Doubtful}
 	_, _ = fmt.Sscan(a.Value, &i.value)
 	i.told = told(promql.Sample{Metric: labels.FromMap(a.Metric), F: i.value}, now, labels.FromMap(a.Annotations))
 	switch {
 	case !a.FiredAt.IsZero():
-		i.state, i.activeAt, i.heldUntil = Firing, a.ActiveAt, now.Add(restartHold)
+		i.state, i.activeAt, i.heldUntil = Firing, a.ActiveAt.Add(min(0, away)), now.Add(restartHold)
+		if !a.KeepFiringSince.IsZero() {
+			i.keepFiringSince = a.KeepFiringSince.Add(min(0, away))
+		}
 	case away > outageTolerance:
 		return
 	}
@@ -223,7 +227,7 @@ func (m *Manager) stateOf(now time.Time) *savedState {
 }
 
 func newSavedAlert(g *group, r *rule, a *instance) savedAlert {
-	return savedAlert{Group: g.key(), Rule: r.key(), Labels: a.labels.Map(), Metric: a.told.sample.Metric.Map(), Value: fmt.Sprint(a.value), ActiveAt: a.activeAt,
+	return savedAlert{Group: g.key(), Rule: r.key(), Nth: r.nth, Labels: a.labels.Map(), Metric: a.told.sample.Metric.Map(), Value: fmt.Sprint(a.value), ActiveAt: a.activeAt,
 		FiredAt: a.firedAt, KeepFiringSince: a.keepFiringSince, Announced: a.announced, Doubtful: a.doubtful, told: a.told, rule: r}
 }
 

@@ -335,6 +335,33 @@ func TestLinkLater(t *testing.T) {
 	}
 }
 
+// A directory that becomes something else while the log runs is noticed: nothing goes on into a file that the path does not lead to.
+func TestDirectoryLater(t *testing.T) {
+	c := newClock()
+	directory := filepath.Join(t.TempDir(), "logs")
+	if err := os.Mkdir(directory, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, said := open(t, Options{Now: c.Now, File: filepath.Join(directory, "events.log")})
+	l.take(KindAlert, numbered{N: 1})
+	if err := errors.Join(os.Rename(directory, directory+"-old"), os.WriteFile(directory, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	l.keepHouse()
+	l.take(KindAlert, numbered{N: 2})
+	if st := l.Stats(); !strings.Contains(st.Trouble, "not a directory") || st.Dropped[droppedWrite] != 1 {
+		t.Errorf("%+v\n%s", st, said)
+	}
+	if err := errors.Join(os.Remove(directory), os.Mkdir(directory, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	c.now = c.now.Add(pauseMax)
+	l.take(KindAlert, numbered{N: 3})
+	if all := lines(t, l.o.File); len(all) != 2 || all[0]["count"] != 1. || all[1]["n"] != 3. {
+		t.Errorf("%v\n%s", all, said)
+	}
+}
+
 // A full disk takes no part of a line: lines are dropped and counted, it is said once, and when there is room again the log goes on by
 // itself and says what is missing. Shown on a small tmpfs.
 func TestFullDisk(t *testing.T) {

@@ -133,7 +133,7 @@ func (f *file) moved() bool {
 	}
 	there, err := os.Lstat(f.name)
 	if err != nil {
-		return errors.Is(err, os.ErrNotExist)
+		return true // also where a part of the path is no directory any more: whoever opens it anew hears why
 	}
 	here, err := f.f.Stat()
 	return err == nil && !os.SameFile(here, there)

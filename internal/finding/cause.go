@@ -256,10 +256,8 @@ func (s *situation) durationMetric() string {
 
 // localService tells which service of this host an address leads to.
 func (s *situation) localService(address string, port uint16) (serviceID, bool) {
-	if loopback(address) && s.evidence.Surroundings != nil {
-		if u, ok := s.evidence.Surroundings.Serves[port]; ok && u.id() != s.self {
-			return u.id(), true
-		}
+	if id, ok := s.evidence.Surroundings.localService(address, port); ok && id != s.self {
+		return id, true
 	}
 	for _, m := range s.all { // in a network of containers a service is called by its name
 		if u := &m.Subject; u.Role == "server" && u.Service == firstLabel(address) && u.id() != s.self {

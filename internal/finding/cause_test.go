@@ -3,6 +3,7 @@ package finding
 import (
 	"math"
 	"math/rand"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -316,5 +317,31 @@ func TestCalledServiceIsNamed(t *testing.T) {
 	explain(f, around(1, fault))
 	if !strings.Contains(f.Summary, ", probably because of slow answers of stock (127.0.0.1:8081).") {
 		t.Errorf("%s", told(f))
+	}
+}
+
+// Shows that calls to an address of one of this host's interfaces are followed to who answers there, as those to loopback are, and others are not.
+func TestLocalAddress(t *testing.T) {
+	here := netip.MustParseAddr("192.0.2.7")
+	fault := map[at]float64{{ResponseTime, cart}: 190, {ResponseTime, toStock}: 110, {CPUThrottling, stock}: 90}
+	for _, c := range []struct {
+		address string
+		known   bool // which addresses are local
+		first   string
+	}{{"127.0.0.1", false, CPUThrottling}, {"192.0.2.7", true, CPUThrottling}, {"::ffff:192.0.2.7", true, CPUThrottling}, {"192.0.2.7", false, ResponseTime},
+		{"192.0.2.8", true, ResponseTime}} {
+		f, e := about(ResponseTime, cart, fault), around(1, fault)
+		for i := range e.All {
+			if m := &e.All[i]; m.Address == toStock.Address && m.Port == toStock.Port {
+				m.Address = c.address
+			}
+		}
+		if c.known {
+			e.Surroundings.Local = func(a netip.Addr) bool { return a.Unmap() == here }
+		}
+		explain(f, e)
+		if len(f.Causes) == 0 || f.Causes[0].Metric != c.first || f.Causes[0].Relationship != ofDownstream {
+			t.Errorf("%+v: %+v", c, f.Causes)
+		}
 	}
 }

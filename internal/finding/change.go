@@ -47,6 +47,9 @@ func (e *Engine) change(g *group, f *Finding, members []*track) {
 	e.end(g, f, members, e.now)
 	c := *f
 	c.Kind, c.ID = Change, f.ID+"-change"
+	if f.Incident != "" {
+		c.Incident = f.Incident + "-change"
+	}
 	c.Low, c.High = c.Expected, c.Expected
 	for i, t := range members {
 		level := e.level(t, changeTicks/2, 0)
@@ -61,7 +64,7 @@ func (e *Engine) change(g *group, f *Finding, members []*track) {
 		c.EffectPercent = &percent
 	}
 	e.explainRows(g, &c, members, e.row-changeTicks)
-	e.ended = append(e.ended, &c)
+	e.finish(&c)
 	e.o.OnFinding(Opened, &c)
 }
 

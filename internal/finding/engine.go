@@ -2,8 +2,12 @@ package finding
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"math"
+	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,11 +43,17 @@ type Options struct {
 	Limits Limits
 	// Explain fills in what a finding comes from, and its words, when it opens, a few ticks later and when it ends; nil: the package's own.
 	Explain func(*Finding, *Evidence)
+	// Serves returns the services of this host by the TCP port that they answer at; nil: unknown.
+	Serves func() map[uint16]Subject
+	// Local tells whether an address is one of this host's interfaces, from the goroutine that consumes; nil: loopback alone is.
+	Local func(netip.Addr) bool
 	// OnFinding is told when a finding opened, changed and ended, from the goroutine that consumes, which it must not hold up
 	// nor ask for the past; nil: nobody is.
 	OnFinding func(Event, *Finding)
 	// File keeps what was learned through a restart; "": nothing does.
 	File string
+	// Past is the file of findings that ended; "": they are kept for a day.
+	Past string
 	Log  *slog.Logger // nil: silent
 }
 
@@ -76,7 +86,7 @@ type Event string
 
 const (
 	Opened  Event = "opened"
-	Changed Event = "changed" // another metric leads, other endpoints are concerned, or it is more or less severe
+	Changed Event = "changed" // another metric leads, other endpoints are concerned, it is more or less severe, or part of another incident
 	Ended   Event = "ended"
 )
 
@@ -108,6 +118,7 @@ type Engine struct {
 	tracks     int
 	sample     *host.Sample // of the seal before
 	ended      []*Finding   // the latest last
+	past       *past        // nil: none are kept
 	room       [recentTicks]float32
 	counts     bucketCounts
 	alarms     uint64
@@ -135,6 +146,9 @@ func New(o Options) *Engine {
 	e.published.Store(&published{})
 	if o.File != "" {
 		e.load()
+	}
+	if o.Past != "" {
+		e.openPast()
 	}
 	return e
 }
@@ -164,6 +178,7 @@ func (e *Engine) Run(ctx context.Context) {
 		select {
 		case d := <-e.queue:
 			e.Consume(d.seal, d.sample, d.readings)
+			e.keep()
 			if e.row%saveTicks == 0 {
 				e.save()
 			}
@@ -175,6 +190,7 @@ func (e *Engine) Run(ctx context.Context) {
 					continue
 				default:
 				}
+				e.keep()
 				e.save()
 				return
 			}
@@ -186,6 +202,33 @@ func (e *Engine) save() {
 	if err := e.Save(); err != nil {
 		e.o.Log.Error("what was learned of anomalies is not kept", "err", err)
 	}
+}
+
+// keep writes findings that ended.
+func (e *Engine) keep() {
+	if err := e.past.flush(); err != nil {
+		e.o.Log.Error("findings that ended cannot be kept; it is tried again", "file", e.o.Past, "err", err)
+	}
+}
+
+// openPast counts what of the files cannot be read. Where there are none yet, they begin with what is known.
+func (e *Engine) openPast() {
+	e.past = &past{name: e.o.Past, bytesMax: pastBytesMax}
+	if _, err := os.Lstat(e.o.Past); errors.Is(err, fs.ErrNotExist) {
+		for _, f := range e.ended {
+			e.past.add(f)
+		}
+	}
+	_, err := e.past.within(time.Time{}, time.Time{})
+	if _, damaged := e.past.stats(); err != nil || damaged > 0 {
+		e.o.Log.Error("findings that ended cannot all be read", "file", e.o.Past, "lines", damaged, "err", err)
+	}
+}
+
+// finish puts a finding among those that ended.
+func (e *Engine) finish(f *Finding) {
+	e.ended = append(e.ended, f)
+	e.past.add(f)
 }
 
 // Consume judges what was sealed, with the host's figures at that moment (nil: unknown) and what else was measured.
@@ -223,7 +266,7 @@ func (e *Engine) begin(s *analytics.Seal) {
 	// Detectors want a time that does not go back. After a step back of the wall clock it is ahead of it for good, which moves the
 	// time of day by the step.
 	e.unix = max(s.To.Unix(), e.unix+max(int64(e.o.Tick/time.Second), 1))
-	e.tick, e.now = s.Tick, s.To
+	e.tick, e.now = s.Tick, s.To.UTC().Round(time.Millisecond) // what findings say of times is for people
 	for range min(steps, recentTicks) {
 		e.row++
 		for _, g := range e.groups {
@@ -246,13 +289,16 @@ type Stats struct {
 	Alarms   uint64 // of single series
 	Ignored  uint64 // of these, those that nobody would care about
 	Open     int    // findings
+	NotKept  uint64 // findings that ended, and could not be written
+	Damaged  uint64 // lines of the files of these, when they were read last
 }
 
 // published is what others see.
 type published struct {
-	findings []*Finding
-	scores   []Score
-	stats    Stats
+	findings  []*Finding
+	incidents []*Finding
+	scores    []Score
+	stats     Stats
 }
 
 // Score is how unusual a subject is: the largest score of its metrics; 0 for what comes once a week by chance, and for all below.
@@ -264,6 +310,9 @@ type Score struct {
 // Findings returns the open findings, the most severe first, then those that ended, the latest first.
 func (e *Engine) Findings() []*Finding { return e.published.Load().findings }
 
+// Incidents returns the findings that lead incidents, with the others as their effects, in the order of Findings.
+func (e *Engine) Incidents() []*Finding { return e.published.Load().incidents }
+
 // Scores returns the scores of all subjects.
 func (e *Engine) Scores() []Score { return e.published.Load().scores }
 
@@ -271,5 +320,6 @@ func (e *Engine) Scores() []Score { return e.published.Load().scores }
 func (e *Engine) Stats() Stats {
 	s := e.published.Load().stats
 	s.Dropped = e.dropped.Load()
+	s.NotKept, s.Damaged = e.past.stats()
 	return s
 }

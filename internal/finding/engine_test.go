@@ -10,7 +10,7 @@ import (
 
 // Shows that a response time that is three times as long is found within 30 s after 10 minutes of normal time, what is said of it, and that it ends.
 func TestSlow(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		w := newWorld(t, seed, Options{})
 		cart := w.serve("shop", "POST /cart", 5, 80)
 		w.serve("shop", "GET /items/{id}", 20, 10)
@@ -51,6 +51,19 @@ func TestOutage(t *testing.T) {
 	w.ends(20)
 	if n := len(w.Findings()); n != 1 {
 		t.Errorf("%d findings", n)
+	}
+}
+
+// Shows that what fails as a matter of course is no finding, however soon after the start it is seen.
+func TestFailsAlways(t *testing.T) {
+	for seed := range uint64(8) {
+		w := newWorld(t, seed, Options{})
+		for i, part := range []float64{.05, .3, .5, 1} {
+			w.serve("shop", fmt.Sprintf("GET /flaky/%d", i), 1.5, 20).fails = part
+			w.serve("shop", fmt.Sprintf("GET /busy/%d", i), 30, 20).fails = part
+		}
+		w.run(60)
+		w.quiet()
 	}
 }
 
@@ -269,5 +282,24 @@ func TestDrift(t *testing.T) {
 	}
 	if found < runs*3/4 || len(w.found) > hours/8 {
 		t.Errorf("%d found; %d in a normal time", found, len(w.found))
+	}
+}
+
+// Shows that the instants of a finding are those of whole milliseconds, in UTC, however the clock of the seals stands.
+func TestInstants(t *testing.T) {
+	w := newWorld(t, 1, Options{})
+	w.now = w.now.Add(-10 * time.Nanosecond).In(time.FixedZone("", 3600))
+	cart := w.serve("shop", "POST /cart", 20, 80)
+	w.run(60)
+	cart.ms *= 3
+	f := w.open(6)
+	w.run(10)
+	cart.ms /= 3
+	w.ends(20)
+	over := w.found[f.ID]
+	for _, at := range []time.Time{over.Start, *over.End} {
+		if at.Nanosecond()%1e6 != 0 || at.Location() != time.UTC || at.Second()%10 != 0 {
+			t.Errorf("%s", at)
+		}
 	}
 }

@@ -31,6 +31,7 @@ func (e *Engine) evidence(g *group, members []*track, start int64) *Evidence {
 	rows := min(e.row, recentTicks)
 	first := e.row - rows + 1
 	v := &Evidence{From: e.now.Add(-time.Duration(rows) * e.o.Tick), Step: e.o.Tick, Start: int(max(start-first, 0)), Surroundings: surroundingsOf(e.sample)}
+	e.locate(v.Surroundings)
 	taken := map[*track]bool{}
 	take := func(t *track) {
 		if taken[t] || len(v.All) >= evidenceMax || t.values == 0 {
@@ -67,6 +68,14 @@ func (e *Engine) evidence(g *group, members []*track, start int64) *Evidence {
 		}
 	}
 	return v
+}
+
+// locate adds which services answer where.
+func (e *Engine) locate(s *Surroundings) {
+	s.Local = e.o.Local
+	if e.o.Serves != nil {
+		s.Serves = e.o.Serves()
+	}
 }
 
 func (e *Engine) sortedGroups() []*group {

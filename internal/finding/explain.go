@@ -2,6 +2,7 @@ package finding
 
 import (
 	"math"
+	"net/netip"
 	"slices"
 
 	"github.com/perfagent/perfagent/internal/host"
@@ -24,6 +25,8 @@ type Surroundings struct {
 	Processors int
 	Serves     map[uint16]Subject // the services of this host by the TCP port that they listen on
 	PIDs       map[Subject]uint32 // a process of each service
+	// Local tells whether an address is one of this host's interfaces; nil: loopback alone is known to be.
+	Local func(netip.Addr) bool
 	// Objective is the response time in ms that requests of a subject shall not exceed; 0: none is set. nil: none is.
 	Objective func(*Subject) float64
 }
@@ -45,10 +48,23 @@ func surroundingsOf(sample *host.Sample) *Surroundings {
 	return s
 }
 
+// localService tells which service of this host an address leads to.
+func (s *Surroundings) localService(address string, port uint16) (serviceID, bool) {
+	if s == nil || !loopback(address) && !s.isLocal(address) {
+		return serviceID{}, false
+	}
+	u, ok := s.Serves[port]
+	return u.id(), ok
+}
+
+// isLocal tells whether an address is one of this host's interfaces.
+func (s *Surroundings) isLocal(address string) bool {
+	a, err := netip.ParseAddr(address)
+	return err == nil && s.Local != nil && s.Local(a)
+}
+
 // Explainer explains with what is known beside series and the host's figures. The zero value knows nothing else.
 type Explainer struct {
-	// Serves returns the services of this host by the TCP port that they answer at; nil: unknown.
-	Serves func() map[uint16]Subject
 	// Objective returns the response time in ms that requests of a subject shall not exceed; 0: none is set. nil: none is.
 	Objective func(*Subject) float64
 }
@@ -58,9 +74,6 @@ func (x *Explainer) Explain(f *Finding, e *Evidence) {
 	around := Surroundings{}
 	if e.Surroundings != nil {
 		around = *e.Surroundings
-	}
-	if x.Serves != nil {
-		around.Serves = x.Serves()
 	}
 	if x.Objective != nil {
 		around.Objective = x.Objective

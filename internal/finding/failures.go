@@ -5,12 +5,14 @@ import "math"
 const (
 	// failureHalf is after how many ticks a request counts half in what is usual: an hour.
 	failureHalf = 360
-	// failurePrior requests, of which failurePriorPart failed, are taken to have been seen at first.
+	// failurePrior requests, of which failurePriorPart failed, are taken to have been seen where none failed yet; fewer where some did.
 	failurePrior, failurePriorPart = 50, 0.01
 	// failuresLeast is how many failures are more than chance, whatever the share.
 	failuresLeast = 3
 	// failureTicks is how many ticks few requests are gathered for: 5 minutes.
 	failureTicks = 30
+	// failuresKnown is how many times requests must have been counted before: what failed from the first one on is usual.
+	failuresKnown = 6
 )
 
 // failures judges error rates: how many of some requests failed, where a part of them usually does. It knows after a minute, since nothing but
@@ -28,7 +30,8 @@ type failures struct {
 
 // usual is the share of requests that fail.
 func (f *failures) usual() float64 {
-	return (f.failed + failurePrior*failurePriorPart) / (f.all + failurePrior)
+	prior := failurePrior / (1 + f.failed)
+	return (f.failed + prior*failurePriorPart) / (f.all + prior)
 }
 
 // add judges what a tick brought, and returns the rarity; known tells whether there were enough requests.

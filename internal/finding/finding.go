@@ -71,6 +71,13 @@ type Finding struct {
 
 	Summary   string   `json:"summary"` // one sentence for people
 	NextSteps []string `json:"next_steps,omitempty"`
+
+	// Incident is the ID of the finding that leads the incident of this one; "": this one leads.
+	Incident string `json:"incident,omitempty"`
+	// Causing tells that this one is probably what the one that leads comes of, and was found after people were told of that.
+	Causing bool `json:"causing,omitempty"`
+	// Effects are the other findings of an incident, the worst first; Incidents fills them in.
+	Effects []Effect `json:"effects,omitempty"`
 }
 
 // Part is one of the series that are unusual together.

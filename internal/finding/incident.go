@@ -50,6 +50,7 @@ type group struct {
 
 	finding   *Finding // nil: none is open
 	openedRow int64
+	joined    bool // it is settled to which incident that belongs
 }
 
 func (e *Engine) groupOf(k groupKey) *group {
@@ -71,11 +72,14 @@ func (g *group) drop(all ...*track) {
 
 // conclude makes findings of episodes, and publishes all.
 func (e *Engine) conclude() {
+	for _, g := range e.groups {
+		e.concludeGroup(g)
+	}
+	e.join()
 	var open []*Finding
 	var scores []Score
 	stats := Stats{Series: e.tracks, Without: len(e.waiting), Alarms: e.alarms, Ignored: e.ignored}
 	for _, g := range e.groups {
-		e.concludeGroup(g)
 		if g.finding != nil {
 			open = append(open, g.finding)
 		}
@@ -97,7 +101,7 @@ func (e *Engine) conclude() {
 		all = append(all, e.ended[i])
 	}
 	stats.Open = len(open)
-	e.published.Store(&published{all, scores, stats})
+	e.published.Store(&published{all, Incidents(all), scores, stats})
 }
 
 // scores appends the score of each subject.
@@ -160,7 +164,7 @@ func (e *Engine) concludeGroup(g *group) {
 	f := e.compose(g, members)
 	switch {
 	case g.finding == nil:
-		g.finding, g.openedRow = f, e.row
+		g.finding, g.openedRow, g.joined = f, e.row, false
 		e.explain(g, f, members)
 		e.o.OnFinding(Opened, f)
 	case isOver:
@@ -203,7 +207,7 @@ func (e *Engine) end(g *group, f *Finding, members []*track, at time.Time) {
 		}
 	}
 	g.finding = nil
-	e.ended = append(e.ended, f)
+	e.finish(f)
 	e.o.OnFinding(Ended, f)
 }
 
@@ -212,7 +216,7 @@ func (e *Engine) close(g *group) {
 	f, at := *g.finding, e.now
 	f.End = &at
 	g.finding = nil
-	e.ended = append(e.ended, &f)
+	e.finish(&f)
 	e.o.OnFinding(Ended, &f)
 }
 
@@ -257,6 +261,7 @@ func (e *Engine) compose(g *group, members []*track) *Finding {
 	f.Requests = lead.episode.Requests
 	if g.finding != nil {
 		f.ID, f.Start = g.finding.ID, earlier(g.finding.Start, f.Start)
+		f.Incident, f.Causing = g.finding.Incident, g.finding.Causing
 	} else {
 		f.ID = g.id(f.Start)
 	}

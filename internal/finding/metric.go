@@ -21,6 +21,7 @@ const (
 	CPUThrottling     = "cpu_throttling"
 	RunQueueWait      = "run_queue_wait"
 	MemoryUsage       = "memory_usage"
+	MemoryLimitUsage  = "memory_limit_usage"
 	MemoryResident    = "memory_resident"
 	SwapRate          = "swap_rate"
 	OOMKills          = "oom_kills"
@@ -135,6 +136,7 @@ var Metrics = []Metric{
 	{Name: CPUThrottling, Unit: "percent", Words: "throttled periods", Kind: series.KindPressure, Bad: 1, Percent: 50, Absolute: 10, Values: 3, rank: 3, long: true},
 	{Name: RunQueueWait, Unit: "ms", Words: "wait for a processor", Kind: series.KindPressure, Bad: 1, Percent: 100, Absolute: 2, Values: 3, scale: logarithmic, rank: 3, long: true},
 	{Name: MemoryUsage, Unit: "percent", Words: "use of memory", Kind: series.KindMemory, Bad: 1, Percent: 10, Absolute: 10, Values: 3, rank: 2, long: true},
+	{Name: MemoryLimitUsage, Unit: "percent", Words: "memory use", Kind: series.KindMemory, Bad: 1, Percent: 5, Absolute: 5},
 	{Name: MemoryResident, Unit: "bytes", Words: "resident memory", Kind: series.KindMemory, Bad: 1, Percent: 50, Absolute: 100 << 20, Values: 3, scale: logarithmic, rank: 1, long: true},
 	{Name: SwapRate, Unit: "bytes/s", Words: "swapping", Kind: series.KindMemory, Bad: 1, Percent: 100, Absolute: 1 << 20, Values: 3, scale: square, rank: 3, long: true},
 	{Name: OOMKills, Unit: "1", Words: "processes killed for want of memory", Kind: series.KindMemory, Bad: 1, Absolute: 1},

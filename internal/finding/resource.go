@@ -178,6 +178,7 @@ func (e *Engine) addService(now, was *host.Service, rate rateFunc) {
 		groups[was.Cgroups[i].Path] = &was.Cgroups[i]
 	}
 	throttled, kills := math.NaN(), 0.0
+	set(MemoryLimitUsage, memoryOfLimit(now))
 	for i := range now.Cgroups {
 		c := &now.Cgroups[i]
 		then := groups[c.Path]
@@ -195,6 +196,19 @@ func (e *Engine) addService(now, was *host.Service, rate rateFunc) {
 	}
 	set(CPUThrottling, throttled)
 	set(OOMKills, kills)
+}
+
+// memoryOfLimit is how much of the memory is used that the fullest control group of a service may use, in percent; NaN where none has a limit.
+// What its processes do not hold is page cache, which gives way.
+func memoryOfLimit(s *host.Service) float64 {
+	most := math.NaN()
+	for i := range s.Cgroups {
+		c := &s.Cgroups[i]
+		if used := 100 * min(c.MemoryBytes, s.ResidentBytes) / c.MemoryLimitBytes; used > 0 && !(used <= most) {
+			most = used
+		}
+	}
+	return most
 }
 
 func zeroIfUnknown(v float64) float64 {

@@ -1,6 +1,8 @@
 package finding
 
 import (
+	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -8,8 +10,8 @@ import (
 	"github.com/perfagent/perfagent/internal/host"
 )
 
-// Shows that processes that were started are counted also where their service was away meanwhile, as between two versions, and none where it
-// is the same process again.
+// Shows that processes that were started are counted also where their service was away meanwhile, as between two versions, and none where
+// it is the same process again.
 func TestStarts(t *testing.T) {
 	for _, c := range []struct {
 		pids   []uint32 // of the only process at each tick; 0: there is none
@@ -40,5 +42,48 @@ func TestStarts(t *testing.T) {
 		if got := float64(values[len(values)-1]); got != c.starts {
 			t.Errorf("%v: %v were started, and not %v", c.pids, got, c.starts)
 		}
+	}
+}
+
+// Shows when a service that leaks reaches the memory limit of its control group, whatever page cache is charged to that, and that one
+// without a limit, one whose limit is far, and one of which the memory is not known reach none.
+func TestMemoryLimit(t *testing.T) {
+	e := New(Options{})
+	now := time.Date(2026, 3, 2, 14, 0, 0, 0, time.UTC)
+	const mb = 1 << 20
+	group := func(path string, bytes, limit float64) []host.CgroupStats {
+		return []host.CgroupStats{{Path: path, MemoryBytes: bytes, MemoryLimitBytes: limit}}
+	}
+	for tick := range 120 {
+		now = now.Add(analytics.TickInterval)
+		leaked := 60*mb + 20*mb*float64(tick)/120 // 80 of 100 MB after 20 minutes
+		services := []host.Service{
+			{Name: "leaks", ResidentBytes: leaked, Cgroups: group("/leaks", 99*mb, 100*mb)},
+			{Name: "caches", ResidentBytes: 50 * mb, Cgroups: group("/caches", 60*mb+30*mb*float64(tick)/120, 100*mb)},
+			{Name: "free", ResidentBytes: leaked, Cgroups: group("/free", leaked, math.Inf(1))},
+			{Name: "far", ResidentBytes: leaked, Cgroups: group("/far", leaked, 1e4*mb)},
+			{Name: "unseen", ResidentBytes: host.Unknown, Cgroups: group("/unseen", leaked, 100*mb)},
+		}
+		sample := &host.Sample{Time: now, Services: services}
+		e.Consume(&analytics.Seal{Tick: int64(tick + 1), From: now.Add(-analytics.TickInterval), To: now}, sample, nil)
+	}
+	past := e.Past(MayBeForeseen)
+	all := Foresee(past)
+	if len(all) != 1 || all[0].Measure != (Measure{MemoryLimitUsage, Subject{Service: "leaks"}}) {
+		t.Fatalf("%+v", all)
+	}
+	if off := all[0].Until.Likely.Sub(now.Add(20 * time.Minute)).Abs(); off > 2*time.Minute {
+		t.Errorf("%s after %s", all[0].Until.Likely, now)
+	}
+	if s := all[0].Summary; !strings.HasPrefix(s, "Memory use of leaks rises (80 %), and reaches its memory limit at about 14:") {
+		t.Error(s)
+	}
+	f := &Finding{ID: "f", Kind: Anomaly, Measure: Measure{MemoryResident, Subject{Service: "leaks"}}, Unit: "bytes",
+		Start: now.Add(-5 * time.Minute), Expected: 60 * mb, Peak: 80 * mb}
+	ofIt := e.Past(func(m *Measure) bool { return m.Service == "leaks" })
+	ofIt.Start = 90
+	explain(f, ofIt)
+	if f.Until == nil || !strings.Contains(f.Summary, "; if it goes on like this, it reaches its memory limit at about 14:") {
+		t.Errorf("%+v %s", f.Until, f.Summary)
 	}
 }

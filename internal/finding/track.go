@@ -155,7 +155,7 @@ func (e *Engine) addFailures(t *track, requests, failed uint64) {
 	t.requests = uint64(f.requests)
 	v := 100 * f.bad / f.requests
 	p := 100 * f.usual()
-	if f.all < 1 { // nothing is known yet
+	if t.values <= failuresKnown {
 		t.score = 0
 	}
 	t.put(v)

@@ -40,10 +40,9 @@ type Foreseen struct {
 // limitOf returns the value that a measure should not reach, and how it is called; "" for none.
 func limitOf(m *Measure, around *Surroundings) (limit float64, name string) {
 	switch m.Metric {
+	case MemoryLimitUsage:
+		return fullAt, limitMemory
 	case MemoryUsage:
-		if m.Service != "" {
-			return fullAt, limitMemory
-		}
 		return fullAt, limitHostMemory
 	case DiskSpaceUsed:
 		return fullAt, limitDisk
@@ -57,10 +56,17 @@ func limitOf(m *Measure, around *Surroundings) (limit float64, name string) {
 	return 0, ""
 }
 
-// until tells when an open finding reaches a limit; nil where it does not, or has.
+// until tells when an open finding reaches a limit; nil where it does not, or has. Of a service's memory it is the limit of its control
+// group.
 func (s *situation) until() *Until {
 	own := s.measured(s.finding.Measure)
 	limit, name := limitOf(&s.finding.Measure, s.evidence.Surroundings)
+	if s.finding.Metric == MemoryResident {
+		of := Measure{MemoryLimitUsage, s.finding.Subject}
+		if i := slices.IndexFunc(s.evidence.All, func(m Measured) bool { return m.Measure == of }); i >= 0 {
+			own, limit, name = &s.evidence.All[i], fullAt, limitMemory
+		}
+	}
 	if own == nil || s.finding.End != nil || !(limit > 0) {
 		return nil
 	}

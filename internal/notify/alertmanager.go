@@ -37,6 +37,9 @@ func (s *alertmanagerSender) deliver(ctx context.Context, n *notification) error
 		if a.Over {
 			one.EndsAt = a.EndsAt.UTC()
 		}
+		if one.StartsAt.After(one.EndsAt) { // it began by a clock that was ahead, and would be refused
+			one.StartsAt = one.EndsAt
+		}
 		if CheckURL(a.GeneratorURL) == nil { // it refuses others, and all alerts with them
 			one.GeneratorURL = a.GeneratorURL
 		}

@@ -40,7 +40,7 @@ type Config struct {
 	// RepeatInterval is after how long what still fires is told again.
 	RepeatInterval time.Duration
 
-	// NoInhibit has infos and warnings told also while a critical alert of the same endpoint fires.
+	// NoInhibit has infos and warnings told also while a critical alert of the same subject fires.
 	NoInhibit bool
 	Silences  []Silence
 	Remedies  RemedyConfig

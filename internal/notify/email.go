@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"log/slog"
 	"mime"
 	"mime/multipart"
 	"mime/quotedprintable"
@@ -42,13 +43,34 @@ type Email struct {
 	CAFile     string
 }
 
+// answersBytesMax bounds what is read of a mail server, with its certificates: a reply has no length of its own.
+const answersBytesMax = 1 << 20
+
 // bodyBytesMax bounds each of a message's two bodies.
 const bodyBytesMax = 64 << 10
 
 type emailSender struct {
 	files files
 	*Email
-	host string
+	host   string
+	log    *slog.Logger
+	strict bool // one address that is refused is a failure, also where others are not
+}
+
+// taciturn is a connection of which so many bytes are read.
+type taciturn struct {
+	net.Conn
+	left int
+}
+
+// Read fails where there is more.
+func (t *taciturn) Read(p []byte) (int, error) {
+	if t.left == 0 {
+		return 0, fmt.Errorf("the server answers with more than %d bytes", answersBytesMax)
+	}
+	n, err := t.Conn.Read(p[:min(len(p), t.left)])
+	t.left -= n
+	return n, err
 }
 
 func (s *emailSender) deliver(ctx context.Context, n *notification) error {
@@ -123,6 +145,7 @@ func (s *emailSender) connect(ctx context.Context) (_ *smtp.Client, err error) {
 			return nil, err
 		}
 	}
+	connection = &taciturn{connection, answersBytesMax}
 	mode := s.mode()
 	if mode == TLSImplicit {
 		connection = tls.Client(connection, config)
@@ -223,10 +246,8 @@ func (s *emailSender) send(client *smtp.Client, message []byte) error {
 	if err := client.Mail(s.From); err != nil {
 		return err
 	}
-	for _, to := range s.To {
-		if err := client.Rcpt(to); err != nil {
-			return err
-		}
+	if err := s.recipients(client); err != nil {
+		return err
 	}
 	w, err := client.Data()
 	if err != nil {
@@ -236,6 +257,26 @@ func (s *emailSender) send(client *smtp.Client, message []byte) error {
 		return err
 	}
 	return w.Close()
+}
+
+// recipients names them. One that is refused for good, such as that of who has left, does not keep the mail from the others.
+func (s *emailSender) recipients(client *smtp.Client) error {
+	var refused []string
+	for _, to := range s.To {
+		err := client.Rcpt(to)
+		var reply *textproto.Error
+		switch {
+		case err == nil:
+		case errors.As(err, &reply) && reply.Code >= 500 && !s.strict && len(refused) < len(s.To)-1:
+			refused = append(refused, to+": "+cut(oneLine(err.Error()), answerShownMax))
+		default:
+			return err
+		}
+	}
+	if len(refused) > 0 {
+		s.log.Warn("a mail goes out without some of its recipients, whom the server refuses", "server", s.Smarthost, "refused", refused)
+	}
+	return nil
 }
 
 // message makes a mail with two bodies of the same content. Whatever an alert says stands in no header but the subject, encoded.

@@ -35,6 +35,7 @@ const (
 	labelService  = "service_name"
 	labelMethod   = "http_request_method"
 	labelRoute    = "http_route"
+	labelBurnRate = "burn_rate" // of an objective's alerts: the faster, the worse
 )
 
 var labelNames = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -57,31 +58,41 @@ const (
 	quiet            // until the quiet hours end
 )
 
-// inhibitor knows which endpoints have a critical alert.
+// inhibitor knows what has a critical alert.
 type inhibitor struct {
 	mu       sync.Mutex
-	critical map[string]map[string]criticalAlert // by endpoint and identity
+	critical map[string]map[string]criticalAlert // by subject and identity
 }
 
 type criticalAlert struct {
-	name  string
-	until time.Time // when it is over unless it is repeated
+	name      string
+	condition string
+	until     time.Time // when it is over unless it is repeated
 }
 
-// endpointKey is "" for an alert that is of no endpoint.
-func endpointKey(labels map[string]string) string {
-	if labels[labelService] == "" || labels[labelRoute] == "" {
-		return ""
+// subjectKey is what an alert is of: an endpoint, whatever the alert; else what has its labels but for those that say how bad it is, as
+// the other things that go wrong with a service or a host have nothing to do with it.
+func subjectKey(labels map[string]string) string {
+	if labels[labelService] != "" && labels[labelRoute] != "" {
+		return labels[labelService] + "\xff" + labels[labelMethod] + "\xff" + labels[labelRoute]
 	}
-	return labels[labelService] + "\xff" + labels[labelMethod] + "\xff" + labels[labelRoute]
+	return conditionKey(labels)
+}
+
+// conditionKey is what an alert says, but for how bad it is.
+func conditionKey(labels map[string]string) string {
+	condition := maps.Clone(labels)
+	delete(condition, labelSeverity)
+	delete(condition, labelBurnRate)
+	return identity(condition)
 }
 
 // see takes note of an alert that fires until a moment, or that is over.
 func (i *inhibitor) see(a *Alert, id string, until time.Time, over bool) {
-	key := endpointKey(a.Labels)
-	if key == "" || a.Labels[labelSeverity] != "critical" {
+	if a.Labels[labelSeverity] != "critical" {
 		return
 	}
+	key := subjectKey(a.Labels)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.critical == nil {
@@ -102,26 +113,31 @@ func (i *inhibitor) see(a *Alert, id string, until time.Time, over bool) {
 		i.critical[key] = of
 	}
 	if _, known := of[id]; known || len(of) < alertsMax {
-		of[id] = criticalAlert{a.name(), until}
+		of[id] = criticalAlert{a.name(), conditionKey(a.Labels), until}
 	}
 }
 
-// inhibits tells whether a critical alert of the same endpoint fires; alerts of error and above are told in any case.
+// inhibits tells whether a critical alert of the same subject fires; of errors, one that says the same.
 func (i *inhibitor) inhibits(a *Alert, now time.Time) bool { return len(i.inhibiting(a, now)) > 0 }
 
 // inhibiting returns the names of the critical alerts for which another one is not told.
 func (i *inhibitor) inhibiting(a *Alert, now time.Time) (names []string) {
-	key := endpointKey(a.Labels)
-	if key == "" || a.isUrgent() {
+	if a.Labels[labelSeverity] == "critical" {
 		return nil
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if len(i.critical) == 0 {
+		return nil
+	}
+	key := subjectKey(a.Labels)
+	condition := conditionKey(a.Labels)
 	for id, c := range i.critical[key] {
-		if c.until.After(now) {
-			names = append(names, c.name)
-		} else {
+		switch {
+		case !c.until.After(now):
 			delete(i.critical[key], id)
+		case !a.isUrgent() || c.condition == condition:
+			names = append(names, c.name)
 		}
 	}
 	slices.Sort(names)

@@ -254,7 +254,7 @@ func (n *Notifier) integration(r *Receiver, target int) integration {
 	case r.PagerDuty != nil:
 		return &pagerDutySender{p, r.PagerDuty, n.o.Host}
 	case r.Email != nil:
-		return &emailSender{n.files, r.Email, n.o.Host}
+		return &emailSender{files: n.files, Email: r.Email, host: n.o.Host, log: n.log.With("receiver", r.Name)}
 	}
 	return &logSender{n.log}
 }
@@ -405,6 +405,9 @@ func (n *Notifier) test(ctx context.Context, r *Receiver, target int) error {
 		return err
 	}
 	to := n.integration(r, target)
+	if mail, isMail := to.(*emailSender); isMail {
+		mail.strict = true
+	}
 	now := time.Now()
 	alert := &Alert{
 		Labels:      map[string]string{labelName: "PerfagentTest", labelSeverity: "info", labelService: "perfagent", labelInstance: cmp.Or(n.o.Host, "unknown")},

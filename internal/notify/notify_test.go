@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/perfagent/perfagent/internal/statefile"
 )
 
@@ -429,6 +431,35 @@ func TestRouting(t *testing.T) {
 	}
 }
 
+// Who was told of an alert and gets such ones no more, because of a reload or a start, is told its end and nothing else, also where it
+// begins again meanwhile; a receiver of incidents would have it open for ever.
+func TestEndIsOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Config{Receivers: []Receiver{webhookReceiver("pager"), webhookReceiver("chat")}, Urgent: []string{"pager"}, Regular: []string{"chat"}}
+		f := newFixture(t, c, t.TempDir()).start()
+		defer func() { f.stop() }()
+		bad, worse, late := alert("Bad", "severity", "error"), alert("Worse", "severity", "error"), alert("Late", "severity", "error")
+		f.pass(2*time.Minute, bad, worse)
+		f.expect("pager", "Bad/firing Worse/firing")
+		c.Urgent = []string{"chat"}
+		c.Regular = c.Urgent
+		f.n.Apply(c)
+		f.pass(9*time.Hour, bad, worse, late) // beyond every repeat
+		f.expect("pager", "Bad/firing Worse/firing")
+		f.n.Send([]Alert{ended(bad)})
+		f.pass(10*time.Minute, worse)
+		f.expect("pager", "Bad/firing Worse/firing Bad/resolved")
+		f.pass(10*time.Minute, bad, worse)
+		f.expect("pager", "Bad/firing Worse/firing Bad/resolved")
+		f.o.Config = c
+		f.restart()
+		f.pass(10*time.Minute, bad, worse)
+		f.n.Send([]Alert{ended(bad), ended(worse)})
+		f.pass(10 * time.Minute)
+		f.expect("pager", "Bad/firing Worse/firing Bad/resolved Worse/resolved")
+	})
+}
+
 // A silence keeps an alert from being told until it ends, if it still fires then; that one has ended that was told of before is told in spite of it.
 func TestSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -501,6 +532,26 @@ func TestInhibition(t *testing.T) {
 		got := strings.Fields(f.listeners["hook"].words())
 		slices.Sort(got)
 		if fmt.Sprint(got) != "[Down/firing Down/resolved Slow/firing Slow/firing+Slow/firing]" {
+			t.Errorf("told %v", got)
+		}
+	})
+}
+
+// Of a whole service, or a host, a critical alert has only those not told that differ from it in how bad they are: the slower burn rates
+// of an objective that burns fast, and neither another objective nor anything else of the service.
+func TestInhibitionBeyondEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, simple(), t.TempDir()).start()
+		defer f.stop()
+		burn := func(objective, severity, rate string) Alert {
+			return alert("Burn", "severity", severity, "objective", objective, "burn_rate", rate)
+		}
+		f.pass(10*time.Minute, burn("availability", "critical", "14.4"), burn("availability", "error", "6"), burn("availability", "warning", "3"), burn("availability", "info", "1"))
+		f.expect("hook", "Burn/firing")
+		f.pass(10*time.Minute, burn("availability", "critical", "14.4"), burn("availability", "error", "6"), burn("latency", "error", "6"), alert("Threads"))
+		got := strings.Fields(f.listeners["hook"].words())
+		slices.Sort(got)
+		if fmt.Sprint(got) != "[Burn/firing Burn/firing+Burn/firing Threads/firing]" {
 			t.Errorf("told %v", got)
 		}
 	})
@@ -639,6 +690,34 @@ func TestForward(t *testing.T) {
 	})
 }
 
+// A link in place of the directory, or of the lock in it, is not followed: what it leads to keeps its mode, and nothing is made there.
+func TestDirectoryOfOthers(t *testing.T) {
+	victim := t.TempDir()
+	if err := os.Chmod(victim, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, plant := range map[string]func(at string) error{
+		"directory": func(at string) error { return os.Symlink(victim, at) },
+		"lock": func(at string) error {
+			return errors.Join(os.Mkdir(at, 0o700), os.Symlink(filepath.Join(victim, "made"), filepath.Join(at, "lock")))
+		},
+	} {
+		at := filepath.Join(t.TempDir(), "notify")
+		if err := plant(at); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := openDirectory(at); err == nil {
+			t.Errorf("%s: it is used", name)
+			d.close()
+		}
+	}
+	info, err := os.Stat(victim)
+	entries, _ := os.ReadDir(victim)
+	if err != nil || info.Mode().Perm() != 0o755 || len(entries) != 0 {
+		t.Errorf("%v, %v, %v", info.Mode(), entries, err)
+	}
+}
+
 // A reload that takes a receiver away and one that brings it back do not tell it again what it knows, and a delivery under way does not keep alerts
 // from being taken.
 func TestReload(t *testing.T) {
@@ -720,31 +799,62 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// disk is a file system of 64 KiB.
+type disk struct {
+	t    *testing.T
+	path string
+}
+
+func smallDisk(t *testing.T, path string) disk {
+	t.Helper()
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", path, "tmpfs", 0, "size=64k,mode=700"); errors.Is(err, unix.EPERM) {
+		t.Skip("mounting is for root")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
+	return disk{t, path}
+}
+
+func (d disk) filler() string { return filepath.Join(d.path, "filler") }
+
+func (d disk) fill() {
+	d.t.Helper()
+	if err := os.WriteFile(d.filler(), make([]byte, 128<<10), 0o600); !errors.Is(err, unix.ENOSPC) {
+		d.t.Fatal(err)
+	}
+}
+
+func (d disk) empty() {
+	d.t.Helper()
+	if err := os.Remove(d.filler()); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
 // With a disk that is full, everything is told in time all the same, and health and figures say that it is in memory only; when there is room again the
 // state is written. A second agent on the same directory is in memory as well.
 func TestDiskFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := t.TempDir()
+		disk := smallDisk(t, filepath.Join(path, "notify"))
 		f := newFixture(t, simple(), path).start()
-		name := filepath.Join(path, "notify", "hook.json.new")
-		if err := os.Symlink("/dev/full", name); err != nil { // each write to it is ENOSPC
-			t.Fatal(err)
-		}
+		disk.fill()
 		a := alert("Slow")
 		f.n.Send([]Alert{a})
 		synctest.Wait()
 		if trouble := f.n.Trouble(); len(trouble) != 1 || !strings.Contains(trouble[0], "no space left on device") {
 			t.Errorf("health: %q", trouble)
 		}
-		f.pass(10*time.Second, a)
-		if err := os.Symlink("/dev/full", name); err != nil && !os.IsExist(err) {
-			t.Fatal(err)
-		}
-		f.pass(25*time.Second, a)
+		f.pass(35*time.Second, a)
 		f.expect("hook", "Slow/firing")
 		if s := f.n.Stats().Sinks[0]; s.SaveErrors == 0 {
 			t.Errorf("figures: %+v", s)
 		}
+		disk.empty()
 		f.pass(2*time.Minute, a)
 		if trouble := f.n.Trouble(); len(trouble) != 0 {
 			t.Errorf("health when there is room again: %q", trouble)

@@ -3,6 +3,7 @@ package notify
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -298,6 +299,27 @@ func TestAlertmanagerMessage(t *testing.T) {
 	}
 }
 
+// An alert that began by a clock that was ahead, and was set back since, begins no later than it ends: an Alertmanager refuses others.
+func TestAlertmanagerAfterTheClockWasSetBack(t *testing.T) {
+	s, got := receiving(t, nil)
+	n := sample()
+	for i := range n.Alerts {
+		n.Alerts[i].StartsAt = over.Add(24 * time.Hour)
+	}
+	if err := deliverTo(t, Receiver{Alertmanager: &Alertmanager{URLs: []string{s.URL}}}, n); err != nil {
+		t.Fatal(err)
+	}
+	var alerts []alertmanagerAlert
+	if err := json.Unmarshal(got()[0].body, &alerts); err != nil || len(alerts) != 2 {
+		t.Fatalf("%v %s", err, got()[0].body)
+	}
+	for _, a := range alerts {
+		if a.StartsAt.After(a.EndsAt) {
+			t.Errorf("%+v", a)
+		}
+	}
+}
+
 // certificate makes one for the names, and the file that it is checked with.
 func certificate(t *testing.T, names ...string) (tls.Certificate, string) {
 	t.Helper()
@@ -320,7 +342,7 @@ type mailServer struct {
 	startTLS   *tls.Config // nil: not offered
 	implicit   bool
 	mechanisms string            // of AUTH; "" none
-	replies    map[string]string // to commands, instead of what is usual
+	replies    map[string]string // to commands or their verbs, instead of what is usual
 
 	mu       sync.Mutex
 	commands []string // with +TLS in front where encrypted
@@ -367,7 +389,7 @@ func (s *mailServer) serve(c net.Conn) {
 		s.commands = append(s.commands, map[bool]string{true: "+TLS "}[encrypted]+line)
 		s.mu.Unlock()
 		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
-		if reply := s.replies[verb]; reply != "" {
+		if reply := cmp.Or(s.replies[line], s.replies[verb]); reply != "" {
 			say(reply)
 			continue
 		}
@@ -469,6 +491,10 @@ func TestEmailConnections(t *testing.T) {
 		{name: "not encrypted", server: &mailServer{mechanisms: "PLAIN LOGIN"}, email: Email{PasswordFile: password}, err: "over TLS only", permanent: true},
 		{name: "wrong password", server: &mailServer{startTLS: secure, mechanisms: "PLAIN", replies: map[string]string{"AUTH": "535 no"}}, email: Email{CAFile: ca, PasswordFile: password}, err: "535", permanent: true},
 		{name: "refused", server: &mailServer{replies: map[string]string{"RCPT": "550 no such user"}}, err: "no such user", permanent: true},
+		{name: "one refused", server: &mailServer{replies: map[string]string{"RCPT TO:<b@example.org>": "550 no such user"}}, said: "\nRCPT TO:<c@example.org>\nDATA"},
+		{name: "one later", server: &mailServer{replies: map[string]string{"RCPT TO:<b@example.org>": "451 greylisted"}}, err: "greylisted"},
+		{name: "talks without end", server: &mailServer{replies: map[string]string{"EHLO": strings.Repeat("250-more of it\r\n", 100_000)}}, err: "more than 1048576 bytes"},
+		{name: "a line without end", server: &mailServer{replies: map[string]string{"MAIL": "250 " + strings.Repeat("x", 3_000_000)}}, err: "more than 1048576 bytes"},
 		{name: "later", server: &mailServer{replies: map[string]string{"RCPT": "451 greylisted"}}, err: "greylisted"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -498,6 +524,16 @@ func TestEmailConnections(t *testing.T) {
 		if got := (&emailSender{Email: &Email{Smarthost: host}}).mode(); got != want {
 			t.Errorf("%s: %s", host, got)
 		}
+	}
+}
+
+// A test tells of a recipient who is refused, though an alert's mail would go to the others.
+func TestTestTellsOfARefusedRecipient(t *testing.T) {
+	s := startMail(t, &mailServer{replies: map[string]string{"RCPT TO:<b@example.org>": "550 no such user"}})
+	c := Config{Receivers: []Receiver{{Name: "mail", Email: &Email{Smarthost: s.address, From: "a@example.org", To: []string{"b@example.org", "c@example.org"}}}}}
+	results, err := Test(t.Context(), Options{Config: c}, "")
+	if err != nil || len(results) != 1 || results[0].Err == nil || !strings.Contains(results[0].Err.Error(), "no such user") || len(s.messages) > 0 {
+		t.Errorf("%+v, %v", results, err)
 	}
 }
 

@@ -119,6 +119,7 @@ type sink struct {
 
 	mu     sync.Mutex
 	inbox  map[string]*Alert // the latest of each
+	owed   map[string]bool   // alerts that it gets no more, and whose end it is owed, as it was told that they fire
 	wanted *policy           // of a reload
 	stats  SinkStats
 }
@@ -158,7 +159,7 @@ var (
 
 func newSink(receiver, kind string, p policy, st *store, log *slog.Logger) *sink {
 	s := &sink{receiver: receiver, kind: kind, log: log.With("receiver", receiver, "integration", kind), store: st, policy: p,
-		alerts: map[string]*tracked{}, groups: map[string]*group{}, results: make(chan result, 1), wake: make(chan struct{}, 1), questions: make(chan question), inbox: map[string]*Alert{}}
+		alerts: map[string]*tracked{}, groups: map[string]*group{}, results: make(chan result, 1), wake: make(chan struct{}, 1), questions: make(chan question), inbox: map[string]*Alert{}, owed: map[string]bool{}}
 	s.stats = SinkStats{Receiver: receiver, Integration: kind, Failed: map[string]uint64{}, Dropped: map[string]uint64{}}
 	for _, reason := range failedReasons {
 		s.stats.Failed[reason] = 0
@@ -174,7 +175,7 @@ func newSink(receiver, kind string, p policy, st *store, log *slog.Logger) *sink
 func (s *sink) put(alerts map[string]*Alert, urgent, regular bool) {
 	s.mu.Lock()
 	for id, a := range alerts {
-		if isUrgent := a.isUrgent(); isUrgent && !urgent || !isUrgent && !regular {
+		if isUrgent := a.isUrgent(); (isUrgent && !urgent || !isUrgent && !regular) && !s.owed[id] {
 			continue
 		}
 		_, known := s.inbox[id]
@@ -294,7 +295,9 @@ func (s *sink) takePolicy() {
 	regroup := !slices.Equal(wanted.groupBy, s.policy.groupBy) || wanted.forward != s.policy.forward
 	s.policy = *wanted
 	for _, t := range s.alerts {
-		if !s.policy.takes(t.alert) {
+		if s.takes(t) {
+			s.owe(t, false)
+		} else if !s.owe(t, t.told && !t.gaveUp && !s.policy.forward) {
 			s.remove(t)
 		}
 	}
@@ -314,6 +317,21 @@ func (s *sink) takePolicy() {
 		}
 		s.dirty = s.dirty || len(before) > 0
 	}
+}
+
+// takes tells whether the receiver gets an alert, and not only the end of one.
+func (s *sink) takes(t *tracked) bool { return s.policy.takes(t.alert) }
+
+// owe notes whether the end of an alert is still to be told that the receiver does not get any more. It returns that.
+func (s *sink) owe(t *tracked, owed bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if owed {
+		s.owed[t.id] = true
+	} else {
+		delete(s.owed, t.id)
+	}
+	return owed
 }
 
 func later(a, b time.Time) time.Time {
@@ -338,8 +356,8 @@ func (s *sink) merge(id string, a *Alert, now time.Time) {
 	t := s.alerts[id]
 	over := a.isOver(now)
 	if t == nil {
-		if over && !s.policy.forward {
-			return // told long ago, or never heard of
+		if over && !s.policy.forward || !s.policy.takes(a) {
+			return // told long ago, never heard of, or not for this receiver any more
 		}
 		if t = s.add(id, a, now); t == nil {
 			return
@@ -413,6 +431,7 @@ func (s *sink) enter(t *tracked, now time.Time) {
 func (s *sink) remove(t *tracked) {
 	delete(s.alerts, t.id)
 	delete(t.group.alerts, t.id)
+	s.owe(t, false)
 	s.dirty = true
 }
 
@@ -475,7 +494,7 @@ func (s *sink) due(g *group, now time.Time) (at time.Time, ok bool) {
 			if since.IsZero() || t.since.Before(since) {
 				since = t.since
 			}
-		case s.policy.repeat > 0 && t.told && !t.over && s.muting(t, now) == audible:
+		case s.policy.repeat > 0 && t.told && !t.over && s.takes(t) && s.muting(t, now) == audible:
 			repeat = later(g.sent, g.flushed).Add(s.policy.repeat)
 		}
 	}
@@ -519,7 +538,7 @@ func (s *sink) compose(g *group, now time.Time) *notification {
 	for _, id := range slices.Sorted(maps.Keys(g.alerts)) {
 		t := g.alerts[id]
 		pending := s.isPending(t, now)
-		if !pending && (s.policy.forward || t.over || s.muting(t, now) != audible) {
+		if !pending && (s.policy.forward || t.over || !s.takes(t) || s.muting(t, now) != audible) {
 			continue
 		}
 		if s.policy.forward && len(n.Alerts) == batchMax {
@@ -613,6 +632,8 @@ func (s *sink) conclude(n *notification, now time.Time, mark func(*tracked)) {
 				s.remove(t) // its end came while it was given up
 			}
 		case i.Over && t.over:
+			s.remove(t)
+		case i.Over && !s.takes(t):
 			s.remove(t)
 		case i.Over: // it fires again, and its end was told
 			t.told, t.gaveUp, t.since = false, false, now

@@ -44,10 +44,16 @@ func openDirectory(path string) (*directory, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of notifications: %w", err)
 	}
+	if info, err := os.Lstat(path); err != nil || !info.IsDir() {
+		return nil, errors.Join(err, fmt.Errorf("the directory of notifications: %s is a link", path))
+	}
+	if err := statefile.CheckDirectory(path); err != nil {
+		return nil, fmt.Errorf("the directory of notifications: %w", err)
+	}
 	if err := os.Chmod(path, 0o700); err != nil {
 		return nil, fmt.Errorf("close the directory of notifications to others: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the directory of notifications: %w", err)
 	}
@@ -227,11 +233,12 @@ func (s *sink) load(now time.Time) {
 	for _, a := range state.Alerts {
 		alert := &Alert{Labels: a.Labels, Annotations: a.Annotations, StartsAt: a.StartsAt, EndsAt: a.EndsAt, GeneratorURL: a.GeneratorURL}
 		id := identity(a.Labels)
-		if s.alerts[id] != nil || len(s.alerts) == alertsMax || !s.policy.takes(alert) {
+		if s.alerts[id] != nil || len(s.alerts) == alertsMax || !s.policy.takes(alert) && (!a.Told || a.GaveUp || s.policy.forward) {
 			continue
 		}
 		t := &tracked{id: id, alert: alert, over: a.Over, told: a.Told && !s.policy.forward, gaveUp: a.GaveUp, since: past(a.Since), toldAt: past(a.ToldAt), expires: now.Add(lapseAfter)}
 		s.alerts[id] = t
 		s.enter(t, now)
+		s.owe(t, !s.takes(t))
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/gomodule/redigo/redis"
 )
@@ -72,6 +73,7 @@ type Publisher struct {
 	// Of Run's goroutine.
 	server  redis.Conn // nil: not connected
 	socket  net.Conn   // of it
+	secret  string     // the password that was sent last
 	waiting []alert
 	pause   time.Duration
 	next    time.Time
@@ -298,6 +300,7 @@ func (p *Publisher) connect(ctx context.Context) (err error) {
 		if password, err = p.o.Password(); err != nil {
 			return fmt.Errorf("read the password: %w", err)
 		}
+		p.secret = password
 	}
 	a := &p.o.Address
 	var watch func() bool
@@ -305,6 +308,7 @@ func (p *Publisher) connect(ctx context.Context) (err error) {
 		socket, err := a.dial(ctx, p.o.TLS)
 		if err == nil {
 			p.socket = socket
+			socket = &answers{Conn: socket}
 			watch = context.AfterFunc(ctx, func() { socket.Close() }) // also while it is greeted
 		}
 		return socket, err
@@ -330,13 +334,13 @@ func (p *Publisher) disconnect() {
 
 // settle notes how an attempt ended, and says so where that is new.
 func (p *Publisher) settle(err error) {
-	trouble := ""
+	trouble, reason := "", ""
 	if err != nil {
 		p.disconnect()
 		p.pause = min(max(2*p.pause, pauseMin), pauseMax)
 		p.next = time.Now().Add(p.pause/2 + rand.N(p.pause/2))
-		reason := err.Error()
-		trouble = "nothing is published to Redis: " + reason[:min(len(reason), reasonBytesMax)]
+		reason = p.shown(err)
+		trouble = "nothing is published to Redis: " + reason
 	} else {
 		p.pause = 0
 	}
@@ -347,11 +351,26 @@ func (p *Publisher) settle(err error) {
 	switch {
 	case before == "" && trouble != "":
 		p.o.Works(false)
-		p.o.Log.Error("nothing is published to Redis", "address", p.o.Address.String(), "err", err)
+		p.o.Log.Error("nothing is published to Redis", "address", p.o.Address.String(), "err", reason)
 	case before != "" && trouble == "":
 		p.o.Works(true)
 		p.o.Log.Info("Redis takes figures again", "address", p.o.Address.String())
 	}
+}
+
+// shown is what may be shown of an error, in which the server may have any word: not the password, and no character that acts on others.
+func (p *Publisher) shown(err error) string {
+	text := err.Error()
+	if p.secret != "" {
+		text = strings.ReplaceAll(text, p.secret, "…")
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
+	return strings.ToValidUTF8(text[:min(len(text), reasonBytesMax)], "")
 }
 
 func (p *Publisher) countRound(result string) {

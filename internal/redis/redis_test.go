@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -222,6 +223,56 @@ func TestSilentServer(t *testing.T) {
 		t.Error("the end waits")
 	}
 	c.Close()
+}
+
+// Whoever listens where a Redis server should, whatever it answers, costs an attempt and nothing else: no memory by lengths that it says, no
+// depth by lists in lists, no line without end. What it repeats of the password, and characters that act on others, are not shown.
+func TestAnswersOfOthers(t *testing.T) {
+	for name, answer := range map[string]string{
+		"a length beyond all":  "$9223372036854775807\r\n",
+		"a length of 2 GB":     "$2000000000\r\n",
+		"a list beyond all":    "*9223372036854775807\r\n",
+		"a long list":          "*1000000000\r\n",
+		"lists in lists":       strings.Repeat("*1\r\n", 1<<20),
+		"a line without end":   "+" + strings.Repeat("x", 8<<20),
+		"a length without end": "$" + strings.Repeat("1", 8<<20),
+		"HTTP":                 "HTTP/1.1 400 Bad Request\r\n\r\n",
+		"zeros":                strings.Repeat("\x00", 1<<20),
+		"other texts":          "$5\r\nhello\r\n$-1\r\n:1\r\n*0\r\n",
+		"the password":         "-ERR hunter2 \x1b[31m\u202e is wrong\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("unix", filepath.Join(t.TempDir(), "other.sock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					c.Write([]byte(answer))
+					io.Copy(io.Discard, c)
+					c.Close()
+				}
+			}()
+			said := &bytes.Buffer{}
+			p := New(Options{Address: Address{Network: "unix", Address: l.Addr().String()}, Password: func() (string, error) { return "hunter2", nil },
+				Figures: func() ([]Figure, error) { return []Figure{{[]string{"a"}, 1}}, nil }, Log: slog.New(slog.NewJSONHandler(said, nil))})
+			defer p.disconnect()
+			st := p.try(t)
+			if st.Trouble == "" || st.Rounds["failed"] != 1 || strings.Contains(st.Trouble, "no answer within") {
+				t.Errorf("%+v", st)
+			}
+			for _, shown := range []string{st.Trouble, said.String()} {
+				if strings.Contains(shown, "hunter2") || strings.ContainsAny(shown, "\x1b\u202e") || strings.Contains(shown, `\u001b`) || strings.Contains(shown, `\u202e`) {
+					t.Errorf("%q", shown)
+				}
+			}
+		})
+	}
 }
 
 // The alerts of a server that is away are bounded: the oldest are dropped and counted, as is what no caller can hand over.

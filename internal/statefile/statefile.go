@@ -73,9 +73,13 @@ func CheckDirectory(path string) error {
 	return nil
 }
 
-// write writes a file that lasts, under a name that may not.
+// write writes a file that lasts, under a name that may not. What has the name already, such as a link that another user made, or what a
+// kill has left, is not written to.
 func write(name string, data []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err := remove(name); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -101,4 +105,29 @@ func SyncDirectory(path string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// ErrLocked says that another process has a directory's files of state.
+var ErrLocked = errors.New("another agent uses them")
+
+// lockName is the file that is locked: those of the state are replaced.
+const lockName = "state.lock"
+
+// Lock makes a directory where there is none, and takes its files of state for this process until the result is closed. It fails with
+// ErrLocked where another process has them.
+func Lock(directory string) (*os.File, error) {
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(directory, lockName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, errors.Join(&os.PathError{Op: "lock", Path: directory, Err: err}, f.Close())
+	}
+	return f, nil
 }

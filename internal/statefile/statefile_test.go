@@ -82,3 +82,60 @@ func TestCheckDirectory(t *testing.T) {
 		check(0o700, false)
 	}
 }
+
+// Of two that want a directory's files one has them, until it gives them back; a link in place of the lock is not followed.
+func TestLock(t *testing.T) {
+	directory := filepath.Join(t.TempDir(), "made")
+	first, err := Lock(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(directory); !errors.Is(err, ErrLocked) {
+		t.Errorf("the second: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	second, err := Lock(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+	target := filepath.Join(t.TempDir(), "elsewhere")
+	if err := errors.Join(os.Remove(filepath.Join(directory, lockName)), os.Symlink(target, filepath.Join(directory, lockName))); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := Lock(directory); err == nil {
+		f.Close()
+		t.Error("a link was followed")
+	}
+	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s: %v", target, err)
+	}
+}
+
+// What stands under the name that a file is written with first, a link, a second name of another file or what a kill left, is replaced, and
+// what it leads to stays as it was.
+func TestReplaceWritesToNobodyElse(t *testing.T) {
+	directory := t.TempDir()
+	name, victim := filepath.Join(directory, "state"), filepath.Join(directory, "victim")
+	for _, plant := range []func(string) error{
+		func(at string) error { return os.Symlink(victim, at) },
+		func(at string) error { return os.Link(victim, at) },
+		func(at string) error { return os.WriteFile(at, []byte("half"), 0o600) },
+	} {
+		if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), plant(name+".new"), Replace(name, []byte("new"))); err != nil {
+			t.Error(err)
+		}
+		kept, err := os.ReadFile(victim)
+		if err != nil || string(kept) != "precious" {
+			t.Errorf("%q, %v", kept, err)
+		}
+		if got, err := os.ReadFile(name); err != nil || string(got) != "new" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() {
+			t.Errorf("%v, %v", info, err)
+		}
+	}
+}

@@ -23,7 +23,7 @@ type AlertsOptions struct {
 // AlertStatus is what keeps an alert from being told, and who was told of it.
 type AlertStatus struct {
 	SilencedBy    []SilenceJSON      `json:"silenced_by,omitempty"`
-	InhibitedBy   []string           `json:"inhibited_by,omitempty" about:"critical alerts of the same endpoint, for which this one is not told"`
+	InhibitedBy   []string           `json:"inhibited_by,omitempty" about:"critical alerts for which this one is not told"`
 	Notifications []NotificationJSON `json:"notifications,omitempty" about:"how it stands with each receiver that is to be told"`
 }
 
@@ -121,8 +121,11 @@ func (o *AlertsOptions) now() time.Time {
 	return time.Now()
 }
 
+// shown is an instant as documents have it: UTC, to a millisecond. What is between has no meaning to people, and ends in .999999999.
+func shown(t time.Time) time.Time { return t.UTC().Round(time.Millisecond) }
+
 func (o *AlertsOptions) document(q map[string]string) *alertsJSON {
-	d := &alertsJSON{Time: o.now(), Alerts: []alertJSON{}, Resolved: []alertJSON{}, Objectives: []objectiveJSON{}}
+	d := &alertsJSON{Time: shown(o.now()), Alerts: []alertJSON{}, Resolved: []alertJSON{}, Objectives: []objectiveJSON{}}
 	m := o.Manager()
 	if m == nil {
 		if o.Off != nil {
@@ -192,7 +195,7 @@ func (o *AlertsOptions) addStatus(all []alertJSON) {
 
 func newAlertJSON(a *alert.AlertView) alertJSON {
 	j := alertJSON{Name: a.Labels["alertname"], State: a.State.String(), Severity: a.Labels["severity"], Service: a.Labels["service_name"], Route: a.Labels["http_route"],
-		Summary: a.Annotations["summary"], Description: a.Annotations["description"], NextStep: a.Annotations["next_step"], ActiveAt: a.ActiveAt,
+		Summary: a.Annotations["summary"], Description: a.Annotations["description"], NextStep: a.Annotations["next_step"], ActiveAt: shown(a.ActiveAt),
 		FiredAt: instant(a.FiredAt), ResolvedAt: instant(a.ResolvedAt), KeepFiringSince: instant(a.KeepFiringSince), Labels: a.Labels, Annotations: a.Annotations,
 		Group: a.Group, File: a.File}
 	if a.State == alert.Inactive {
@@ -209,6 +212,7 @@ func instant(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
+	t = shown(t)
 	return &t
 }
 
@@ -239,15 +243,15 @@ func objectivesJSON(views []alert.ObjectiveView, alerts []alertJSON) (all []obje
 		if v.BudgetLeft != nil {
 			left := 100 * *v.BudgetLeft
 			j.BudgetLeft, j.BudgetState = &left, "ok"
-			burning := slices.ContainsFunc(alerts, func(a alertJSON) bool {
-				return a.FiredAt != nil && a.Name == "ErrorBudgetBurn" && contains(a.Labels, v.Labels)
-			})
-			switch {
-			case left <= 0:
-				j.BudgetState = "spent"
-			case burning:
-				j.BudgetState = "burning"
-			}
+		}
+		burning := slices.ContainsFunc(alerts, func(a alertJSON) bool {
+			return a.FiredAt != nil && a.Name == "ErrorBudgetBurn" && contains(a.Labels, v.Labels)
+		})
+		switch {
+		case j.BudgetLeft != nil && *j.BudgetLeft <= 0:
+			j.BudgetState = "spent"
+		case burning: // also where the budget itself, which is computed less often, is not known yet
+			j.BudgetState = "burning"
 		}
 		all = append(all, j)
 	}

@@ -23,8 +23,8 @@ import (
 type AnalysisOptions struct {
 	// Engine answers over the local history; nil: nothing is served.
 	Engine *query.Engine
-	// Findings are those that touch a time; nil: nobody looks for any.
-	Findings func(from, to time.Time) []finding.Finding
+	// Findings are those of [from, to), and an error where some cannot be read; nil: nobody looks for any.
+	Findings func(from, to time.Time) ([]*finding.Finding, error)
 	// Objectives are limits of response times and error rates; nil: there are none.
 	Objectives func() []alert.ObjectiveView
 	// Timeout bounds an answer; 0 means as long as others wait for theirs.
@@ -240,7 +240,7 @@ func (o *AnalysisOptions) answer(ctx context.Context, q *analysisQuestion) (*ana
 	if err != nil {
 		return nil, analysisError(err)
 	}
-	j := &analysisJSON{Time: o.Now().UTC(), Subject: q.subject, Metrics: []metricAnalysisJSON{}, Notes: []string{}}
+	j := &analysisJSON{Time: shown(o.Now()), Subject: q.subject, Metrics: []metricAnalysisJSON{}, Notes: []string{}}
 	for _, m := range metrics {
 		a, err := d.analyse(m)
 		if err != nil {
@@ -248,6 +248,7 @@ func (o *AnalysisOptions) answer(ctx context.Context, q *analysisQuestion) (*ana
 		}
 		j.Metrics = append(j.Metrics, *a)
 	}
+	d.addIncidents(j)
 	j.Window = analysisWindowJSON{From: q.from, To: q.to, StepSeconds: q.step.Seconds(), Steps: q.steps()}
 	for _, note := range d.notes {
 		if !slices.Contains(j.Notes, note) {

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -513,7 +514,7 @@ func TestAnalysisFindings(t *testing.T) {
 	w := newAnalysisWorld(t)
 	w.run("endpoint shop GET /cart rate=1 ms=20")
 	var from, to time.Time
-	w.options.Findings = func(f, t time.Time) (all []finding.Finding) {
+	w.options.Findings = func(f, t time.Time) (all []*finding.Finding, err error) {
 		from, to = f, t
 		for _, m := range []finding.Measure{
 			{Metric: "response_time", Subject: finding.Subject{Role: "server", Service: "shop", Method: "GET", Route: "/cart"}},
@@ -521,9 +522,10 @@ func TestAnalysisFindings(t *testing.T) {
 			{Metric: "response_time", Subject: finding.Subject{Role: "client", Service: "shop", Address: "db", Port: 5432}},
 			{Metric: "cpu_usage"}, {Metric: "cpu_usage", Subject: finding.Subject{Service: "shop"}},
 		} {
-			all = append(all, finding.Finding{ID: m.Metric + m.Service + m.Address, Measure: m})
+			all = append(all, &finding.Finding{ID: m.Metric + m.Service + m.Address, Measure: m})
 		}
-		return all
+		all[2].Incident = all[1].ID // db is at fault for what till suffers from
+		return all, errors.New("findings.jsonl: input/output error")
 	}
 	w.run("load 20m")
 	for parameters, want := range map[string]string{
@@ -548,6 +550,10 @@ func TestAnalysisFindings(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %v, expected %s", parameters, got, want)
 		}
+		incidents := 4 // of the host, the shop (twice), and what till and the shop have to do with
+		if answer.IncidentsTotal != incidents || len(answer.Incidents) != incidents || !strings.Contains(strings.Join(answer.Notes, " "), "input/output error") {
+			t.Errorf("%s: %d incidents, %v", parameters, answer.IncidentsTotal, answer.Notes)
+		}
 	}
 	if !from.Equal(w.start) || !to.Equal(w.start.Add(20*time.Minute)) {
 		t.Errorf("asked for %v to %v", from, to)
@@ -558,11 +564,11 @@ func TestAnalysisFindings(t *testing.T) {
 func TestAnalysisSchema(t *testing.T) {
 	w := newAnalysisWorld(t)
 	until := w.start.Add(time.Hour)
-	w.options.Findings = func(_, _ time.Time) []finding.Finding {
+	w.options.Findings = func(_, _ time.Time) ([]*finding.Finding, error) {
 		effect := 12.5
 		cart := finding.Measure{Metric: "response_time", Subject: finding.Subject{Role: "server", Service: "shop", Method: "GET", Route: "/cart"}}
-		return []finding.Finding{{ID: "a", Measure: cart, Kind: finding.Anomaly, End: &until, EffectPercent: &effect,
-			Phases: []finding.PhaseShift{{Phase: "queue"}}, Causes: []finding.Cause{{Correlation: &effect}}, Until: &finding.Until{Latest: &until}, NextSteps: []string{"wait"}}}
+		return []*finding.Finding{{ID: "a", Measure: cart, Kind: finding.Anomaly, End: &until, EffectPercent: &effect,
+			Phases: []finding.PhaseShift{{Phase: "queue"}}, Causes: []finding.Cause{{Correlation: &effect}}, Until: &finding.Until{Latest: &until}, NextSteps: []string{"wait"}}}, nil
 	}
 	w.script(`
 signal ms 20 slope:2 step:2h:10 noise:1

@@ -163,6 +163,7 @@ type analysisData struct {
 	traffic  *query.Traffic // nil: not read yet
 	fixed    bool           // values were read, so that the steps stay as they are
 	observed []measured     // what others are compared with
+	found    []*finding.Finding
 }
 
 // noHistory tells whether there is nothing to ask, which is an answer and no error.

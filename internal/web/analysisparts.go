@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -21,6 +22,9 @@ type analysisJSON struct {
 	Subject finding.Subject      `json:"subject" about:"of whom the metrics are; empty: the whole host"`
 	Notes   []string             `json:"notes" about:"what the answer lacks, and why the steps are what they are"`
 	Metrics []metricAnalysisJSON `json:"metrics" about:"the one that was asked for, or the usual ones"`
+	// Incidents are those of the window, whatever is measured.
+	Incidents      []finding.Effect `json:"incidents" about:"those of the window by the finding that leads, of the service if one is asked for, and of the host; the open ones, then the latest first; at most 100"`
+	IncidentsTotal int              `json:"incidents_total"`
 }
 
 type analysisWindowJSON struct {
@@ -337,12 +341,40 @@ func (d *analysisData) anomalies(m *measured) ([]finding.Finding, string) {
 	case d.o.Findings == nil:
 		return all, "nobody looks for findings"
 	}
-	for _, f := range d.o.Findings(d.q.from, d.q.to) {
-		if concerns(&f, m) {
-			all = append(all, f)
+	for _, f := range d.findings() {
+		if concerns(f, m) {
+			all = append(all, *f)
 		}
 	}
 	return all, ""
+}
+
+// findings are those of the window; they are read once.
+func (d *analysisData) findings() []*finding.Finding {
+	if d.found == nil && d.o.Findings != nil {
+		all, err := d.o.Findings(d.q.from, d.q.to)
+		if err != nil {
+			d.notes = append(d.notes, fmt.Sprintf("findings may be missing: %v", err))
+		}
+		d.found = append([]*finding.Finding{}, all...)
+	}
+	return d.found
+}
+
+// incidentsMax bounds the incidents that are listed.
+const incidentsMax = 100
+
+// addIncidents adds what happened in the window.
+func (d *analysisData) addIncidents(j *analysisJSON) {
+	j.Incidents = []finding.Effect{}
+	for _, f := range finding.Incidents(d.findings()) {
+		if service := d.q.subject.Service; service != "" && !f.Touches(func(u *finding.Subject) bool { return u.Service == service || u.Service == "" }) {
+			continue
+		}
+		if j.IncidentsTotal++; len(j.Incidents) < incidentsMax {
+			j.Incidents = append(j.Incidents, f.Brief())
+		}
+	}
 }
 
 // concerns tells whether a finding, or a part of it, is about what was measured.

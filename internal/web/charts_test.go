@@ -51,9 +51,9 @@ func elements(t *testing.T, document []byte) map[string]int {
 func TestChartGolden(t *testing.T) {
 	w := newAnalysisWorld(t)
 	end := w.start.Add(50 * time.Minute)
-	w.options.Findings = func(_, _ time.Time) []finding.Finding {
-		return []finding.Finding{{Measure: finding.Measure{Metric: "response_time", Subject: finding.Subject{Service: "shop"}}, Start: w.start.Add(40 * time.Minute),
-			End: &end, Severity: finding.Critical, Summary: "/cart is slow"}}
+	w.options.Findings = func(_, _ time.Time) ([]*finding.Finding, error) {
+		return []*finding.Finding{{Measure: finding.Measure{Metric: "response_time", Subject: finding.Subject{Service: "shop"}}, Start: w.start.Add(40 * time.Minute),
+			End: &end, Severity: finding.Critical, Summary: "/cart is slow"}}, nil
 	}
 	for _, line := range []string{"signal ms 20 step:40m:20", "endpoint shop GET /cart rate=1 ms=ms", "gap 20m 25m", "load 1h"} {
 		w.run(line)

@@ -26,7 +26,7 @@ type dashboardJSON struct {
 	Health       *performanceHealth `json:"health" about:"as /health/performance; of the last five minutes"`
 	Alerts       *alertsJSON        `json:"alerts,omitempty" about:"as /alerts, with the error budgets of objectives; absent where it is not served"`
 	Agent        *agentHealth       `json:"agent,omitempty" about:"as /monitoring/health, with what is not visible and why; absent where it is not served"`
-	Findings     []finding.Finding  `json:"findings,omitempty" about:"that are open"`
+	Findings     []finding.Finding  `json:"findings,omitempty" about:"those that lead incidents that go on, the worst first"`
 }
 
 type targetJSON struct {

@@ -282,9 +282,9 @@ func agentHealthRoute(o AgentOptions) Route {
 
 func (o *AgentOptions) health() *agentHealth {
 	h := &agentHealth{Status: healthy, Reasons: []string{}, Hooks: []hookJSON{}, NotVisible: []string{}, Losses: []lossJSON{}, Undecoded: []undecodedJSON{},
-		Queues: []QueueState{}, Parts: []partJSON{}, Goroutines: runtime.NumGoroutine(), Time: time.Now().UTC()}
+		Queues: []QueueState{}, Parts: []partJSON{}, Goroutines: runtime.NumGoroutine(), Time: shown(time.Now())}
 	if o.Now != nil {
-		h.Time = o.Now().UTC()
+		h.Time = shown(o.Now())
 	}
 	if !o.Started.IsZero() {
 		h.UptimeSeconds = rounded(h.Time.Sub(o.Started).Seconds())
@@ -309,7 +309,7 @@ func (o *AgentOptions) health() *agentHealth {
 	}
 	if o.Parts != nil {
 		for _, p := range o.Parts() {
-			h.Parts = append(h.Parts, partJSON{p.Part, !p.Down, orNil(p.Since), p.Count, orNil(p.Last), rounded(p.AwaySeconds)})
+			h.Parts = append(h.Parts, partJSON{p.Part, !p.Down, instant(p.Since), p.Count, instant(p.Last), rounded(p.AwaySeconds)})
 		}
 	}
 	if o.Queues != nil {
@@ -322,21 +322,12 @@ func (o *AgentOptions) health() *agentHealth {
 	}
 	if o.Reload != nil {
 		successful, last := o.Reload()
-		h.Reload = &reloadJSON{successful, last.UTC()}
+		h.Reload = &reloadJSON{successful, shown(last)}
 		if !successful {
 			h.degrade("the configuration could not be reloaded; the one before is in force")
 		}
 	}
 	return h
-}
-
-// orNil leaves out a time that never was.
-func orNil(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
 }
 
 func (h *agentHealth) degrade(format string, args ...any) {
@@ -386,7 +377,7 @@ func (o *AgentOptions) fillBooks(h *agentHealth) {
 		}
 	}
 	h.LostPercent = lostPercent(books)
-	h.Recent = recentJSON{s.Recent.Since.UTC(), s.Recent.Reported, s.Recent.Lost, lostPercent(s.Recent.Books)}
+	h.Recent = recentJSON{shown(s.Recent.Since), s.Recent.Reported, s.Recent.Lost, lostPercent(s.Recent.Books)}
 	if percent := h.Recent.LostPercent; percent != nil && *percent >= lostWarnPercent {
 		h.degrade("%.3g %% of the exchanges since %s were lost", *percent, h.Recent.Since.Format(time.TimeOnly+" UTC"))
 	}

@@ -191,7 +191,7 @@ func (h *RequestsHandler) answer(w http.ResponseWriter, q RequestsQuery) {
 // document collects what the query chooses.
 func (h *RequestsHandler) document(q RequestsQuery, now time.Time) *RequestsDocument {
 	d := &RequestsDocument{
-		Time: now.UTC(), SlowestWindowSeconds: analytics.SlowestWindow.Seconds(), WindowSeconds: analytics.RequestsAge.Seconds(),
+		Time: shown(now), SlowestWindowSeconds: analytics.SlowestWindow.Seconds(), WindowSeconds: analytics.RequestsAge.Seconds(),
 		Requests: []*KeptRequest{},
 	}
 	type identity struct {

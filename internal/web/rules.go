@@ -204,7 +204,7 @@ func (o *AlertsOptions) rules(q url.Values) (*rulesJSON, error) {
 			answer.Next = groupToken(&g)
 			break
 		}
-		answer.Groups = append(answer.Groups, ruleGroupJSON{g.Name, g.File, rules, g.Interval.Seconds(), g.Limit, g.Took.Seconds(), g.Last})
+		answer.Groups = append(answer.Groups, ruleGroupJSON{g.Name, g.File, rules, g.Interval.Seconds(), g.Limit, g.Took.Seconds(), shown(g.Last)})
 	}
 	if !found {
 		return nil, invalidParameter("group_next_token", fmt.Errorf("invalid group_next_token '%s'. were rule groups changed?", p.from))
@@ -227,13 +227,13 @@ func (p *rulesQuery) rules(g *alert.GroupView) (all []any) {
 		switch {
 		case r.Alerting && p.kind != "record":
 			j := alertingRuleJSON{r.State.String(), r.Name, r.Query, r.For.Seconds(), r.KeepFiringFor.Seconds(), r.Labels, r.Annotations, nil, string(r.Health), r.Err,
-				r.Took.Seconds(), r.At, "alerting"}
+				r.Took.Seconds(), shown(r.At), "alerting"}
 			if !p.withoutAlerts {
 				j.Alerts = activeAlerts(r)
 			}
 			all = append(all, j)
 		case !r.Alerting && p.kind != "alert":
-			all = append(all, recordingRuleJSON{r.Name, r.Query, r.Labels, string(r.Health), r.Err, r.Took.Seconds(), r.At, "recording"})
+			all = append(all, recordingRuleJSON{r.Name, r.Query, r.Labels, string(r.Health), r.Err, r.Took.Seconds(), shown(r.At), "recording"})
 		}
 	}
 	return all
@@ -243,7 +243,7 @@ func activeAlerts(r *alert.RuleView) []activeAlertJSON {
 	all := make([]activeAlertJSON, 0, len(r.Alerts))
 	for i := range r.Alerts {
 		a := &r.Alerts[i]
-		all = append(all, activeAlertJSON{a.Labels, a.Annotations, a.State.String(), &a.ActiveAt, instant(a.KeepFiringSince), strconv.FormatFloat(a.Value, 'e', -1, 64)})
+		all = append(all, activeAlertJSON{a.Labels, a.Annotations, a.State.String(), instant(a.ActiveAt), instant(a.KeepFiringSince), strconv.FormatFloat(a.Value, 'e', -1, 64)})
 	}
 	return all
 }

@@ -156,3 +156,23 @@ func TestAlerts(t *testing.T) {
 		t.Error(status, body)
 	}
 }
+
+// An objective of which an alert fires is burning, also while its budget, which is computed less often, is not known; a budget that is
+// spent says more, and alerts of another objective, or pending ones, say nothing.
+func TestObjectiveState(t *testing.T) {
+	fired, spent, half := time.Unix(1, 0), -.1, .5
+	labels := map[string]string{"service_name": "shop", "objective": "availability"}
+	firing := alertJSON{Name: "ErrorBudgetBurn", FiredAt: &fired, Labels: map[string]string{"service_name": "shop", "objective": "availability", "burn_rate": "6"}}
+	pending, other := firing, firing
+	pending.FiredAt, other.Labels = nil, map[string]string{"service_name": "shop", "objective": "latency"}
+	for _, c := range []struct {
+		left  *float64
+		alert alertJSON
+		want  string
+	}{{nil, firing, "burning"}, {&half, firing, "burning"}, {&spent, firing, "spent"}, {nil, pending, "unknown"}, {nil, other, "unknown"}, {&half, pending, "ok"}} {
+		got := objectivesJSON([]alert.ObjectiveView{{Kind: "availability", Labels: labels, BudgetLeft: c.left}}, []alertJSON{c.alert})
+		if len(got) != 1 || got[0].BudgetState != c.want {
+			t.Errorf("%+v, want %s", got, c.want)
+		}
+	}
+}

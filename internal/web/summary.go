@@ -229,9 +229,9 @@ func summaryRoute(o PerformanceOptions) Route {
 
 func (o *PerformanceOptions) now() time.Time {
 	if o.Now != nil {
-		return o.Now().UTC()
+		return shown(o.Now())
 	}
-	return time.Now().UTC()
+	return shown(time.Now())
 }
 
 func (o *PerformanceOptions) summary(w *analytics.Window, sort string, limit int, service string) *summary {
@@ -245,7 +245,7 @@ func (o *PerformanceOptions) summary(w *analytics.Window, sort string, limit int
 		EndpointsTotal: len(w.Endpoints),
 	}
 	if o.System != nil {
-		s.System = o.System()
+		s.System = systemOf(o.System())
 	}
 	s.Saturation, s.SaturationUnknown = mostSaturated(w)
 	s.Services = o.servicesOf(w, active, limit, service)
@@ -253,9 +253,18 @@ func (o *PerformanceOptions) summary(w *analytics.Window, sort string, limit int
 	return s
 }
 
+// systemOf has the instant of a sample as documents have it. What the sampler gave stays as it is.
+func systemOf(sampled *analytics.System) *analytics.System {
+	if sampled == nil || sampled.Time == nil {
+		return sampled
+	}
+	system := *sampled
+	system.Time = instant(*sampled.Time)
+	return &system
+}
+
 func windowOf(w *analytics.Window) windowJSON {
-	instant := func(t time.Time) time.Time { return t.UTC().Round(time.Millisecond) }
-	return windowJSON{Name: windowName(w.Length), From: instant(w.From), To: instant(w.To), Seconds: math.Round(w.Seconds*1e3) / 1e3,
+	return windowJSON{Name: windowName(w.Length), From: shown(w.From), To: shown(w.To), Seconds: math.Round(w.Seconds*1e3) / 1e3,
 		QuantileErrorPercent: math.Round(w.QuantileError*1e4) / 100}
 }
 

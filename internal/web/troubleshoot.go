@@ -2,7 +2,9 @@ package web
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -76,12 +78,19 @@ type issueJSON struct {
 	Route     string     `json:"http_route,omitempty"`
 	Summary   string     `json:"summary"`
 
+	Effects   []finding.Effect     `json:"effects,omitempty" about:"of a finding: what else is unusual for the same reason, the worst first; the severity is that of the worst"`
 	Phases    []finding.PhaseShift `json:"phases,omitempty" about:"where the time went"`
 	Causes    []finding.Cause      `json:"probable_causes" about:"the likeliest first"`
 	NextSteps []string             `json:"next_steps"`
 	Evidence  *evidenceJSON        `json:"evidence,omitempty" about:"of a finding, in numbers"`
 	Failures  []failureJSON        `json:"failures,omitempty" about:"of a finding of failures: those since it began that /requests keeps, by status or error type, most first"`
 	Alerts    []alertBriefJSON     `json:"alerts,omitempty" about:"that fire for the same subject"`
+}
+
+// touches tells whether an issue, or an effect of it, is about a subject that is wanted.
+func (o *issueJSON) touches(wanted func(*finding.Subject) bool) bool {
+	f := finding.Finding{Measure: finding.Measure{Subject: finding.Subject{Service: o.Service, Namespace: o.Namespace, Method: o.Method, Route: o.Route}}, Effects: o.Effects}
+	return f.Touches(wanted)
 }
 
 // evidenceJSON is what a finding rests on.
@@ -173,7 +182,7 @@ type troubleshooter struct {
 }
 
 func (t *troubleshooter) document(service string) (*troubleshooting, error) {
-	d := &troubleshooting{Time: t.Now().UTC(), Service: service, Issues: []issueJSON{}, Ended: []issueJSON{}, Foreseen: []finding.Foreseen{}}
+	d := &troubleshooting{Time: shown(t.Now()), Service: service, Issues: []issueJSON{}, Ended: []issueJSON{}, Foreseen: []finding.Foreseen{}}
 	chosen := func(name string) bool {
 		matches, err := path.Match(service, name)
 		return service == "" || service == name || matches && err == nil
@@ -236,16 +245,15 @@ func (t *troubleshooter) addFindings(d *troubleshooting, chosen func(string) boo
 	d.Looking = true
 	if t.Watching != nil {
 		w := t.TroubleshootOptions.Watching()
-		w.Since = w.Since.UTC()
+		w.Since = shown(w.Since)
 		d.Watch = &w
 	}
-	for _, f := range t.TroubleshootOptions.Findings() {
-		if f.Service != "" && !chosen(f.Service) {
+	for _, f := range finding.Incidents(t.TroubleshootOptions.Findings()) {
+		if !f.Touches(func(u *finding.Subject) bool { return u.Service == "" || chosen(u.Service) }) {
 			continue
 		}
-		start := f.Start.UTC()
-		issue := issueJSON{Kind: issueFinding, Severity: f.Severity, Since: &start, End: f.End, Service: f.Service, Namespace: f.Namespace, Method: f.Method, Route: f.Route,
-			Summary: f.Summary, Phases: f.Phases, Causes: append([]finding.Cause{}, f.Causes...), NextSteps: append([]string{}, f.NextSteps...), Evidence: evidenceOf(f), Failures: t.failuresOf(f)}
+		issue := issueJSON{Kind: issueFinding, Severity: f.Severity, Since: instant(f.Start), End: f.End, Service: f.Service, Namespace: f.Namespace, Method: f.Method, Route: f.Route,
+			Summary: f.Summary, Effects: f.Effects, Phases: f.Phases, Causes: append([]finding.Cause{}, f.Causes...), NextSteps: append([]string{}, f.NextSteps...), Evidence: evidenceOf(f), Failures: t.failuresOf(f)}
 		switch {
 		case f.End == nil:
 			d.Issues = append(d.Issues, issue)
@@ -255,18 +263,22 @@ func (t *troubleshooter) addFindings(d *troubleshooting, chosen func(string) boo
 	}
 }
 
-// addAlerts adds the alerts that fire to the finding of the same subject, or as issues of their own.
+// addAlerts adds the alerts that fire to the finding of the same subject, or as issues of their own. Those of the same condition that
+// differ in how bad it is, as the windows of an objective do, are one issue: the worst.
 func (t *troubleshooter) addAlerts(d *troubleshooting, chosen func(string) bool) {
 	if t.alerts.Manager == nil {
 		return
 	}
+	conditions := map[string]int{}
 	for _, a := range t.alerts.document(nil).Alerts {
 		if a.FiredAt == nil || a.Service != "" && !chosen(a.Service) {
 			continue
 		}
-		brief := alertBriefJSON{a.Name, a.Severity, a.ActiveAt.UTC(), a.Summary}
+		brief := alertBriefJSON{a.Name, a.Severity, shown(a.ActiveAt), a.Summary}
 		i := slices.IndexFunc(d.Issues, func(o issueJSON) bool {
-			return o.Kind == issueFinding && o.Service == a.Service && (a.Route == "" || o.Route == "" || o.Route == a.Route)
+			return o.Kind == issueFinding && o.touches(func(u *finding.Subject) bool {
+				return u.Service == a.Service && (a.Route == "" || u.Route == "" || u.Route == a.Route)
+			})
 		})
 		if i >= 0 && a.Service != "" {
 			d.Issues[i].Alerts = append(d.Issues[i].Alerts, brief)
@@ -281,8 +293,30 @@ func (t *troubleshooter) addAlerts(d *troubleshooting, chosen func(string) bool)
 		if a.NextStep != "" {
 			issue.NextSteps = append(issue.NextSteps, a.NextStep)
 		}
-		d.Issues = append(d.Issues, issue)
+		condition := conditionOf(a.Labels)
+		at, known := conditions[condition]
+		if !known {
+			conditions[condition] = len(d.Issues)
+			d.Issues = append(d.Issues, issue)
+			continue
+		}
+		others := d.Issues[at].Alerts
+		if severityRank(a.Severity) < severityRank(d.Issues[at].Severity) {
+			d.Issues[at] = issue
+		} else {
+			others, issue.Alerts = issue.Alerts, others
+		}
+		d.Issues[at].Alerts = append(issue.Alerts, others...)
 	}
+}
+
+// conditionOf is an alert's identity but for how bad it is.
+func conditionOf(labels map[string]string) string {
+	condition := maps.Clone(labels)
+	delete(condition, "severity")
+	delete(condition, "burn_rate")
+	text, _ := json.Marshal(condition)
+	return string(text)
 }
 
 // addLevels adds services that are nearly full, and endpoints with a bad level of which nothing else tells: they are as bad as usual.
@@ -293,7 +327,9 @@ func (t *troubleshooter) addLevels(d *troubleshooting, chosen func(string) bool)
 	}
 	for _, r := range t.performance.health(window).Reasons {
 		known := slices.ContainsFunc(d.Issues, func(o issueJSON) bool {
-			return o.Service == r.Service && (o.Route == "" || o.Route == r.Route && (o.Method == "" || o.Method == r.Method)) && o.Kind != issueAgent
+			return o.Kind != issueAgent && o.touches(func(u *finding.Subject) bool {
+				return u.Service == r.Service && (u.Route == "" || u.Route == r.Route && (u.Method == "" || u.Method == r.Method))
+			})
 		})
 		if !chosen(r.Service) || known && r.Aspect != issueSaturation {
 			continue
@@ -335,7 +371,9 @@ func (t *troubleshooter) healthy(d *troubleshooting, window *analytics.Window, c
 	more := 0
 	for i := range window.Services {
 		s := &window.Services[i]
-		if !chosen(s.Service) || slices.ContainsFunc(d.Issues, func(o issueJSON) bool { return o.Service == s.Service && o.Namespace == s.Namespace }) {
+		if !chosen(s.Service) || slices.ContainsFunc(d.Issues, func(o issueJSON) bool {
+			return o.touches(func(u *finding.Subject) bool { return u.Service == s.Service && u.Namespace == s.Namespace })
+		}) {
 			continue
 		}
 		if len(calm) >= calmMax {

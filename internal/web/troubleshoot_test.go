@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/perfagent/perfagent/internal/alert"
 	"github.com/perfagent/perfagent/internal/analytics"
+	"github.com/perfagent/perfagent/internal/export"
 	"github.com/perfagent/perfagent/internal/finding"
 	perfhttp "github.com/perfagent/perfagent/internal/http"
 	"github.com/perfagent/perfagent/internal/series"
@@ -122,6 +124,9 @@ groups:
   rules:
   - {alert: Slow, expr: down, labels: {severity: critical, service_name: shop}, annotations: {summary: 'shop is slow'}}
   - {alert: Other, expr: down, labels: {severity: warning, service_name: stock}, annotations: {summary: 'stock is down', next_step: 'Start it.'}}
+  - {alert: Burn, expr: down, labels: {severity: info, burn_rate: "1", service_name: mail}, annotations: {summary: 'slowly'}}
+  - {alert: Burn, expr: down, labels: {severity: critical, burn_rate: "14.4", service_name: mail}, annotations: {summary: 'fast'}}
+  - {alert: Burn, expr: down, labels: {severity: error, burn_rate: "6", service_name: mail}, annotations: {summary: 'less fast'}}
   - {alert: Pending, expr: down, for: 1h, labels: {severity: critical, service_name: stock}}
 `)}}, nil, nil)
 	if err != nil {
@@ -135,14 +140,83 @@ groups:
 		Troubleshoot: TroubleshootOptions{Findings: func() []*finding.Finding { return findings }, Now: c.now}})
 	var d troubleshooting
 	get(t, s, "/troubleshoot/performance", &d)
-	if got := issuesOf(&d); !slices.Equal(got, []string{"finding critical shop /items/{id}", "alert warning stock"}) || d.Status != critical {
+	if got := issuesOf(&d); !slices.Equal(got, []string{"finding critical shop /items/{id}", "alert critical mail", "alert warning stock"}) || d.Status != critical {
 		t.Fatalf("%s %q", d.Status, got)
 	}
 	if a := d.Issues[0].Alerts; len(a) != 1 || a[0].Name != "Slow" {
 		t.Errorf("%+v", a)
 	}
-	if o := d.Issues[1]; o.Summary != "stock is down" || !slices.Equal(o.NextSteps, []string{"Start it."}) {
+	if o := d.Issues[1]; o.Summary != "fast" || len(o.Alerts) != 3 || o.Alerts[0].Severity != "critical" {
 		t.Errorf("%+v", o)
+	}
+	if o := d.Issues[2]; o.Summary != "stock is down" || !slices.Equal(o.NextSteps, []string{"Start it."}) {
+		t.Errorf("%+v", o)
+	}
+}
+
+// Findings of one incident are one issue with effects, which has the worst severity, is found by the names of those, and leaves no issue by level of
+// them nor calls them well.
+func TestTroubleshootIncident(t *testing.T) {
+	c := newClock()
+	c.advance(30 * time.Minute)
+	findings := troubled(c)[:2]
+	effect := *findings[0]
+	findings[0].Incident, findings[1].Severity = "", finding.Info
+	effect.Incident = findings[1].ID // of the host
+	findings = []*finding.Finding{&effect, findings[1]}
+	s := troubleshootServer(c, findings, 4)
+	for _, query := range []string{"", "?service=shop", "?service=nobody"} {
+		var d troubleshooting
+		get(t, s, "/troubleshoot/performance"+query, &d)
+		if len(d.Issues) == 0 || d.Issues[0].Kind != issueFinding || d.Issues[0].Severity != finding.Error || d.Issues[0].Service != "" || len(d.Issues[0].Effects) != 1 ||
+			!strings.HasSuffix(d.Issues[0].Summary, " Affected by it: `GET /items/{id}` of shop.") || d.Issues[0].Effects[0].ID != effect.ID {
+			t.Fatalf("%q: %+v", query, d.Issues)
+		}
+		if got := issuesOf(&d); query != "?service=nobody" && !slices.Equal(got, []string{"finding error", "level warning shop /pay", "agent warning"}) {
+			t.Errorf("%q: %q", query, got)
+		}
+		if strings.Contains(d.Healthy, "shop") {
+			t.Errorf("%q: %s", query, d.Healthy)
+		}
+	}
+}
+
+// finer is an instant that is finer than a millisecond.
+var finer = regexp.MustCompile(`"[^"]+":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{4,}[^"]*"`)
+
+// Instants are shown to a millisecond, however the clocks that they come from stand.
+func TestInstants(t *testing.T) {
+	c := newClock()
+	c.advance(999_999_990 * time.Nanosecond)
+	at := c.now()
+	m := alert.New(alert.Options{Source: downSource{}, Log: slog.New(slog.DiscardHandler), Now: c.now})
+	rules, err := alert.Parse([]alert.File{{Name: "/r.yml", Data: []byte(`
+groups:
+- name: one
+  rules:
+  - {alert: Slow, expr: down, labels: {severity: critical, service_name: shop}}
+`)}}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Apply(rules)
+	m.Evaluate(context.Background(), at.Add(20*time.Second))
+	e := shopEngine(c)
+	e.Add(clientExchange())
+	performance := performanceOf(e, c)
+	performance.System = func() *analytics.System { return &analytics.System{Time: &at} }
+	s := NewServer(ServerOptions{Performance: performance, Alerts: AlertsOptions{Manager: func() *alert.Manager { return m }, Now: c.now},
+		Requests: NewRequestsHandler(analytics.NewRequests(analytics.RequestsOptions{Now: func() int64 { return 1 }})),
+		Agent: AgentOptions{Source: e, Now: c.now, Started: at, Reload: func() (bool, time.Time) { return true, at },
+			Parts: func() []export.Recovery { return []export.Recovery{{Part: "otlp", Since: at, Last: at}} }},
+		Troubleshoot: TroubleshootOptions{Findings: func() []*finding.Finding { return troubled(&clock{t: shown(c.now())}) }, Now: c.now,
+			Watching: func() Watching { return Watching{Since: at} }}})
+	for _, path := range []string{"/troubleshoot/performance", "/performance/summary", "/dashboard", "/alerts", "/monitoring/health", "/health/performance", "/requests",
+		"/api/v1/rules", "/api/v1/alerts"} {
+		w := get(t, s, path, nil)
+		if found := finer.FindAllString(w.Body.String(), -1); w.Code != 200 || len(found) > 0 {
+			t.Errorf("%s: %d %q", path, w.Code, found)
+		}
 	}
 }
 

@@ -466,6 +466,7 @@ func TestHistoryAnswersLikePrometheus(t *testing.T) {
 	all := slices.Concat(readmeQuestions(t), ruleQuestions(t), dashboardQuestions(t))
 	for form, s := range forms {
 		t.Run(form, func(t *testing.T) {
+			t.Parallel() // it mostly waits for scrapes
 			target := httptest.NewServer(s)
 			defer target.Close()
 			// What a server says of its scrapes has today's time. It takes samples that are older by half a block.

@@ -4,6 +4,7 @@ import uPlot from "uplot";
 import { query, useAnswer } from "./api.js";
 import { clock, day, number, shown, unknown } from "./format.js";
 import { useLive } from "./live.js";
+import { drawMarks } from "./marks.jsx";
 import { Copy, Scroll, Text, Trouble } from "./parts.jsx";
 import { useTheme } from "./theme.js";
 import { change, spanOf, usePlace } from "./url.js";
@@ -104,7 +105,7 @@ const logarithmic = (u, low, high) => low > 0 ? [10 ** (Math.floor(2 * Math.log1
 
 const linear = (max) => ({ range: (u, low, high) => [0, Math.max(high ?? 0, max ?? 0) * 1.05 || 1] });
 
-const Plot = ({ answer, format, sync, max, log, height, bands, summary, onCursor }) => {
+const Plot = ({ answer, format, sync, max, log, height, bands, marks, summary, onCursor }) => {
   const element = usePlot((css, width) => {
     const { times, lines, span } = answer;
     const lone = lines.map(({ column }) => column.filter((v) => v !== null).length < 2);
@@ -118,10 +119,10 @@ const Plot = ({ answer, format, sync, max, log, height, bands, summary, onCursor
           fill: l.fill || lines.length === 1 ? `${colour(l, i, css)}22` : undefined,
         }))],
         bands: bands ? lines.slice(1).map((l, i) => ({ series: [i + 1, i + 2], fill: `${colour(l, i + 1, css)}33` })) : undefined,
-        hooks: { setSelect: [zoom], setCursor: [(u) => onCursor(u.cursor.idx ?? null)] },
+        hooks: { setSelect: [zoom], setCursor: [(u) => onCursor(u.cursor.idx ?? null)], drawClear: [drawMarks(marks, css)] },
       },
     };
-  }, [answer]);
+  }, [answer, JSON.stringify(marks)]);
   return <div class="plot" ref={element} role="img" aria-label={summary} />;
 };
 
@@ -138,8 +139,8 @@ const say = (title, { lines, span }, format) => `${title}, ${moments(span)}. ${l
 const moments = ({ from, to }) => `${day(new Date(from * 1000))} ${clock(new Date(from * 1000))} to ${clock(new Date(to * 1000))}`;
 
 // Chart draws series: {label, expression(span), colour?, by? (a label: a line for each of its values), scale?, dash?, fill?}. Its scale begins at
-// zero and reaches to max at least, or is logarithmic.
-export const Chart = ({ title, series, format = number, unit, sync = "page", max, log, height = 170, bands, nothing, keys = [], level = 3 }) => {
+// zero and reaches to max at least, or is logarithmic. marks: what was found in this time.
+export const Chart = ({ title, series, format = number, unit, sync = "page", max, log, height = 170, bands, marks = [], nothing, keys = [], level = 3 }) => {
   const [span] = useSpan();
   const [view, setView] = useState("chart");
   const [cursor, setCursor] = useState(null);
@@ -157,7 +158,7 @@ export const Chart = ({ title, series, format = number, unit, sync = "page", max
       {view === "promql" && <Expressions series={series} span={span} />}
       {view === "table" && answer && <Values title={title} answer={answer} format={format} />}
       {view === "chart" && (filled
-        ? <Plot answer={answer} format={format} sync={sync} max={max} log={log} height={height} bands={bands} summary={say(title, answer, format)} onCursor={setCursor} />
+        ? <Plot answer={answer} format={format} sync={sync} max={max} log={log} height={height} bands={bands} marks={marks} summary={say(title, answer, format)} onCursor={setCursor} />
         : <p class="nothing" style={{ minHeight: `${height}px` }}>{!answer && !error ? "Loading" : nothing ?? "Nothing was counted in this time. A longer range may show more."}</p>)}
       {view === "chart" && filled && (
         <ul class="legend">

@@ -52,6 +52,7 @@ export const start = async ({ routes = 0 } = {}) => {
       return existsSync(file("ready"));
     });
   };
+  process.once("exit", () => [agent, traffic].forEach((child) => child?.kill())); // also where an error ends this process
   const stop = async () => {
     agent?.kill("SIGTERM");
     if (agent) await ended(agent);

@@ -15,6 +15,7 @@ export const pages = {
   calls: "#/calls",
   alerts: "#/alerts",
   analysis: "#/analysis",
+  metric: "#/analysis?of=traffic&metric=response_time",
   agent: "#/agent",
 };
 

@@ -1,6 +1,8 @@
 // What fires, what to do about it, and what is left of the error budgets.
+import { Chart } from "../chart.jsx";
 import { ago, moment, number, percent } from "../format.js";
 import { Empty, Panel, sentence, Severity, Text } from "../parts.jsx";
+import { selector } from "../promql.js";
 import { Table } from "../table.jsx";
 import { link } from "../url.js";
 
@@ -64,6 +66,8 @@ const Objectives = ({ objectives }) => (
         <pre tabIndex={0} aria-label="Example of objectives">{"objectives:\n  - {service: shop, availability-percent: 99.9, latency-ms: 300, latency-percent: 99}"}</pre>
       </Empty>
     ) : (
+      <>
+        <Chart title="Error budget left" format={percent} max={100} height={130} keys={objectives.map((o) => budgetOf(o).label)} series={objectives.slice(0, 8).map(budgetOf)} nothing="Budgets are kept in the history from the first evaluation on." />
         <ul class="cards">
           {objectives.map((o) => (
             <li class={`card state-${o.state}`} key={`${o.service_name}${o.http_route}${o.objective}${o.target_percent}`}>
@@ -74,9 +78,15 @@ const Objectives = ({ objectives }) => (
             </li>
           ))}
         </ul>
+      </>
     )}
   </Panel>
 );
+
+const budgetOf = (o) => ({
+  label: `${o.http_route ? `${o.http_route} of ${o.service_name}` : o.service_name}, ${o.objective}`,
+  expression: () => `100 * perfagent_objective_error_budget_left_ratio${selector({ service_name: o.service_name, http_route: o.http_route, objective: o.objective })}`,
+});
 
 // lengthOf is a window such as 5m, in minutes.
 const lengthOf = (w) => parseFloat(w) * { m: 1, h: 60, d: 1440 }[w.at(-1)];

@@ -3,6 +3,7 @@ import { ask, useAnswer } from "../api.js";
 import { Chart } from "../chart.jsx";
 import { bytes, milliseconds, number, percent, perSecond, shown } from "../format.js";
 import { Heatmap } from "../heatmap.jsx";
+import { Findings, useFindings } from "../marks.jsx";
 import { Empty, Level, Panel, Text, Tile, Trouble } from "../parts.jsx";
 import { cpuOfService, distribution, failures, mean, memoryOfService, quantiles, rate, selector, server } from "../promql.js";
 import { link } from "../url.js";
@@ -47,35 +48,37 @@ export const EntryCharts = ({ metric, labels, service, namespace }) => {
   const braces = selector(labels);
   const of = selector({ service_name: service, service_namespace: namespace });
   const keys = [braces];
+  const [findings, marks] = useFindings({ service, namespace, method: labels.http_request_method, route: labels.http_route, address: labels.server_address, port: labels.server_port });
   return (
     <>
+      <Findings findings={findings} />
       <Panel title="Response times">
         <Heatmap title="Distribution" keys={keys} expression={distribution(metric, braces)} />
-        <Chart title="Percentiles" keys={keys} format={duration} series={quantiles(metric, braces)} bands log />
+        <Chart title="Percentiles" marks={marks} keys={keys} format={duration} series={quantiles(metric, braces)} bands log />
       </Panel>
       <div class="grid two">
         <Panel title="Traffic">
-          <Chart title="Requests a second by status" keys={keys} format={number} series={[{ by: "http_response_status_code", expression: rate(metric, braces, "http_response_status_code") }]} />
-          <Chart title="Failed" keys={keys} format={percent} max={1} height={110} series={[{ label: "failed", colour: "bad", expression: failures(metric, braces) }]} />
+          <Chart title="Requests a second by status" marks={marks} keys={keys} format={number} series={[{ by: "http_response_status_code", expression: rate(metric, braces, "http_response_status_code") }]} />
+          <Chart title="Failed" marks={marks} keys={keys} format={percent} max={1} height={110} series={[{ label: "failed", colour: "bad", expression: failures(metric, braces) }]} />
         </Panel>
         {metric === server ? (
           <Panel title="Where the time goes">
-            <Chart title="Mean time by phase" keys={keys} format={duration} series={["queue", "processing", "transfer"].map((phase) => ({ label: phase, colour: `phase-${phase}`, expression: mean("perfagent_http_server_phase_duration_seconds", selector({ ...labels, phase })) }))} />
+            <Chart title="Mean time by phase" marks={marks} keys={keys} format={duration} series={["queue", "processing", "transfer"].map((phase) => ({ label: phase, colour: `phase-${phase}`, expression: mean("perfagent_http_server_phase_duration_seconds", selector({ ...labels, phase })) }))} />
             <Chart title="Mean size of bodies" keys={keys} format={bytes} height={110} series={[
               { label: "requests", expression: mean("http_server_request_body_size_bytes", braces) },
               { label: "answers", expression: mean("http_server_response_body_size_bytes", braces) }]} />
           </Panel>
         ) : (
           <Panel title="The calling service's network">
-            <Chart title="Retransmissions" unit="a second" keys={keys} format={number} series={[{ label: "retransmitted segments", expression: ({ window }) => `sum(rate(perfagent_tcp_retransmits_total${of}[${window}s]))` }]} />
-            <Chart title="Round trips, mean" keys={keys} format={duration} height={110} series={[{ label: "round trip", expression: mean("perfagent_tcp_rtt_seconds", of) }]} />
+            <Chart title="Retransmissions" marks={marks} unit="a second" keys={keys} format={number} series={[{ label: "retransmitted segments", expression: ({ window }) => `sum(rate(perfagent_tcp_retransmits_total${of}[${window}s]))` }]} />
+            <Chart title="Round trips, mean" marks={marks} keys={keys} format={duration} height={110} series={[{ label: "round trip", expression: mean("perfagent_tcp_rtt_seconds", of) }]} />
           </Panel>
         )}
       </div>
       <Panel title={`Resources of ${shown(service)}`} note="Of all its processes; 100 % is one processor.">
         <div class="grid two">
-          <Chart title="Processors" keys={keys} format={percent} height={120} series={[{ label: "used", expression: cpuOfService(of) }]} nothing="Its processes are not watched yet, or not visible to the agent." />
-          <Chart title="Memory" keys={keys} format={bytes} height={120} series={[{ label: "resident", colour: "series-3", expression: memoryOfService(of) }]} nothing="Its processes are not watched yet, or not visible to the agent." />
+          <Chart title="Processors" marks={marks} keys={keys} format={percent} height={120} series={[{ label: "used", expression: cpuOfService(of) }]} nothing="Its processes are not watched yet, or not visible to the agent." />
+          <Chart title="Memory" marks={marks} keys={keys} format={bytes} height={120} series={[{ label: "resident", colour: "series-3", expression: memoryOfService(of) }]} nothing="Its processes are not watched yet, or not visible to the agent." />
         </div>
       </Panel>
     </>

@@ -1,12 +1,14 @@
 // How is everything now? What fires, every service with its level, the host.
 import { Chart } from "../chart.jsx";
 import { ago, bytesPerSecond, count, megabytes, milliseconds, number, percent, perSecond, unknown } from "../format.js";
+import { Findings, useFindings } from "../marks.jsx";
 import { Empty, Level, Panel, sentence, Severity, Text, Tile } from "../parts.jsx";
 import { failures, host, quantiles, rate, server } from "../promql.js";
 import { Table } from "../table.jsx";
 import { change, link } from "../url.js";
 
 export const Overview = ({ live: { document: d }, parameters }) => {
+  const [findings, marks] = useFindings();
   if (!d) return <><h1>Overview</h1><p class="nothing">Waiting for the agent's first answer.</p></>;
   return (
     <>
@@ -22,10 +24,11 @@ export const Overview = ({ live: { document: d }, parameters }) => {
             <Tile label="99th percentile" value={milliseconds(d.response_time.p99_ms)} />
             <Tile label="In flight" value={number(d.concurrency.in_flight_mean)} note={d.concurrency.active !== undefined ? `${number(d.concurrency.active)} now` : "mean"} />
           </dl>
+          <Findings findings={findings} />
           <div class="grid three">
-            <div class="panel"><Chart level={2} title="Requests a second" format={number} series={[{ label: "all services", expression: rate(server, "") }]} /></div>
-            <div class="panel"><Chart level={2} title="Failed requests" format={percent} series={[{ label: "all services", colour: "bad", expression: failures(server, "") }]} max={1} /></div>
-            <div class="panel"><Chart level={2} title="Response times" format={(v) => milliseconds(v * 1000)} series={quantiles(server, "")} bands log /></div>
+            <div class="panel"><Chart level={2} marks={marks} title="Requests a second" format={number} series={[{ label: "all services", expression: rate(server, "") }]} /></div>
+            <div class="panel"><Chart level={2} marks={marks} title="Failed requests" format={percent} series={[{ label: "all services", colour: "bad", expression: failures(server, "") }]} max={1} /></div>
+            <div class="panel"><Chart level={2} marks={marks} title="Response times" format={(v) => milliseconds(v * 1000)} series={quantiles(server, "")} bands log /></div>
           </div>
           <Services d={d} parameters={parameters} />
         </>
