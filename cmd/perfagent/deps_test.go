@@ -40,10 +40,11 @@ var layers = map[string][]string{
 	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query", "internal/alert", "internal/series", "internal/finding", "internal/chart", "internal/report"},
 	"internal/report":        {"internal/wire", "internal/analytics", "internal/query", "internal/alert", "internal/series", "internal/finding", "internal/chart", "internal/statefile"},
 	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
-	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/alert", "internal/series", "internal/cache", "internal/notify", "internal/statefile", "internal/eventlog", "internal/redis", "internal/finding", "internal/report", "internal/demo"},
+	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/alert", "internal/series", "internal/cache", "internal/notify", "internal/statefile", "internal/eventlog", "internal/redis", "internal/finding", "internal/report", "internal/demo", "internal/top"},
 	"internal/eventlog":      {"internal/wire", "internal/trace", "internal/export"},
 	"internal/redis":         {},
 	"internal/demo":          {},
+	"internal/top":           {"internal/analytics", "internal/finding"}, // the types of what it reads, and what makes text inert
 }
 
 // homes names the one package for each heavy module; of Prometheus, rules need what its rule files are made of.
@@ -56,6 +57,8 @@ var homes = map[string][]string{
 	"go.etcd.io/bbolt":                       {"internal/history"},
 	"golang.org/x/image":                     {"internal/chart"},
 	"github.com/gomodule/redigo":             {"internal/redis"},
+	"charm.land/bubbletea/v2":                {"internal/top"},
+	"charm.land/lipgloss/v2":                 {"internal/top"},
 	"github.com/spf13/cobra":                 {"cmd/perfagent"},
 	"github.com/spf13/pflag":                 {"cmd/perfagent"},
 	"go.yaml.in/yaml":                        {"cmd/perfagent"},

@@ -172,14 +172,6 @@ func (a *agent) findingsIn(from, to time.Time) ([]*finding.Finding, error) {
 	return nil, nil
 }
 
-// incidentsIn are the incidents that touch a time.
-func (a *agent) incidentsIn(from, to time.Time) ([]*finding.Finding, error) {
-	if e := a.findings.Load(); e != nil {
-		return e.IncidentsIn(from, to)
-	}
-	return nil, nil
-}
-
 // openedFindings are those that lead incidents that go on.
 func (a *agent) openedFindings() (all []finding.Finding) {
 	e := a.findings.Load()

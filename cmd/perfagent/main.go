@@ -83,7 +83,7 @@ func newRootCommand(environ []string) (*cobra.Command, *bool) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(environ), newDemoCommand(environ), newTraceCommand(environ), newCheckCommand(environ), newAnalyzeCommand(),
+	root.AddCommand(newRunCommand(environ), newDemoCommand(environ), newTraceCommand(environ), newTopCommand(environ), newCheckCommand(environ), newAnalyzeCommand(),
 		newHistoryCommand(environ), newNotifyCommand(environ), newReportCommand(environ), newRulesCommand(environ), newVersionCommand(environ))
 	return root, &started
 }

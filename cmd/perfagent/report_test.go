@@ -115,8 +115,8 @@ func TestReportSocket(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
-	route := web.ReportRoute(web.ReportOptions{Options: report.Options{Engine: query.New(query.Options{History: func() *history.History { return h }}), Host: "web-1"}})
-	go func() { done <- web.ServeTrace(ctx, l, web.NewGate(), new(trace.Hub), nil, route) }()
+	server := web.NewServer(web.ServerOptions{Report: web.ReportOptions{Options: report.Options{Engine: query.New(query.Options{History: func() *history.History { return h }}), Host: "web-1"}}})
+	go func() { done <- web.ServeTrace(ctx, l, web.NewGate(), new(trace.Hub), server, nil) }()
 	out, _, err := runReport(t, "--web.socket", socket, "--last", "15m")
 	if err != nil || !strings.HasPrefix(out, "# Performance of web-1\n") || !strings.Contains(out, "`GET /cart`") {
 		t.Errorf("%v\n%s", err, out)

@@ -47,6 +47,7 @@ const (
 	forNotify
 	forReport
 	forDemo
+	forTop
 )
 
 // setting is one entry of the configuration: the flag --path, the YAML key path and a variable of the environment.
@@ -67,7 +68,7 @@ func (c *Config) settings() []setting {
 		{"web.allow-unprotected", "serve beyond loopback also without TLS and password, with a warning", boolean(&c.Web.AllowUnprotected), forRun, false},
 		{"web.external-url", "`URL` at which people reach the agent, which links in messages begin with, and under whose name browsers may ask; empty for the address that it listens on", scalar(&c.Web.ExternalURL, parseExternalURL, "URL"), notifying, false},
 		{"web.enable-lifecycle", "accept POST /-/reload", boolean(&c.Web.EnableLifecycle), forRun, false},
-		{"web.socket", "Unix socket (`path`) of the agent that trace and report read from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace | forReport, false},
+		{"web.socket", "Unix socket (`path`) of the agent that trace, top and report read from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace | forReport | forTop, false},
 		{"capture.port", "only exchanges whose server `port` is one of these; repeatable", list(&c.Capture.Ports, parsePort, "port", ","), observing | forCheck, false},
 		{"capture.pid", "only processes with this `pid`, and their descendants; repeatable", list(&c.Capture.PIDs, parsePID, "pid", ","), observing | forCheck, false},
 		{"capture.executable", "only processes whose executable's path matches the `glob` (** crosses slashes); repeatable", list(&c.Capture.Executables, parseGlob, "glob", ""), observing | forCheck, false},

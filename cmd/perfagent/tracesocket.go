@@ -68,7 +68,7 @@ func (a *agent) serveTraceAt(ctx context.Context, path string, socket net.Listen
 			}
 		}
 	}()
-	err = web.ServeTrace(serving, socket, a.gate, a.hub, a.log, web.ReportRoute(web.ReportOptions{Options: a.reports}))
+	err = web.ServeTrace(serving, socket, a.gate, a.hub, a.server, a.log)
 	cancel(nil)
 	<-watched
 	return errors.Join(err, context.Cause(serving))

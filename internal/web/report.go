@@ -15,8 +15,8 @@ import (
 // ReportOptions is what /report is made of; without an engine it is not served.
 type ReportOptions struct{ report.Options }
 
-// ReportRoute serves reports, which the agent's socket has as well.
-func ReportRoute(o ReportOptions) Route {
+// reportRoute serves reports.
+func reportRoute(o ReportOptions) Route {
 	now := time.Now
 	if o.Now != nil {
 		now = o.Now

@@ -20,17 +20,26 @@ const (
 	drainTimeout = time.Second
 )
 
-// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), and perhaps more, behind the gate, until the context ends,
-// and closes it.
-func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *trace.Hub, log *slog.Logger, more ...Route) error {
+// socketPaths are what `perfagent top` and `perfagent report` read of the socket, beside GET /trace.
+var socketPaths = []string{"/dashboard", "/api/v1/query", "/report"}
+
+// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), and of the server what top and report read, behind the gate, until the
+// context ends, and closes it. A nil server serves nothing. Who may open the socket needs no password.
+func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *trace.Hub, server *Server, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
 	mux.Handle(trace.Path, traceHandler(hub))
-	for _, r := range more {
-		r.register(mux)
+	if server != nil {
+		for _, path := range socketPaths {
+			mux.Handle(path, server.handler)
+		}
 	}
+	return serveSocket(ctx, l, gate, mux, log)
+}
+
+func serveSocket(ctx context.Context, l net.Listener, gate *Gate, mux http.Handler, log *slog.Logger) error {
 	server := newHTTPServer(mux, log)
 	// Streams have no end, and a read deadline would cancel them, too. The hub bounds their number, and drops exchanges
 	// for who does not read.

@@ -19,7 +19,10 @@ import (
 )
 
 // traceServer serves a hub on a socket, and returns a client of it. It ends with the test, which fails if serving did.
-func traceServer(t *testing.T, hub *trace.Hub) *http.Client {
+func traceServer(t *testing.T, hub *trace.Hub) *http.Client { return socketServer(t, hub, nil) }
+
+// socketServer serves the server's part of the socket as well.
+func socketServer(t *testing.T, hub *trace.Hub, server *Server) *http.Client {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "run", "perfagent.sock")
 	l, err := ListenSocket(name)
@@ -34,7 +37,7 @@ func traceServer(t *testing.T, hub *trace.Hub) *http.Client {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- ServeTrace(ctx, l, NewGate(), hub, nil) }()
+	go func() { done <- ServeTrace(ctx, l, NewGate(), hub, server, nil) }()
 	client := unixClient(name)
 	t.Cleanup(func() {
 		cancel()
@@ -132,7 +135,7 @@ func TestTraceStreamDrains(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- ServeTrace(ctx, l, NewGate(), &hub, nil) }()
+	go func() { done <- ServeTrace(ctx, l, NewGate(), &hub, nil, nil) }()
 	open := func() *http.Response {
 		client := unixClient(l.Addr().String())
 		r, err := client.Get("http://perfagent" + trace.Path)
@@ -241,5 +244,31 @@ func TestListenSocketStale(t *testing.T) {
 	}
 	if b, err := os.ReadFile(name); string(b) != "precious" {
 		t.Errorf("%s %v", b, err)
+	}
+}
+
+// The socket serves what top reads of the server, and nothing else of it; without a server but the trace.
+func TestSocketForTop(t *testing.T) {
+	c := newClock()
+	server := NewServer(ServerOptions{Performance: performanceOf(shopEngine(c), c)})
+	for _, x := range []struct {
+		server *Server
+		path   string
+		status int
+	}{
+		{server, "/dashboard?window=1m", http.StatusOK},
+		{server, "/dashboard?window=2m", http.StatusBadRequest},
+		{server, "/performance/summary", http.StatusNotFound},
+		{server, "/", http.StatusNotFound},
+		{nil, "/dashboard", http.StatusNotFound},
+	} {
+		response, err := socketServer(t, &trace.Hub{}, x.server).Get("http://perfagent" + x.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != x.status {
+			t.Errorf("%s (server: %v): %s, want %d", x.path, x.server != nil, response.Status, x.status)
+		}
 	}
 }
