@@ -177,7 +177,7 @@ func showDemo(ctx context.Context, shop *demo.Shop, agent runningAgent, guide *d
 		case err := <-agent.Failed():
 			return err
 		case <-learned.C:
-			guide.say("the agent has learned what is usual: from now on it names what is not, with causes: watch Analysis")
+			guide.say("the agent knows by now what is usual here: what it finds unusual stands in Analysis")
 		case <-step.C:
 			if !begun {
 				if err := shop.Begin(next); err != nil {

@@ -23,8 +23,8 @@ const (
 // socketPaths are what `perfagent top` and `perfagent report` read of the socket, beside GET /trace.
 var socketPaths = []string{"/dashboard", "/api/v1/query", "/report"}
 
-// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), and of the server what top and report read, behind the gate, until the
-// context ends, and closes it. A nil server serves nothing. Who may open the socket needs no password.
+// ServeTrace serves GET /trace of the hub on a listener (of ListenSocket), and of the server what top and report read, behind the gate,
+// until the context ends, and closes it. A nil server serves nothing. Who may open the socket needs no password.
 func ServeTrace(ctx context.Context, l net.Listener, gate *Gate, hub *trace.Hub, server *Server, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
