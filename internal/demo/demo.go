@@ -142,13 +142,14 @@ func (s *Shop) start(ctx context.Context, command []string, p part, addresses ma
 		close(c.ended)
 		s.gone(c)
 	}()
-	if err := c.send(first); err != nil {
-		return nil, err
-	}
+	sent := c.send(first)
 	select {
 	case c.address = <-said:
-		if c.address == "" {
+		if c.address == "" { // then the message may have met a pipe that nobody reads, which is not the reason
 			return nil, fmt.Errorf("it ended: %s", c.errors.String())
+		}
+		if sent != nil {
+			return nil, sent
 		}
 		return c, nil
 	case <-ctx.Done():

@@ -260,25 +260,25 @@ func TestCache(t *testing.T) {
 // What is no command closes the connection, whatever length it claims.
 func TestCacheCommands(t *testing.T) {
 	address := startCache(t)
-	for input, want := range map[string]string{
-		"*1\r\n$4\r\nPING\r\n":                     "+PONG\r\n",
-		"*1\r\n$4\r\nQUIT\r\n":                     "-ERR the demo's cache knows GET, SET and PING\r\n",
-		"*9\r\n":                                   "",
-		"*-1\r\n":                                  "",
-		"*1\r\n$99999999999\r\n":                   "",
-		"*1\r\n$-5\r\n":                            "",
-		"GET / HTTP/1.1\r\n\r\n":                   "",
-		"\r\n":                                     "",
-		strings.Repeat("*", 8<<10) + "\r\n":        "",
-		"*2\r\n$3\r\nGET\r\n$1\r\na\r\n":           "$-1\r\n",
-		"*2\r\n$3\r\nGET\r\n$-1\r\n":               "",
-		"*3\r\n$3\r\nset\r\n$1\r\na\r\n$0\r\n\r\n": "+OK\r\n",
+	for _, test := range []struct{ input, want string }{
+		{"*1\r\n$4\r\nPING\r\n", "+PONG\r\n"},
+		{"*1\r\n$4\r\nQUIT\r\n", "-ERR the demo's cache knows GET, SET and PING\r\n"},
+		{"*9\r\n", ""},
+		{"*-1\r\n", ""},
+		{"*1\r\n$99999999999\r\n", ""},
+		{"*1\r\n$-5\r\n", ""},
+		{"GET / HTTP/1.1\r\n\r\n", ""},
+		{"\r\n", ""},
+		{strings.Repeat("*", 8<<10) + "\r\n", ""},
+		{"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "$-1\r\n"},
+		{"*2\r\n$3\r\nGET\r\n$-1\r\n", ""},
+		{"*3\r\n$3\r\nset\r\n$1\r\na\r\n$0\r\n\r\n", "+OK\r\n"},
 	} {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.WriteString(c, input); err != nil {
+		if _, err := io.WriteString(c, test.input); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
@@ -286,8 +286,8 @@ func TestCacheCommands(t *testing.T) {
 		}
 		got, _ := bufio.NewReader(c).ReadString('\n')
 		c.Close()
-		if got != want {
-			t.Errorf("%.40q: %q, expected %q", input, got, want)
+		if got != test.want {
+			t.Errorf("%.40q: %q, expected %q", test.input, got, test.want)
 		}
 	}
 }
