@@ -33,7 +33,7 @@ const (
 // What the detector and its explanations reach on the pack as it is, in percent of the recordings and, of causes, of the faults that were found.
 const (
 	promptLeast = 90
-	firstLeast  = 88
+	firstLeast  = 92
 	threeLeast  = 95
 	// joinedMost is how many incidents there are for 100 faults, at their end.
 	joinedMost = 150

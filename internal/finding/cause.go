@@ -53,6 +53,8 @@ const (
 	callScore = 2.5
 	// wakesOfCall is how often a call waits for a processor on its way, at least: who is called is woken, and who called.
 	wakesOfCall = 3
+	// wakesOfOperation is the same of a disk's operation: who issues it, a worker of the kernel, and who waits for its end.
+	wakesOfOperation = 3
 	// heldWeight is the weight of what requests hold while they are in progress: more of it is mostly a symptom.
 	heldWeight = 0.2
 	// ourWeight is the weight of calls that wait on this side: a symptom.

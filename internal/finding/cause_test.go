@@ -43,6 +43,7 @@ var usualLevels = map[at]float64{
 	{CPUUsage, batch}: 4, {MemoryResident, batch}: 100e6, {DiskWrite, batch}: 0.2e6, {DiskRead, batch}: 0, {OpenFiles, batch}: 30, {Threads, batch}: 5,
 	{CPUUsage, theHost}: 32, {PressureCPU, theHost}: 2, {RunQueueWait, theHost}: 0.1, {MemoryUsage, theHost}: 50, {PressureMemory, theHost}: 0, {PressureIO, theHost}: 0.5,
 	{SwapRate, theHost}: 0, {OOMKills, theHost}: 0, {CPUSteal, theHost}: 0.1, {Retransmits, theHost}: 0.3, {DiskUtilisation, sda}: 4, {DiskLatency, sda}: 1,
+	{DiskRead, sda}: 0.1e6, {DiskWrite, sda}: 0.4e6,
 }
 
 const (
@@ -54,8 +55,9 @@ var beginning = time.Date(2030, 1, 2, 13, 45, 0, 0, time.UTC)
 
 // before are levels that some faults have before them.
 var before = map[string]map[at]float64{
-	"CPU hog on a host that was busy before":       {{CPUUsage, theHost}: 100, {PressureCPU, theHost}: 95, {RunQueueWait, theHost}: 2},
-	"a limit where there was none, on a busy host": {{CPUThrottling, shop}: math.NaN(), {CPUUsage, theHost}: 100, {PressureCPU, theHost}: 92},
+	"CPU hog for which a disk's operations end later": {{CPUUsage, theHost}: 100, {PressureCPU, theHost}: 95, {RunQueueWait, theHost}: 1.5},
+	"CPU hog on a host that was busy before":          {{CPUUsage, theHost}: 100, {PressureCPU, theHost}: 95, {RunQueueWait, theHost}: 2},
+	"a limit where there was none, on a busy host":    {{CPUThrottling, shop}: math.NaN(), {CPUUsage, theHost}: 100, {PressureCPU, theHost}: 92},
 }
 
 // around makes the evidence of a fault: usual levels with noise until row 100, and those of the fault since.
@@ -144,6 +146,16 @@ var faults = map[string]struct {
 	"CPU hog on a host that was busy before": {at{ResponseTime, cart}, map[at]float64{{ResponseTime, cart}: 130, {ProcessingTime, cart}: 125, {QueueTime, cart}: 3, {ResponseTime, items}: 40,
 		{ProcessingTime, items}: 36, {ResponseTime, toPayments}: 56, {RunQueueWait, shop}: 2, {RunQueueWait, theHost}: 5, {CPUUsage, theHost}: 100, {PressureCPU, theHost}: 97},
 		at{CPUUsage, theHost}, ofHost, "as busy as before (100 %), and more wants to run"},
+	"CPU hog for which a disk's operations end later": {at{ResponseTime, cart}, map[at]float64{{ResponseTime, cart}: 130, {ProcessingTime, cart}: 125, {QueueTime, cart}: 3, {ResponseTime, items}: 40,
+		{ProcessingTime, items}: 36, {RunQueueWait, shop}: 2, {RunQueueWait, theHost}: 5, {CPUUsage, theHost}: 100, {PressureCPU, theHost}: 97, {DiskLatency, sda}: 12, {DiskUtilisation, sda}: 38,
+		{PressureIO, theHost}: 15},
+		at{CPUUsage, theHost}, ofHost, "more wants to run"},
+	"slow disk, while processors are a little scarcer": {at{ResponseTime, cart}, map[at]float64{{ResponseTime, cart}: 190, {ProcessingTime, cart}: 188, {DiskLatency, sda}: 60, {DiskUtilisation, sda}: 70,
+		{PressureIO, theHost}: 40, {RunQueueWait, theHost}: 3, {RunQueueWait, shop}: 1, {PressureCPU, theHost}: 12},
+		at{DiskLatency, sda}, ofHost, "Disk sda"},
+	"a neighbour writes, and computes for it": {at{ResponseTime, cart}, map[at]float64{{ResponseTime, cart}: 190, {ProcessingTime, cart}: 188, {DiskLatency, sda}: 12, {DiskUtilisation, sda}: 80,
+		{PressureIO, theHost}: 40, {DiskWrite, batch}: 120e6, {DiskWrite, sda}: 120e6, {CPUUsage, batch}: 20, {RunQueueWait, theHost}: 4, {RunQueueWait, shop}: 1},
+		at{DiskWrite, batch}, ofNeighbour, "batch writes to disks more: "},
 	"a limit where there was none, on a busy host": {at{ResponseTime, cart}, map[at]float64{{ResponseTime, cart}: 18000, {ProcessingTime, cart}: 6000, {QueueTime, cart}: 3400, {ResponseTime, items}: 9000,
 		{ProcessingTime, items}: 5000, {CPUThrottling, shop}: 97, {CPUUsage, shop}: 3, {RunQueueWait, shop}: 19, {CPUUsage, theHost}: 100, {PressureCPU, theHost}: 94,
 		{ResponseTime, toStock}: 1357, {OpenFiles, shop}: 402, {OpenFiles, stock}: 320},

@@ -1,6 +1,9 @@
 package finding
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // handOn hands evidence on, from what requests suffer from to what somebody can change.
 func (s *situation) handOn() {
@@ -9,6 +12,7 @@ func (s *situation) handOn() {
 			s.handOnCalls(c)
 		}
 	}
+	s.handOnLateDisks()
 	s.handOnStarved()
 	s.handOnTo(partCPU, s.part(partHostCPU, ofHost), s.processorSeconds())
 	s.handOnMemory()
@@ -165,6 +169,79 @@ func (s *situation) follow(c *candidate, id serviceID, left int) {
 	}
 }
 
+// handOnLateDisks goes on from disks to waiting for a processor: who issues an operation, the kernel's workers and interrupts on its way, and
+// who waits for its end all need one. So operations end later where processors are short, and a disk in which they are in progress for
+// longer counts as used the more. A disk that is full, or moves more than before, is slow by itself.
+func (s *situation) handOnLateDisks() {
+	starved := s.starvedMS()
+	if starved <= 0 {
+		return
+	}
+	to, shares, least := s.largest(partStarved, ofHost), make(map[string]float64), 1.
+	if to == nil {
+		to = s.largest(partStarved)
+	}
+	disks := s.part(partHostIO)
+	for _, c := range disks {
+		if c.Metric == DiskLatency && c.growth >= material/2 {
+			share := 0.
+			if !s.isBusyDisk(c.Device) {
+				share = min(1, wakesOfOperation*starved/(c.after-c.before))
+			}
+			shares[c.Device], least = share, min(least, share)
+		}
+	}
+	for _, c := range disks {
+		share := shares[c.Device]
+		if c.Metric == PressureIO && len(shares) > 0 {
+			share = least // of all disks together
+		}
+		switch {
+		case share < shareMin:
+		case to == nil: // it is what the finding is about
+			c.score *= 1 - handed*share
+		default:
+			c.give(to, share)
+		}
+	}
+}
+
+// starvedMS is by how many milliseconds those on the host that became ready to run wait longer for a processor; of the service alone where that
+// is not known.
+func (s *situation) starvedMS() float64 {
+	for _, of := range [...]serviceID{{}, s.self} {
+		if m := s.measured(Measure{RunQueueWait, Subject{Service: of.name, Namespace: of.namespace}}); m != nil {
+			if before, after := s.levels(m.Values); !math.IsNaN(after - before) {
+				return after - before
+			}
+		}
+	}
+	return 0
+}
+
+// isBusyDisk tells whether a disk has as much to do as it can, or moves more than before by an amount that matters.
+func (s *situation) isBusyDisk(device string) bool {
+	for i := range s.evidence.All {
+		m := &s.evidence.All[i]
+		if m.Service != "" || m.Device != device {
+			continue
+		}
+		before, after := s.levels(m.Values)
+		switch m.Metric {
+		case DiskUtilisation:
+			if after >= fullPercent {
+				return true
+			}
+		case DiskRead, DiskWrite:
+			least := natures[m.Metric].least
+			if math.Log((after+least)/(before+least)) >= material {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // handOnStarved goes on from waiting for a processor to a limit, or to processors that are busy, or else to who began to use them.
 func (s *situation) handOnStarved() {
 	busy := s.part(partHostCPU)
@@ -173,7 +250,7 @@ func (s *situation) handOnStarved() {
 		switch {
 		case throttled != nil && (throttled.id() == c.id() || len(busy) > 0 && busy[0].after < busyPercent):
 			c.give(throttled, 1)
-		case len(busy) > 0 && busy[0].after >= busyPercent && c.id() != busy[0].id():
+		case len(busy) > 0 && busy[0].after >= busyPercent && (c.id() != busy[0].id() || busy[0].growth < material): // else RankCauses did
 			if s.crowded(busy[0]) {
 				c.give(busy[0], 1)
 			}
