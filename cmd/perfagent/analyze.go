@@ -43,7 +43,7 @@ func newAnalyzeCommand() *cobra.Command {
 
 // analyzeRoutes implements `analyze routes`. Lines that are no requests are skipped and counted on warn: access logs have such.
 func analyzeRoutes(r io.Reader, w, warn io.Writer) error {
-	in := bufio.NewReaderSize(r, analyzeLineMax)
+	in := inputOf(r)
 	out := bufio.NewWriter(w)
 	learner := route.NewLearner()
 	var template []byte

@@ -81,7 +81,7 @@ func cacheArguments(args []string) (policies []string, sizes []int, err error) {
 
 // analyzeCache implements `analyze cache`.
 func analyzeCache(r io.Reader, w io.Writer, limits cache.Limits, policies []string, sizes []int) error {
-	in := bufio.NewReaderSize(r, analyzeLineMax)
+	in := inputOf(r)
 	requests := cache.NewRequests(limits)
 	for {
 		line, err := readLine(in)

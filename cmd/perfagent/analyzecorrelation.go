@@ -70,7 +70,7 @@ type pairFinding struct {
 
 // analyzeCorrelation implements `analyze correlation`.
 func analyzeCorrelation(r io.Reader, w io.Writer, options correlationOptions) error {
-	in := bufio.NewReaderSize(r, analyzeLineMax)
+	in := inputOf(r)
 	out := bufio.NewWriter(w)
 	if startsWithObject(in) {
 		err := eachObject(in, func(values *struct{ X, Y []*float64 }) error {

@@ -102,7 +102,7 @@ func analyzeForecast(r io.Reader, w io.Writer, options forecastOptions) error {
 	}
 	f := series.MakeForecast(y, series.ForecastOptions{Horizon: options.horizon, Season: season})
 	if len(f.Values) == 0 {
-		return fmt.Errorf("column %s has no value", name)
+		return fmt.Errorf("column %s has no value, or none that is smaller than %g", name, series.MagnitudeMax)
 	}
 	crossing := f.Until(options.limit, last > options.limit)
 	if options.output == "json" {

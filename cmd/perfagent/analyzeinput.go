@@ -20,7 +20,46 @@ const (
 	analyzeRowsMax    = 1 << 20
 	analyzeColumnsMax = 1 << 10
 	analyzeCellsMax   = 20 << 20
+	// analyzeRowBytesMax bounds a row of a table with the comments before it, which takes memory until it ends: 1,024 columns of 20 digits are 20 KiB.
+	analyzeRowBytesMax = 1 << 20
+	// analyzeObjectBytesMax bounds a JSON object likewise: a million values of 16 digits.
+	analyzeObjectBytesMax = 16 << 20
+	// analyzeTimeBytesMax is more than any time has that is understood.
+	analyzeTimeBytesMax = 64
 )
+
+// bounded is input that fails where more of it is read at a time than there is memory for: without a line's end, or with a quote that nothing
+// closes, it would be kept to its end.
+type bounded struct {
+	from    io.Reader
+	what    string
+	most    int
+	pending int // bytes since the last row or object that was complete
+}
+
+func (b *bounded) Read(to []byte) (int, error) {
+	if b.pending >= b.most {
+		return 0, fmt.Errorf("%s is longer than %d MiB", b.what, b.most>>20)
+	}
+	n, err := b.from.Read(to[:min(len(to), b.most-b.pending)])
+	b.pending += n
+	return n, err
+}
+
+// complete says that a row or object was.
+func (b *bounded) complete() { b.pending = 0 }
+
+// byteOrderMark is what some programs put before text.
+const byteOrderMark = "\ufeff"
+
+// inputOf buffers input, and leaves out a byte order mark.
+func inputOf(r io.Reader) *bufio.Reader {
+	in := bufio.NewReaderSize(r, analyzeLineMax)
+	if mark, err := in.Peek(len(byteOrderMark)); err == nil && string(mark) == byteOrderMark {
+		_, _ = in.Discard(len(byteOrderMark)) // they are there
+	}
+	return in
+}
 
 // table is what a person hands to an engine: named columns of numbers, NaN where one is missing.
 type table struct {
@@ -44,7 +83,8 @@ var timeNames = map[string]bool{"time": true, "timestamp": true, "date": true, "
 // readTable reads CSV with or without a header, also with semicolons or tabs, and single values. A first column of times is
 // kept apart. What is missing is empty, NaN or null.
 func readTable(r io.Reader) (*table, error) {
-	in := bufio.NewReaderSize(r, analyzeLineMax)
+	limited := &bounded{from: inputOf(r), what: "a row", most: analyzeRowBytesMax}
+	in := bufio.NewReaderSize(limited, analyzeLineMax)
 	head, err := in.Peek(analyzeLineMax)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read values: %w", err)
@@ -62,6 +102,7 @@ func readTable(r io.Reader) (*table, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read values: %w", err)
 		}
+		limited.complete()
 		number, _ := lines.FieldPos(0)
 		if n == 0 {
 			timed = startsWithTime(record)
@@ -136,7 +177,7 @@ func (t *table) start(record []string, timed bool) (header bool, err error) {
 // add appends a line of values.
 func (t *table) add(record []string, timed bool, number int) error {
 	if timed {
-		t.times = append(t.times, strings.Clone(record[0]))
+		t.times = append(t.times, strings.Clone(record[0][:min(len(record[0]), analyzeTimeBytesMax)]))
 		record = record[1:]
 	}
 	if len(record) != len(t.columns) {
@@ -175,9 +216,9 @@ func parseTime(field string) (time.Time, bool) {
 			return t, true
 		}
 	}
-	const milliseconds = 1e11 // as seconds this is the year 5138
-	if v, err := strconv.ParseFloat(field, 64); err == nil && v > 0 && v < 1e15 {
-		if v > milliseconds {
+	const latest = 1e11 // seconds: the year 5138. What is larger is in a finer unit.
+	if v, err := strconv.ParseFloat(field, 64); err == nil && v > 0 && v < 1e20 {
+		for v > latest {
 			v /= 1000
 		}
 		return time.UnixMicro(int64(v * 1e6)).UTC(), true
@@ -246,8 +287,10 @@ func (t *table) steps(n float64) string {
 
 // eachObject hands every line of JSON to use; values is what a line is read into.
 func eachObject[T any](r io.Reader, use func(values *T) error) error {
-	in := json.NewDecoder(r)
+	limited := &bounded{from: r, what: "it", most: analyzeObjectBytesMax}
+	in := json.NewDecoder(limited)
 	for n := 1; ; n++ {
+		limited.complete()
 		var values T
 		if err := in.Decode(&values); errors.Is(err, io.EOF) {
 			return nil

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -27,6 +29,10 @@ func TestReadTable(t *testing.T) {
 		"quoted":        {"# of a host\n\"a, b\",c\n1,2\n", "a, b,c", "1|2", 0},
 		"infinite":      {"1\n+Inf\n", "value", "1 +Inf", 0},
 		"out of range":  {"1e999\n1\n", "value", "+Inf 1", 0},
+		"a mark":        {"\ufeff1\n2\n", "value", "1 2", 0},
+		"time, a mark":  {"\ufefftime,x\r\n2026-01-01T00:00:00Z,1\r\n2026-01-01T00:01:00Z,2\r\n", "x", "1 2", time.Minute},
+		"microseconds":  {"ts,x\n1652565600000000,1\n1652565610000000,2\n", "x", "1 2", 10 * time.Second},
+		"nanoseconds":   {"ts,x\n1652565600000000000,1\n1652565610000000000,2\n", "x", "1 2", 10 * time.Second},
 		"times at will": {"time,x\nnoon,1\nevening,2\n", "x", "1 2", 0},
 	} {
 		got, err := readTable(strings.NewReader(c.in))
@@ -57,6 +63,65 @@ func TestReadTableErrors(t *testing.T) {
 		if _, err := readTable(strings.NewReader(in)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.30q: %v, want %s", in, err, want)
 		}
+	}
+}
+
+// endless is input that repeats itself, and counts what was read of it.
+type endless struct {
+	head, body string
+	read, most int
+}
+
+func (e *endless) Read(to []byte) (int, error) {
+	if e.read > e.most {
+		return 0, errors.New("too much was read")
+	}
+	for n := range to {
+		if at := e.read + n; at < len(e.head) {
+			to[n] = e.head[at]
+		} else {
+			to[n] = e.body[(at-len(e.head))%len(e.body)]
+		}
+	}
+	e.read += len(to)
+	return len(to), nil
+}
+
+// Shows that input which never comes to the end of a row or an object is refused after a bounded part of it, and not kept, for it may be
+// larger than memory.
+func TestEndlessInput(t *testing.T) {
+	for name, c := range map[string]struct {
+		head, body string
+		most       int
+		engine     []string
+	}{
+		"a line":            {"", "1", analyzeRowBytesMax, []string{"trend"}},
+		"a quote":           {"x\n\"", "1", analyzeRowBytesMax, []string{"changepoints"}},
+		"a quote of lines":  {"x\n\"", "1\n", analyzeRowBytesMax, []string{"forecast"}},
+		"comments":          {"", "# and so on\n", analyzeRowBytesMax, []string{"anomalies"}},
+		"zeros":             {"1,2\n", "\x00", analyzeRowBytesMax, []string{"correlation"}},
+		"values of JSON":    {`{"y":[1`, ",1", analyzeObjectBytesMax, []string{"trend"}},
+		"a name of JSON":    {`{"`, "x", analyzeObjectBytesMax, []string{"correlation"}},
+		"what is no object": {"{", " ", analyzeObjectBytesMax, []string{"correlation"}},
+	} {
+		in := &endless{head: c.head, body: c.body, most: c.most + 2*analyzeLineMax}
+		command := newAnalyzeCommand()
+		command.SetArgs(c.engine)
+		command.SetIn(in)
+		command.SetOut(io.Discard)
+		command.SetErr(io.Discard)
+		command.SilenceUsage = true
+		if err := command.Execute(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("is longer than %d MiB", c.most>>20)) {
+			t.Errorf("%s: %v after %d bytes", name, err, in.read)
+		}
+	}
+}
+
+// Shows that of a time no more is kept than one can have that is understood.
+func TestLongTimes(t *testing.T) {
+	values, err := readTable(strings.NewReader("time,x\n" + strings.Repeat("9", 60000) + ",1\n2026-01-01,2\n"))
+	if err != nil || values.rows() != 2 || len(values.times[0]) > analyzeTimeBytesMax || values.times[1] != "2026-01-01" {
+		t.Errorf("%+v, %v", values, err)
 	}
 }
 

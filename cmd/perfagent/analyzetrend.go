@@ -44,7 +44,7 @@ func checkAnalyzeOutput(output string) error {
 
 // analyzeTrend implements `analyze trend`.
 func analyzeTrend(r io.Reader, w io.Writer, column string, asJSON bool) error {
-	in := bufio.NewReaderSize(r, analyzeLineMax)
+	in := inputOf(r)
 	if startsWithObject(in) {
 		out := bufio.NewWriter(w)
 		err := eachObject(in, func(values *struct{ Y []*float64 }) error {

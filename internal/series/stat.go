@@ -150,14 +150,14 @@ func present(y []float64) []float64 {
 	return there
 }
 
-// magnitudeMax is the largest value that is taken for one: its square, summed, is still a number.
-const magnitudeMax = 1e100
+// MagnitudeMax is the largest value that is taken for one, others are missing: its square, summed, is still a number.
+const MagnitudeMax = 1e100
 
 // finite returns a copy in which what is no number, infinite or absurd is missing.
 func finite(y []float64) []float64 {
 	clean := make([]float64, len(y))
 	for i, v := range y {
-		if clean[i] = v; math.Abs(v) > magnitudeMax {
+		if clean[i] = v; math.Abs(v) > MagnitudeMax {
 			clean[i] = math.NaN()
 		}
 	}
