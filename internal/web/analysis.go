@@ -239,13 +239,13 @@ func (o *AnalysisOptions) answer(ctx context.Context, q *analysisQuestion) (*ana
 	d := &analysisData{o: o, ctx: ctx, q: q}
 	metrics, err := d.metrics()
 	if err != nil {
-		return nil, analysisError(err)
+		return nil, analysisError(err, analysisAdvice)
 	}
 	j := &analysisJSON{Time: shown(o.Now()), Subject: q.subject, Metrics: []metricAnalysisJSON{}, Notes: []string{}}
 	for _, m := range metrics {
 		a, err := d.analyse(m)
 		if err != nil {
-			return nil, analysisError(err)
+			return nil, analysisError(err, analysisAdvice)
 		}
 		j.Metrics = append(j.Metrics, *a)
 	}
@@ -259,15 +259,22 @@ func (o *AnalysisOptions) answer(ctx context.Context, q *analysisQuestion) (*ana
 	return j, nil
 }
 
-// analysisError gives an error of the query engine the status that its own API has for it.
-func analysisError(err error) error {
+// analysisAdvice says what takes less time.
+const analysisAdvice = "ask for a service, a route or a target, a shorter window, or longer steps"
+
+// analysisError gives, with advice where it took too long, an error of the query engine the status that its own API has for it.
+func analysisError(err error, advice string) error {
 	var known statusError
 	if errors.As(err, &known) {
 		return err
 	}
-	status := apiStatus[query.ErrorType(err)]
+	kind := query.ErrorType(err)
+	status := apiStatus[kind]
 	if status == apiStatus["canceled"] || errors.Is(err, context.DeadlineExceeded) {
 		status = http.StatusServiceUnavailable
+	}
+	if kind == "timeout" || errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w; %s", err, advice)
 	}
 	return statusError{status, err}
 }

@@ -480,6 +480,19 @@ func TestAnalysisMistakes(t *testing.T) {
 	}
 }
 
+// Shows that an answer which takes too long is refused within its time, and says what takes less.
+func TestAnalysisTooLong(t *testing.T) {
+	w := newAnalysisWorld(t)
+	w.script("endpoint shop GET /items rate=1 ms=20\nload 20m")
+	w.options.Timeout = time.Nanosecond
+	w.serve(20 * time.Minute)
+	for _, parameters := range []string{"window=20m", "metric=response_time&window=20m", "query=vector(1)&window=20m"} {
+		if got := w.ask(parameters); got.Code != http.StatusServiceUnavailable || !strings.Contains(got.Body.String(), analysisAdvice) {
+			t.Errorf("%s: %d %s", parameters, got.Code, got.Body)
+		}
+	}
+}
+
 // Without a history, and of a service that nobody asked anything, the answer says so and has no figure; and its form is the one that
 // /openapi.json describes.
 func TestAnalysisUnknown(t *testing.T) {

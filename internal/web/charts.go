@@ -69,7 +69,7 @@ func (o *AnalysisOptions) picture(values map[string]string, kind string) (func(h
 	defer cancel()
 	c, err := o.chart(ctx, q)
 	if err != nil {
-		return nil, analysisError(err)
+		return nil, analysisError(err, analysisAdvice)
 	}
 	c.Colors, c.Width, c.Height = chart.Themes[values["theme"]], width, height
 	var body []byte

@@ -41,7 +41,7 @@ func reportRoute(o ReportOptions) Route {
 			return nil, statusError{http.StatusServiceUnavailable, err}
 		}
 		if err != nil {
-			return nil, analysisError(err)
+			return nil, analysisError(err, "a shorter range takes less time")
 		}
 		var body bytes.Buffer
 		err = r.Write(&body, values["format"])
