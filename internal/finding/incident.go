@@ -214,6 +214,9 @@ func (e *Engine) end(g *group, f *Finding, members []*track, at time.Time) {
 // close ends a finding of which nothing is left.
 func (e *Engine) close(g *group) {
 	f, at := *g.finding, e.now
+	if at.Before(f.Start) {
+		at = f.Start // the clock went back
+	}
 	f.End = &at
 	g.finding = nil
 	e.finish(&f)

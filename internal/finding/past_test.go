@@ -30,6 +30,22 @@ func idsOf(all []*Finding) string {
 	return strings.Join(ids, " ")
 }
 
+// Shows that a finding which is closed after the clock went back ends when it began at the earliest, so that its line is no damaged one.
+func TestPastClockBack(t *testing.T) {
+	at := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	e := New(Options{Past: filepath.Join(t.TempDir(), "findings.jsonl")})
+	g := e.groupOf(groupKey{role: "server", service: "shop"})
+	g.finding = ended(at, "a", "", 0, 0)
+	g.finding.End = nil
+	e.now = at.Add(-24 * time.Hour)
+	e.close(g)
+	e.keep()
+	all, err := e.FindingsIn(at.Add(-time.Minute), at.Add(time.Minute))
+	if _, damaged := e.past.stats(); err != nil || idsOf(all) != "a" || damaged > 0 {
+		t.Errorf("%q, %d damaged lines, %v", idsOf(all), damaged, err)
+	}
+}
+
 // Shows that findings that ended are there as long as their file has them, whole incidents at a time, the ends of the time as they are
 // meant, that lines which are damaged or cut off are skipped and counted, and that a line that comes again counts once.
 func TestPast(t *testing.T) {

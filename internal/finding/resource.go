@@ -142,7 +142,8 @@ func (e *Engine) addDevices(s, before *host.Sample, rate rateFunc) {
 		set(DiskUtilisation, min(100*rate(now.BusySeconds, was.BusySeconds), 100))
 		operations := now.Reads.Total - was.Reads.Total + now.Writes.Total - was.Writes.Total
 		if operations >= float64(MetricOf(DiskLatency).Requests) {
-			set(DiskLatency, 1e3*(now.ReadSeconds.Total-was.ReadSeconds.Total+now.WriteSeconds.Total-was.WriteSeconds.Total)/operations)
+			took := rate(now.ReadSeconds, was.ReadSeconds) + rate(now.WriteSeconds, was.WriteSeconds) // unknown where a counter began anew
+			set(DiskLatency, 1e3*took/(rate(now.Reads, was.Reads)+rate(now.Writes, was.Writes)))
 		}
 		set(DiskRead, rate(now.ReadBytes, was.ReadBytes))
 		set(DiskWrite, rate(now.WrittenBytes, was.WrittenBytes))

@@ -45,6 +45,36 @@ func TestStarts(t *testing.T) {
 	}
 }
 
+// Shows that an operation of a disk takes the time that its counters tell, and that the time is unknown in a tick in which one of them began
+// anew, as those of milliseconds do that have 32 bits.
+func TestDiskCounters(t *testing.T) {
+	const ms = 1e-3
+	e := New(Options{})
+	now := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	counter := func(total float64) host.Counter { return host.Counter{Total: total} }
+	for i, at := range []struct{ reads, readSeconds, writes, writeSeconds float64 }{
+		{0, 0, 0, 0},
+		{100, 200 * ms, 100, 600 * ms},
+		{200, 0, 200, 1200 * ms},       // the time of reads began anew
+		{10, 20 * ms, 1300, 1800 * ms}, // the reads
+		{110, 220 * ms, 1400, 2400 * ms},
+	} {
+		now = now.Add(analytics.TickInterval)
+		sample := &host.Sample{Time: now, Disks: []host.Disk{{Device: "sda", Reads: counter(at.reads), ReadSeconds: counter(at.readSeconds),
+			Writes: counter(at.writes), WriteSeconds: counter(at.writeSeconds)}}}
+		e.Consume(&analytics.Seal{Tick: int64(i + 1), From: now.Add(-analytics.TickInterval), To: now}, sample, nil)
+	}
+	past := e.Past(func(m *Measure) bool { return m.Metric == DiskLatency })
+	if len(past.All) != 1 {
+		t.Fatalf("%d series", len(past.All))
+	}
+	for i, want := range []float64{math.NaN(), 4, math.NaN(), math.NaN(), 4} {
+		if got := float64(past.All[0].Values[i]); math.Abs(got-want) > 1e-4 || math.IsNaN(got) != math.IsNaN(want) {
+			t.Errorf("tick %d: %g ms, and not %g", i+1, got, want)
+		}
+	}
+}
+
 // Shows when a service that leaks reaches the memory limit of its control group, whatever page cache is charged to that, and that one
 // without a limit, one whose limit is far, and one of which the memory is not known reach none.
 func TestMemoryLimit(t *testing.T) {
