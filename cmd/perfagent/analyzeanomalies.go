@@ -30,7 +30,7 @@ func newAnalyzeAnomaliesCommand() *cobra.Command {
 			"one is NaN. Each value is judged by those before it only. Prints one score a line, or\n" +
 			"the incidents. Sensitivity is how many false alarms are wanted per week of the series.",
 		Example: "  perfagent analyze anomalies -o text < p99.csv\n  perfagent analyze anomalies --step 10s --sensitivity 1 -o json < values.txt",
-		Args:    noArguments,
+		Args:    readsInput,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if f.output != "scores" {
 				if err := checkAnalyzeOutput(f.output); err != nil {
@@ -113,16 +113,32 @@ func incidentsDocument(name string, f anomalyFlags, d *series.Anomalies, found [
 	}{name, f.sensitivity, day, week, found}
 }
 
+// analyzeAnomaliesLeast is from which value on anything is judged.
+const analyzeAnomaliesLeast = 120
+
+// lastingText is how long an incident lasted: its first value and its last one are a step apart from the next.
+func lastingText(in series.Incident, values *table, f anomalyFlags) string {
+	step := f.step
+	if values.times != nil {
+		step = values.step
+	}
+	lasting := time.Duration(in.End-in.Start)*time.Second + step
+	t := table{step: lasting}
+	return t.steps(1)
+}
+
 // writeIncidents writes a line per incident for people.
 func writeIncidents(w io.Writer, name string, values *table, f anomalyFlags, found []series.Incident) {
-	fmt.Fprintf(w, "%s: %d incidents in %d values (wanted: %g false ones a week)\n", name, len(found), values.rows(), f.sensitivity)
+	fmt.Fprintf(w, "%s: %s in %d values (wanted: %g false ones a week)\n", name, counted(len(found), "incident"), values.rows(), f.sensitivity)
+	if values.rows() < analyzeAnomaliesLeast {
+		fmt.Fprintf(w, "%d values are needed before one is judged\n", analyzeAnomaliesLeast)
+	}
 	for _, in := range found {
-		when := "value " + strconv.FormatInt(in.Start/int64(f.step/time.Second)+1, 10)
+		when := "row " + strconv.FormatInt(in.Start/int64(f.step/time.Second), 10)
 		if values.times != nil {
 			when = time.Unix(in.Start, 0).UTC().Format("2006-01-02 15:04:05")
 		}
-		lasting := time.Duration(in.End-in.Start) * time.Second
 		fmt.Fprintf(w, "%s  %-8s %s: %.3g, not %.3g, for %s (%.0f %% sure)\n",
-			when, in.Severity, in.Kind, in.Peak, in.Expected, lasting, 100*in.Confidence)
+			when, in.Severity, in.Kind, in.Peak, in.Expected, lastingText(in, values, f), 100*in.Confidence)
 	}
 }

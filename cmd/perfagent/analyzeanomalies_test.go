@@ -107,7 +107,7 @@ func TestAnalyzeChangepoints(t *testing.T) {
 	}
 	for output, want := range map[string]string{
 		"indexes": "60\n",
-		"text":    "1 changes in 100 values\nvalue 61  p99: 11 to 31 (+20), confidence 100 %\n",
+		"text":    "1 change in 100 values\nrow 60  p99: 11 to 31 (+20), confidence 100 %\n",
 	} {
 		var out bytes.Buffer
 		if err := analyzeChangepoints(strings.NewReader(in.String()), &out, "", output); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ func newAnalyzeChangepointsCommand() *cobra.Command {
 			"Prints the index of the first value after each change, the first value of all being 0,\n" +
 			"or what changed by how much. Without --column, changes of any column are printed.",
 		Example: "  perfagent analyze changepoints -o text < p99.csv\n  perfagent analyze changepoints --column cpu -o json < host.csv",
-		Args:    noArguments,
+		Args:    readsInput,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if output != "indexes" && checkAnalyzeOutput(output) != nil {
 				return usageError{fmt.Errorf("--output: %q is neither indexes, text nor json", output)}
@@ -76,18 +77,24 @@ func analyzeChangepoints(r io.Reader, w io.Writer, column, output string) error 
 func writeChanges(w io.Writer, values *table, found []columnChange, output string) error {
 	out := bufio.NewWriter(w)
 	if output == "text" {
-		fmt.Fprintf(out, "%d changes in %d values\n", len(found), values.rows())
+		fmt.Fprintf(out, "%s in %d values\n", counted(len(found), "change"), values.rows())
 	}
 	for _, c := range found {
 		if output == "indexes" {
 			fmt.Fprintln(out, c.Index)
 			continue
 		}
-		when := c.Time
-		if when == "" {
-			when = fmt.Sprintf("value %d", c.Index+1)
+		when := fmt.Sprintf("row %d", c.Index)
+		if t, ok := parseTime(c.Time); ok {
+			when = t.UTC().Format("2006-01-02 15:04:05")
+		} else if c.Time != "" {
+			when = c.Time
 		}
-		fmt.Fprintf(out, "%s  %s: %.3g to %.3g (%+.3g), confidence %.0f %%\n", when, c.Column, c.Before, c.After, c.Delta, 100*c.Confidence)
+		slope := ""
+		if factor, unit := slopeUnit(values); math.Abs(c.Slope)*float64(values.rows()) > math.Abs(c.Delta) {
+			slope = fmt.Sprintf("; slope %+.3g %s", c.Slope*factor, unit)
+		}
+		fmt.Fprintf(out, "%s  %s: %.3g to %.3g (%+.3g%s), confidence %.0f %%\n", when, c.Column, c.Before, c.After, c.Delta, slope, 100*c.Confidence)
 	}
 	return out.Flush()
 }

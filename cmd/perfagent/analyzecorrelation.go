@@ -41,7 +41,7 @@ func newAnalyzeCorrelationCommand() *cobra.Command {
 			"two columns owe to that one is no relation. JSON objects {\"x\": [...], \"y\": [...]} give one\n" +
 			"line \"coefficient p_value\" each.",
 		Example: "  perfagent analyze correlation --target p99_ms --load rps --max-lag 12 < host.csv",
-		Args:    noArguments,
+		Args:    readsInput,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := checkAnalyzeOutput(output); err != nil {
 				return err
@@ -132,7 +132,7 @@ func comparePairs(values *table, options correlationOptions) ([]pairFinding, err
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, fmt.Errorf("%d columns make no pair to compare", len(values.names))
+		return nil, fmt.Errorf("%s no pair to compare", map[bool]string{true: "one column makes", false: "the columns make"}[len(values.names) == 1])
 	}
 	if len(chosen) > correlationPairsMax {
 		return nil, fmt.Errorf("%d pairs of columns are more than %d: say which is the --target", len(chosen), correlationPairsMax)

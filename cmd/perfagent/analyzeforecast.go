@@ -111,10 +111,10 @@ func analyzeForecast(r io.Reader, w io.Writer, options forecastOptions) error {
 			Season      int     `json:"season"`
 			StepSeconds float64 `json:"step_seconds,omitempty"`
 			series.Forecast
-			Until *series.Crossing `json:"until,omitempty"`
+			Until *crossingJSON `json:"until,omitempty"`
 		}{Column: name, Season: season, StepSeconds: values.step.Seconds(), Forecast: f}
 		if !math.IsNaN(options.limit) {
-			found.Until = &crossing
+			found.Until = &crossingJSON{stepOrNone(crossing.Likely), stepOrNone(crossing.Earliest), stepOrNone(crossing.Latest)}
 		}
 		return json.NewEncoder(w).Encode(found)
 	}
@@ -127,6 +127,20 @@ func analyzeForecast(r io.Reader, w io.Writer, options forecastOptions) error {
 		fmt.Fprintf(out, "%.8g %.8g %.8g\n", v.Mean, v.Low, v.High)
 	}
 	return out.Flush()
+}
+
+// crossingJSON is when a limit is reached, in steps from the last row; null is not within the horizon.
+type crossingJSON struct {
+	Likely   *int `json:"likely"`
+	Earliest *int `json:"earliest"`
+	Latest   *int `json:"latest"`
+}
+
+func stepOrNone(step int) *int {
+	if step == 0 {
+		return nil
+	}
+	return &step
 }
 
 // untilText is a sentence of when the limit is reached.

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 )
 
 const (
@@ -119,7 +121,9 @@ func readTable(r io.Reader) (*table, error) {
 	if t.rows() == 0 {
 		return nil, errors.New("there is no value on standard input")
 	}
-	t.understandTimes()
+	if err := t.understandTimes(); err != nil {
+		return nil, err
+	}
 	return t, nil
 }
 
@@ -226,16 +230,31 @@ func parseTime(field string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// understandTimes sets step and first where the times are even: the rows are steps of a series.
-func (t *table) understandTimes() {
+// understandTimes sets step and first where the times are understood: the rows are steps of a series, in their order.
+func (t *table) understandTimes() error {
 	if len(t.times) < 2 {
-		return
+		return nil
+	}
+	for i := 1; i < len(t.times); i++ {
+		before, ok := parseTime(t.times[i-1])
+		if at, also := parseTime(t.times[i]); ok && also && !at.After(before) {
+			return fmt.Errorf("row %d: the time %s is not after that of the row before, %s: sort the rows by time", i+1, clip(t.times[i], 40), clip(t.times[i-1], 40))
+		}
 	}
 	first, ok := parseTime(t.times[0])
 	last, also := parseTime(t.times[len(t.times)-1])
 	if step := last.Sub(first) / time.Duration(len(t.times)-1); ok && also && step > 0 {
 		t.first, t.step = first, step
 	}
+	return nil
+}
+
+// readsInput rejects words behind a command that reads standard input.
+func readsInput(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q: the values are read from standard input, as < FILE", clip(args[0], 40))}
+	}
+	return nil
 }
 
 // column returns the only column, or the named one.
@@ -294,6 +313,8 @@ func eachObject[T any](r io.Reader, use func(values *T) error) error {
 		var values T
 		if err := in.Decode(&values); errors.Is(err, io.EOF) {
 			return nil
+		} else if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+			return fmt.Errorf("object %d: %s is %s, not numbers or null", n, strings.ToLower(wrong.Field), wrong.Value)
 		} else if err != nil {
 			return fmt.Errorf("object %d: %w", n, err)
 		}

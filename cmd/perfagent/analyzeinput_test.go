@@ -317,3 +317,38 @@ func TestAnalyzeCache(t *testing.T) {
 		t.Error("no error without a request")
 	}
 }
+
+// What a person gets wrong is said in his words: times out of order, values that are no numbers, a file as an argument.
+func TestAnalyzeMistakes(t *testing.T) {
+	for in, want := range map[string]string{
+		"time,v\n2026-01-01T00:00:20Z,1\n2026-01-01T00:00:10Z,2\n": "row 2: the time 2026-01-01T00:00:10Z is not after that of the row before",
+		"time,v\n2026-01-01,1\n2026-01-01,2\n":                     "row 2: the time 2026-01-01 is not after",
+	} {
+		if _, err := readTable(strings.NewReader(in)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+	if err := analyzeTrend(strings.NewReader("{\"y\": \"x\"}\n"), &bytes.Buffer{}, "", false); err == nil || err.Error() != "object 1: y is string, not numbers or null" {
+		t.Errorf("%v", err)
+	}
+	if err := readsInput(nil, []string{"host.csv"}); err == nil || !strings.Contains(err.Error(), "standard input, as < FILE") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A limit that a forecast does not reach is null in JSON, not step 0.
+func TestForecastUntilJSON(t *testing.T) {
+	for limit, want := range map[float64]string{1e9: `"until":{"likely":null,"earliest":null,"latest":null}`, 42: `"until":{"likely":2,`} {
+		var in strings.Builder
+		for i := range 41 {
+			fmt.Fprintln(&in, i)
+		}
+		var out bytes.Buffer
+		if err := analyzeForecast(strings.NewReader(in.String()), &out, forecastOptions{horizon: 10, season: -1, limit: limit, output: "json"}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("until %g: %s", limit, out.String())
+		}
+	}
+}

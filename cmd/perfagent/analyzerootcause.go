@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -25,7 +26,15 @@ func newAnalyzeRootcauseCommand() *cobra.Command {
 			"column measures and of what is read from its name, as in cart_cpu, db-memory, host.disk_io,\n" +
 			"cart_requests, cart_latency_99, cart_errors; other names are metrics of a kind of their own.",
 		Example: "  perfagent analyze rootcause 300 < metrics.csv | head -5\n  perfagent analyze rootcause 300 -o json < metrics.csv",
-		Args:    cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return usageError{errors.New("ROW is missing: the row at which the trouble began, the first being 0")}
+			case len(args) > 1:
+				return readsInput(nil, args[1:])
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkAnalyzeOutput(output); err != nil {
 				return err

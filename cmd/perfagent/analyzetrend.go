@@ -21,7 +21,7 @@ func newAnalyzeTrendCommand() *cobra.Command {
 			"A first column of times gives the slope its unit. The p-value holds for values that\n" +
 			"depend on those before. JSON objects {\"y\": [...]} give one line \"slope p_value\" each.",
 		Example: "  perfagent analyze trend < p99.txt\n  perfagent analyze trend --column cpu -o json < host.csv",
-		Args:    noArguments,
+		Args:    readsInput,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := checkAnalyzeOutput(output); err != nil {
 				return err

@@ -64,7 +64,7 @@ func replay(name string) (*replayed, error) {
 	out := &replayed{Recording: r, name: strings.TrimSuffix(filepath.Base(name), ".json.gz"), opened: -1}
 	tick, witness, served := 0, witnessReadings{}, servedIn(r)
 	var engine *finding.Engine
-	engine = finding.New(finding.Options{Serves: func() map[uint16]finding.Subject { return served }, OnFinding: func(event finding.Event, f *finding.Finding) {
+	engine = finding.New(finding.Options{Serves: served, OnFinding: func(event finding.Event, f *finding.Finding) {
 		switch {
 		case event != finding.Opened:
 		case tick < r.Truth.From:
@@ -84,17 +84,25 @@ func replay(name string) (*replayed, error) {
 	return out, nil
 }
 
-// servedIn are the services by the ports at which they are called in a recording: nginx calls the shop, and that the store.
-func servedIn(r *recording.Recording) map[uint16]finding.Subject {
-	served := map[uint16]finding.Subject{}
+// servedIn tells who answers where in a recording, as an agent knows it from the sockets of both ends: nginx calls the shop, and that the
+// store, which is in another network namespace of the same host.
+func servedIn(r *recording.Recording) func(string, uint16) (finding.Subject, bool) {
+	type place struct {
+		address string
+		port    uint16
+	}
+	served := map[place]finding.Subject{}
 	for _, tick := range r.All {
 		for _, e := range tick.Seal.Entries {
 			if callee := map[string]string{"nginx": "shop", "shop": "store"}[e.Service]; e.Role == wire.RoleClient && callee != "" {
-				served[e.Port] = finding.Subject{Service: callee}
+				served[place{e.Address, e.Port}] = finding.Subject{Service: callee}
 			}
 		}
 	}
-	return served
+	return func(address string, port uint16) (finding.Subject, bool) {
+		u, ok := served[place{address, port}]
+		return u, ok
+	}
 }
 
 // add notes a finding that opened while nothing was wrong.

@@ -51,7 +51,7 @@ func (a *agent) openFindings(config *Config) {
 	if config.Anomalies.Mode == anomaliesOff || !a.exports() {
 		return
 	}
-	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer().Explain, Serves: a.servesAt, Local: a.addresses.Has, OnFinding: a.tellFinding, Log: a.log}
+	o := finding.Options{Sensitivity: config.Anomalies.Sensitivity, Explain: a.explainer(config).Explain, Serves: a.servesAt, OnFinding: a.tellFinding, Log: a.log}
 	if a.state.path != "" {
 		o.File = filepath.Join(a.state.path, findingsFile)
 		o.Past = filepath.Join(a.state.path, findingsPastFile)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,8 +15,9 @@ import (
 const foreseenEvery = time.Minute
 
 // explainer explains findings by what the agent knows beside series.
-func (a *agent) explainer() *finding.Explainer {
+func (a *agent) explainer(config *Config) *finding.Explainer {
 	return &finding.Explainer{
+		Reach: sync.OnceValue(func() finding.Reach { return a.reach(config) }), // it stays while the agent runs
 		Objective: func(u *finding.Subject) float64 {
 			if all := a.objectives.Load(); all != nil {
 				return latencyObjective(*all, u)
@@ -24,14 +27,30 @@ func (a *agent) explainer() *finding.Explainer {
 	}
 }
 
-// servesAt are the services of this host by the TCP port that they answer at.
-func (a *agent) servesAt() map[uint16]finding.Subject {
-	served := a.worker.Serves()
-	subjects := make(map[uint16]finding.Subject, len(served))
-	for port, s := range served {
-		subjects[port] = finding.Subject{Service: s.Service, Namespace: s.Namespace}
+// reach is how people reach the agent, for the commands of next steps.
+func (a *agent) reach(config *Config) (r finding.Reach) {
+	if config.Web.Socket != "" && config.Web.Socket != socketDefault {
+		r.Trace = "perfagent trace --web.socket " + config.Web.Socket
 	}
-	return subjects
+	if u := a.address(config); u != nil {
+		r.URL = strings.TrimSuffix(u.String(), "/")
+		return r
+	}
+	if a.server == nil {
+		return r
+	}
+	for _, address := range a.server.Addresses() {
+		if socket, ok := address.(*net.UnixAddr); ok {
+			r.URL, r.Curl = "http://localhost", "curl -s --unix-socket "+socket.Name
+		}
+	}
+	return r
+}
+
+// servesAt tells which service of this host answers at an address, or name, and port.
+func (a *agent) servesAt(address string, port uint16) (finding.Subject, bool) {
+	s, ok := a.worker.ServedAt(address, port, a.addresses.Has)
+	return finding.Subject{Service: s.Service, Namespace: s.Namespace}, ok
 }
 
 // latencyObjective is the response time in ms that an endpoint shall not exceed: the route's, else the service's; 0: none is set.
@@ -63,6 +82,7 @@ func (a *agent) troubleshooting(config *Config) web.TroubleshootOptions {
 	}}
 	return web.TroubleshootOptions{
 		Foreseen: foreseen.at,
+		Reach:    sync.OnceValue(func() finding.Reach { return a.reach(config) }),
 		Findings: func() []*finding.Finding {
 			if e := a.findings.Load(); e != nil {
 				return e.Findings()

@@ -269,11 +269,18 @@ func (s *situation) localService(address string, port uint16) (serviceID, bool) 
 	return serviceID{}, false
 }
 
+// isApartFrom tells that a finding of what the host has cannot come of a series: lost packets keep nobody waiting for a processor, memory or
+// a disk.
+func (f *Finding) isApartFrom(m *Measured) bool {
+	of := resources[f.Metric]
+	return f.Service == "" && of != "" && of != "network" && resources[m.Metric] == "network"
+}
+
 // addResources adds what services and the host use and wait for. Of a neighbour only what it takes from others matters.
 func (s *situation) addResources() {
 	for _, m := range s.all {
 		n := natureOf(&m.Measure)
-		if n.part < partCPU || m.Measure == s.finding.Measure {
+		if n.part < partCPU || m.Measure == s.finding.Measure || s.finding.isApartFrom(m) {
 			continue
 		}
 		relationship := s.relationshipOf(m.id())

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
-	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -43,10 +42,8 @@ type Options struct {
 	Limits Limits
 	// Explain fills in what a finding comes from, and its words, when it opens, a few ticks later and when it ends; nil: the package's own.
 	Explain func(*Finding, *Evidence)
-	// Serves returns the services of this host by the TCP port that they answer at; nil: unknown.
-	Serves func() map[uint16]Subject
-	// Local tells whether an address is one of this host's interfaces, from the goroutine that consumes; nil: loopback alone is.
-	Local func(netip.Addr) bool
+	// Serves tells which service of this host answers at an address, or name, and port, from the goroutine that consumes; nil: unknown.
+	Serves func(address string, port uint16) (Subject, bool)
 	// OnFinding is told when a finding opened, changed and ended, from the goroutine that consumes, which it must not hold up
 	// nor ask for the past; nil: nobody is.
 	OnFinding func(Event, *Finding)

@@ -13,11 +13,18 @@ const (
 	evidenceOwn = 120
 )
 
-// explain has a finding explained by what was measured around it.
+// explain has a finding explained by what was measured around it since what leads it began: where a service was slow before it failed, the
+// causes of its failures are those of the time in which it fails.
 func (e *Engine) explain(g *group, f *Finding, members []*track) {
-	row := e.row
+	row, first := e.row+1, e.row
 	for _, t := range members {
-		row = min(row, t.episode.Row)
+		first = min(first, t.episode.Row)
+		if t.Metric == f.Metric && !t.over() {
+			row = min(row, t.episode.Row)
+		}
+	}
+	if row > e.row {
+		row = first
 	}
 	e.explainRows(g, f, members, row)
 }
@@ -31,7 +38,7 @@ func (e *Engine) evidence(g *group, members []*track, start int64) *Evidence {
 	rows := min(e.row, recentTicks)
 	first := e.row - rows + 1
 	v := &Evidence{From: e.now.Add(-time.Duration(rows) * e.o.Tick), Step: e.o.Tick, Start: int(max(start-first, 0)), Surroundings: surroundingsOf(e.sample)}
-	e.locate(v.Surroundings)
+	v.Surroundings.Serves = e.o.Serves
 	taken := map[*track]bool{}
 	take := func(t *track) {
 		if taken[t] || len(v.All) >= evidenceMax || t.values == 0 {
@@ -68,14 +75,6 @@ func (e *Engine) evidence(g *group, members []*track, start int64) *Evidence {
 		}
 	}
 	return v
-}
-
-// locate adds which services answer where.
-func (e *Engine) locate(s *Surroundings) {
-	s.Local = e.o.Local
-	if e.o.Serves != nil {
-		s.Serves = e.o.Serves()
-	}
 }
 
 func (e *Engine) sortedGroups() []*group {

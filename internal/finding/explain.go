@@ -2,7 +2,6 @@ package finding
 
 import (
 	"math"
-	"net/netip"
 	"slices"
 
 	"github.com/perfagent/perfagent/internal/host"
@@ -23,10 +22,10 @@ const (
 // Surroundings is what is known of the host beside series. What is not known is zero or missing.
 type Surroundings struct {
 	Processors int
-	Serves     map[uint16]Subject // the services of this host by the TCP port that they listen on
 	PIDs       map[Subject]uint32 // a process of each service
-	// Local tells whether an address is one of this host's interfaces; nil: loopback alone is known to be.
-	Local func(netip.Addr) bool
+	// Serves tells which service of this host answers at an address, or name, and port; nil: unknown.
+	Serves func(address string, port uint16) (Subject, bool)
+	Reach  Reach
 	// Objective is the response time in ms that requests of a subject shall not exceed; 0: none is set. nil: none is.
 	Objective func(*Subject) float64
 }
@@ -50,23 +49,19 @@ func surroundingsOf(sample *host.Sample) *Surroundings {
 
 // localService tells which service of this host an address leads to.
 func (s *Surroundings) localService(address string, port uint16) (serviceID, bool) {
-	if s == nil || !loopback(address) && !s.isLocal(address) {
+	if s == nil || s.Serves == nil {
 		return serviceID{}, false
 	}
-	u, ok := s.Serves[port]
+	u, ok := s.Serves(address, port)
 	return u.id(), ok
-}
-
-// isLocal tells whether an address is one of this host's interfaces.
-func (s *Surroundings) isLocal(address string) bool {
-	a, err := netip.ParseAddr(address)
-	return err == nil && s.Local != nil && s.Local(a)
 }
 
 // Explainer explains with what is known beside series and the host's figures. The zero value knows nothing else.
 type Explainer struct {
 	// Objective returns the response time in ms that requests of a subject shall not exceed; 0: none is set. nil: none is.
 	Objective func(*Subject) float64
+	// Reach tells how people reach the agent; nil: by its defaults.
+	Reach func() Reach
 }
 
 // Explain is for Options.Explain.
@@ -77,6 +72,9 @@ func (x *Explainer) Explain(f *Finding, e *Evidence) {
 	}
 	if x.Objective != nil {
 		around.Objective = x.Objective
+	}
+	if x.Reach != nil {
+		around.Reach = x.Reach()
 	}
 	e.Surroundings = &around
 	explain(f, e)
@@ -160,9 +158,13 @@ func (s *situation) measured(m Measure) *Measured {
 	return nil
 }
 
-// bad tells whether the finding is one that somebody suffers from: what got faster or is used less needs no culprit.
+// bad tells whether the finding is one that somebody suffers from: what got faster or is used less needs no culprit, and more requests have
+// one outside: whatever the host uses more, or loses, comes of them.
 func (s *situation) bad() bool {
-	return s.effect > 0 || partOf(&s.finding.Measure) == partLoad
+	if partOf(&s.finding.Measure) == partLoad {
+		return s.effect < 0
+	}
+	return s.effect > 0
 }
 
 // window returns the rows of a series that are compared, and the row among them at which the finding begins.

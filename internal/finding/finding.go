@@ -49,6 +49,8 @@ type Finding struct {
 	Unit  string     `json:"unit"`
 	Start time.Time  `json:"start"`
 	End   *time.Time `json:"end,omitempty"` // of its last unusual value; nil while it is open
+	began time.Time  // when its own metric became unusual, which may be after something else of it; zero: at its start
+	above Subject    // of whom the figures are, where the finding is about several endpoints and none of them is of all; zero: of its subject
 
 	Expected      float64  `json:"expected"` // at the peak; of a change: the level before
 	Low           float64  `json:"low"`      // 99 of 100 values were between low and high

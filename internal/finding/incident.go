@@ -250,9 +250,13 @@ func (e *Engine) compose(g *group, members []*track) *Finding {
 	}
 	f := &Finding{Kind: Anomaly, Measure: Measure{lead.Metric, subject}, Parts: parts, Unit: lead.metric.Unit, Start: lead.Start,
 		Expected: lead.Expected, Low: lead.Low, High: lead.High, Peak: lead.Peak, Latest: lead.latest, Score: lead.episode.Score}
+	f.began = lead.Start
 	for _, t := range members {
 		if t.Start.Before(f.Start) {
 			f.Start = t.Start
+		}
+		if t.Metric == lead.Metric && !t.over() {
+			f.began = earlier(f.began, t.Start)
 		}
 		f.Score = max(f.Score, t.episode.Score)
 		f.Confidence = max(f.Confidence, t.confidence())
@@ -262,6 +266,9 @@ func (e *Engine) compose(g *group, members []*track) *Finding {
 		f.EffectPercent = &percent
 	}
 	f.Requests = lead.episode.Requests
+	if lead.Subject != subject && lead.Service != "" {
+		f.above = lead.Subject
+	}
 	if g.finding != nil {
 		f.ID, f.Start = g.finding.ID, earlier(g.finding.Start, f.Start)
 		f.Incident, f.Causing = g.finding.Incident, g.finding.Causing

@@ -53,8 +53,7 @@ func (e *Engine) join() {
 	if len(open) == 0 {
 		return
 	}
-	j := &joining{e: e, open: open, parents: make(map[*group]*group), around: &Surroundings{}}
-	e.locate(j.around)
+	j := &joining{e: e, open: open, parents: make(map[*group]*group), around: &Surroundings{Serves: e.o.Serves}}
 	for _, g := range open {
 		if g.joined && g.finding.Incident != "" {
 			j.parents[g] = j.leader(g.finding.Incident)

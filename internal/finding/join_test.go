@@ -9,7 +9,7 @@ import (
 
 // chain is a host with a proxy that calls a shop that calls a store, all of them local.
 func chain(t *testing.T, o Options) (w *world, proxy, toShop, shop, toStore, store *served) {
-	o.Serves = func() map[uint16]Subject { return map[uint16]Subject{80: {Service: "store"}} }
+	o.Serves = loopbackServes(map[uint16]Subject{80: {Service: "store"}})
 	w = newWorld(t, 5, o)
 	store = w.serve("store", "GET /stock", 20, 3)
 	toStore = w.call("shop", "127.0.0.1", 20, 4)

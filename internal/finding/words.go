@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,8 @@ const (
 	sureFrom = 0.5
 	// stepFrom is the confidence from which on a cause that is not the first is worth a step.
 	stepFrom = 0.1
+	// hardlyAny is the part of a longer time that is not worth a number.
+	hardlyAny = 0.05
 	// stepsMax bounds the next steps: who is woken at night reads three.
 	stepsMax = 5
 )
@@ -80,12 +83,6 @@ func quoted(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// loopback tells whether an address is this host by every measure.
-func loopback(address string) bool {
-	a, err := netip.ParseAddr(address)
-	return address == "" || address == "localhost" || err == nil && a.IsLoopback()
-}
-
 // firstLabel is the first part of a name: cart of cart.shop.svc; all of an address.
 func firstLabel(address string) string {
 	if _, err := netip.ParseAddr(address); err == nil {
@@ -133,7 +130,7 @@ func (u *Subject) said() string {
 func summarize(f *Finding, s *situation) string {
 	var b strings.Builder
 	b.WriteString(f.Measure.what(f))
-	fmt.Fprintf(&b, " (%s, usually %s)", quantity(f.Peak, f.Unit), quantity(f.Expected, f.Unit))
+	fmt.Fprintf(&b, " (%s%s, usually %s)", f.aboveAll(), quantity(f.Peak, f.Unit), quantity(f.Expected, f.Unit))
 	if len(f.Causes) > 0 {
 		c := &f.Causes[0]
 		if c.Confidence >= sureFrom {
@@ -150,6 +147,14 @@ func summarize(f *Finding, s *situation) string {
 	return b.String()
 }
 
+// aboveAll says of which of several endpoints the figures are; "" where they are of all.
+func (f *Finding) aboveAll() string {
+	if name := strings.TrimSpace(plain(f.above.Method) + " " + plain(f.above.Route)); name != "" {
+		return "above all `" + name + "`: "
+	}
+	return ""
+}
+
 // what says what is unusual of whom, and when.
 func (m *Measure) what(f *Finding) string {
 	subject := m.Subject.said()
@@ -159,6 +164,9 @@ func (m *Measure) what(f *Finding) string {
 		if clock(f.Start) == clock(*f.End) {
 			when = " at " + clock(f.Start)
 		}
+	}
+	if f.began.After(f.Start) && f.End == nil { // something else of it began earlier
+		when = " since " + clock(f.began)
 	}
 	up := f.Peak >= f.Expected
 	tense := func(now, then string) string {
@@ -182,15 +190,50 @@ func (m *Measure) what(f *Finding) string {
 		}
 		return subject + tense(" gets ", " got ") + direction(up, "more", "fewer") + " requests than usual" + when
 	}
-	words := m.Metric
-	if known := MetricOf(m.Metric); known != nil {
-		words = known.Words
+	words, known := resourceWords[m.Metric]
+	if !known {
+		words = resourceWord{m.words() + " of %s is ", m.words() + " of %s was ", "higher", "lower"}
 	}
-	return upper(words) + " of " + subject + tense(" is ", " was ") + direction(up, "higher", "lower") + " than usual" + when
+	text := fmt.Sprintf(tense(words.now, words.then)+direction(up, words.up, words.down), subject)
+	if !strings.HasPrefix(text, subject) || m.Service == "" && m.Device == "" { // a name stays as it is
+		text = upper(text)
+	}
+	return text + " than usual" + when
 }
 
 // plurals are the forms of the present of many, by those of the past.
-var plurals = map[string]string{"was": "are", "took": "take", " failed": " fail", " were ": " are ", " was ": " is "}
+var plurals = map[string]string{"was": "are", "took": "take", " failed": " fail", " were ": " are "}
+
+// resourceWord says what a resource does now, and did then, and how that is when it is more, or less, of it.
+type resourceWord struct{ now, then, up, down string }
+
+// resourceWords are the words for findings of what services and the host use and wait for.
+var resourceWords = map[string]resourceWord{
+	SaturationUsed:    {"%s uses ", "%s used ", "more of its capacity", "less of its capacity"},
+	PressureCPU:       {"tasks of %s wait for a processor for ", "tasks of %s waited for a processor for ", "more of the time", "less of the time"},
+	PressureMemory:    {"tasks of %s wait for memory for ", "tasks of %s waited for memory for ", "more of the time", "less of the time"},
+	PressureIO:        {"tasks of %s wait for disks for ", "tasks of %s waited for disks for ", "more of the time", "less of the time"},
+	CPUUsage:          {"%s uses ", "%s used ", "more processor time", "less processor time"},
+	CPUSteal:          {"other virtual machines take ", "other virtual machines took ", "more of the processors of %s", "less of the processors of %s"},
+	CPUThrottling:     {"its CPU limit stops %s ", "its CPU limit stopped %s ", "more often", "less often"},
+	RunQueueWait:      {"threads of %s wait for a processor ", "threads of %s waited for a processor ", "longer", "less long"},
+	MemoryUsage:       {"%s uses ", "%s used ", "more memory", "less memory"},
+	MemoryLimitUsage:  {"%s uses ", "%s used ", "more of its memory limit", "less of its memory limit"},
+	MemoryResident:    {"%s holds ", "%s held ", "more memory", "less memory"},
+	SwapRate:          {"%s swaps ", "%s swapped ", "more", "less"},
+	DiskUtilisation:   {"disk %s is ", "disk %s was ", "busier", "less busy"},
+	DiskLatency:       {"operations of disk %s take ", "operations of disk %s took ", "longer", "less long"},
+	DiskRead:          {"%s reads ", "%s read ", "more from disks", "less from disks"},
+	DiskWrite:         {"%s writes ", "%s wrote ", "more to disks", "less to disks"},
+	DiskSpaceUsed:     {"%s is ", "%s was ", "fuller", "less full"},
+	NetworkThroughput: {"%s sends and receives ", "%s sent and received ", "more", "less"},
+	Retransmits:       {"%s sends lost TCP segments again ", "%s sent lost TCP segments again ", "more often", "less often"},
+	RTT:               {"TCP round trips of %s take ", "TCP round trips of %s took ", "longer", "less long"},
+	OpenFiles:         {"%s has ", "%s had ", "more open files", "fewer open files"},
+	Threads:           {"%s has ", "%s had ", "more threads", "fewer threads"},
+	OOMKills:          {"the kernel kills ", "the kernel killed ", "more processes of %s for want of memory", "fewer processes of %s for want of memory"},
+	ProcessStarts:     {"%s starts ", "%s started ", "more processes", "fewer processes"},
+}
 
 func more(up bool) string { return direction(up, " more often", " less often") }
 
@@ -302,7 +345,7 @@ func (c *Cause) noun(s *situation) string {
 	case metricConcurrency:
 		return "waiting inside the service"
 	}
-	return c.Metric
+	return c.words()
 }
 
 // sentence says a candidate with its evidence.
@@ -408,7 +451,11 @@ func (s *situation) failuresSentence(c *candidate, change string) string {
 func (s *situation) waitingSentence(c *candidate) string {
 	text := "Requests wait inside " + plain(c.Service)
 	if computed, known := s.computed(); known {
-		text += fmt.Sprintf(": of %s more, %s are processor time", quantity(s.effect, s.finding.Unit), quantity(max(0, computed), "ms"))
+		share := quantity(max(0, computed), "ms")
+		if computed < hardlyAny*s.effect {
+			share = "hardly any"
+		}
+		text += fmt.Sprintf(": of %s more, %s is processor time", quantity(s.effect, s.finding.Unit), share)
 	}
 	text += ", and nothing that it calls or shares with others explains them: a lock, or a pool of threads or connections that is exhausted"
 	if c.after >= 0.5 {
@@ -458,14 +505,35 @@ func nextSteps(f *Finding, s *situation) []string {
 	if f.Service != "" {
 		switch partOf(&f.Measure) {
 		case partDuration:
-			add(fmt.Sprintf("Look at single requests: perfagent trace --service %s --slower %.0fms, and /requests?kind=slowest", quoted(f.Service), math.Max(1, (f.Peak+f.Expected)/2)))
+			add(fmt.Sprintf("Look at single requests as they end: %s --slower %.0fms; the slowest of late: %s", s.trace(f.Service), math.Max(1, (f.Peak+f.Expected)/2), s.requests("slowest", &f.Subject)))
 		case partFailures:
-			add(fmt.Sprintf("Look at single requests: perfagent trace --service %s --status error, and /requests?kind=failed", quoted(f.Service)))
+			add(fmt.Sprintf("Look at single requests as they fail: %s --status error; those of late: %s", s.trace(f.Service), s.requests("failed", &f.Subject)))
 		case partLoad:
-			add("Look at who sends them: perfagent trace --service " + quoted(f.Service) + " -o json (client_address, user_agent)")
+			add("Look at who sends them (client_address, user_agent): " + s.trace(f.Service) + " -o json")
 		}
 	}
 	return steps
+}
+
+// trace is the command that shows exchanges of a service as they end.
+func (s *situation) trace(service string) string {
+	return s.reach().traceCommand() + " --service " + quoted(service)
+}
+
+// requests is the command that shows exchanges of a subject that were kept.
+func (s *situation) requests(kind string, u *Subject) string {
+	query := url.Values{"kind": {kind}, "service": {u.Service}}
+	if u.Role == "client" {
+		query.Set("role", "client")
+	}
+	return s.reach().Get("/requests?" + query.Encode())
+}
+
+func (s *situation) reach() *Reach {
+	if s.evidence.Surroundings == nil {
+		return &Reach{}
+	}
+	return &s.evidence.Surroundings.Reach
 }
 
 func phaseStep(p *PhaseShift) string {
@@ -525,12 +593,12 @@ func (c *Cause) step(s *situation) string {
 	case OpenFiles, Threads:
 		return fmt.Sprintf("See what %s opens or starts and does not end: ls -l %s/fd, ls %s/task", name, c.process(s), c.process(s))
 	case Throughput:
-		return fmt.Sprintf("See who sends the requests (perfagent trace --service %s -o json: client_address, user_agent); limit them, or add workers.", quoted(c.Service))
+		return fmt.Sprintf("See who sends the requests (client_address, user_agent), and limit them, or add workers: %s -o json", s.trace(c.Service))
 	case ResponseTime, ResponseTimeP95, ErrorRate:
 		if c.Address != "" {
-			return fmt.Sprintf("Look at %s, and at the calls to it: perfagent trace --service %s -o json (role client, server_address)", s.answers(&c.Subject), quoted(c.Service))
+			return fmt.Sprintf("Look at %s, and at the calls to it (role client, server_address): %s -o json", s.answers(&c.Subject), s.trace(c.Service))
 		}
-		return fmt.Sprintf("Read the log of %s; the statuses are in perfagent trace --service %s --status error", name, quoted(c.Service))
+		return fmt.Sprintf("Read the log of %s; the statuses, as requests fail: %s --status error", name, s.trace(c.Service))
 	case ProcessStarts:
 		return fmt.Sprintf("See what changed in %s at the start, and go back to the version before if it was a deployment.", name)
 	case metricConcurrency:

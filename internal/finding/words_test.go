@@ -88,7 +88,13 @@ func TestSentences(t *testing.T) {
 		{ErrorRate, cart, 0, 50, false, "`POST /cart` of shop fails more often since 14:02 UTC (50 %, usually 0 %)."},
 		{Throughput, cart, 10, 1, false, "`POST /cart` of shop gets fewer requests than usual since 14:02 UTC (1/s, usually 10/s)."},
 		{Throughput, target, 10, 30, false, "Calls of shop to db:5432 are more than usual since 14:02 UTC (30/s, usually 10/s)."},
-		{MemoryUsage, theHost, 50, 97, false, "Use of memory of the host is higher than usual since 14:02 UTC (97 %, usually 50 %)."},
+		{MemoryUsage, theHost, 50, 97, false, "The host uses more memory than usual since 14:02 UTC (97 %, usually 50 %)."},
+		{Retransmits, theHost, 1, 18, false, "The host sends lost TCP segments again more often than usual since 14:02 UTC (18/s, usually 1/s)."},
+		{PressureCPU, theHost, 2, 40, true, "Tasks of the host waited for a processor for more of the time than usual from 14:02 UTC to 14:10 UTC (40 %, usually 2 %)."},
+		{DiskLatency, Subject{Device: "sda"}, 1, 90, false, "Operations of disk sda take longer than usual since 14:02 UTC (90 ms, usually 1 ms)."},
+		{OpenFiles, Subject{Service: "shop"}, 20, 900, false, "shop has more open files than usual since 14:02 UTC (900, usually 20)."},
+		{Threads, Subject{Service: "shop"}, 900, 20, true, "shop had fewer threads than usual from 14:02 UTC to 14:10 UTC (20, usually 900)."},
+		{CPUSteal, theHost, 0, 30, false, "Other virtual machines take more of the processors of the host than usual since 14:02 UTC (30 %, usually 0 %)."},
 	} {
 		f := &Finding{Kind: Anomaly, Measure: Measure{c.metric, c.of}, Unit: MetricOf(c.metric).Unit, Expected: c.expected, Peak: c.peak, Start: start}
 		if c.over {
@@ -97,6 +103,86 @@ func TestSentences(t *testing.T) {
 		explain(f, &Evidence{})
 		if f.Summary != c.want {
 			t.Errorf("%s\nwant %s", f.Summary, c.want)
+		}
+	}
+}
+
+// Each metric that may be a finding of a resource has a sentence with its subject, for now and then, up and down.
+func TestEveryResourceHasWords(t *testing.T) {
+	for i := range Metrics {
+		m := &Metrics[i]
+		words, known := resourceWords[m.Name]
+		if m.Values > 0 && m.rank <= 4 && !known {
+			t.Errorf("%s has no words", m.Name)
+		}
+		for _, text := range []string{words.now + words.up, words.now + words.down, words.then + words.up, words.then + words.down} {
+			if known && strings.Count(text, "%s") != 1 {
+				t.Errorf("%s: %q", m.Name, text)
+			}
+		}
+	}
+}
+
+// A service that was slow and now fails as well fails since it does so, with what explains that, and not since it was slow.
+func TestSinceOfWhatLeads(t *testing.T) {
+	w := newWorld(t, 5, Options{})
+	shop := w.serve("shop", "GET /items", 20, 10)
+	w.run(60)
+	shop.ms = 200
+	w.run(20)
+	slow := w.opened()
+	began := w.now
+	shop.fails = .5
+	w.run(5)
+	f := w.opened()
+	if slow == nil || f == nil || f.ID != slow.ID || f.Metric != ErrorRate || !f.Start.Before(began) {
+		t.Fatalf("%+v, then %+v", slow, f)
+	}
+	if !strings.Contains(f.Summary, "fails more often since "+clock(began)) || clock(began) == clock(f.Start) {
+		t.Errorf("since %s: %s", clock(began), f.Summary)
+	}
+	if len(f.Causes) == 0 || f.Causes[0].Metric != ErrorRate || f.Causes[0].Relationship != ofSelf {
+		t.Errorf("%+v", f.Causes)
+	}
+}
+
+// More calls of several kinds have the figures of the kind that they are of, and nothing of the host is to blame for them.
+func TestMoreCalls(t *testing.T) {
+	w := newWorld(t, 5, Options{})
+	lost := 1.
+	w.measured(Measure{Retransmits, Subject{}}, func() float64 { return lost })
+	get, post := w.call("shop", "db", 20, 5), w.call("shop", "db", 10, 5)
+	post.Verb = "POST"
+	w.run(60)
+	get.rps, post.rps, lost = 90, 50, 90
+	w.run(6)
+	for _, f := range w.Findings() {
+		if f.Service == "" {
+			continue
+		}
+		if f.Metric != Throughput || len(f.Causes) > 0 || !strings.Contains(f.Summary, "(above all `GET`: 9") && !strings.Contains(f.Summary, "(above all `POST`: 5") {
+			t.Errorf("%s %+v", f.Summary, f.Causes)
+		}
+		return
+	}
+	t.Error("nothing was found")
+}
+
+// Commands of next steps can be copied: with the agent's own address and socket, and without them those of an agent with the defaults.
+func TestReach(t *testing.T) {
+	for _, c := range []struct {
+		reach Reach
+		want  string
+	}{
+		{Reach{}, "Look at single requests as they end: perfagent trace --service shop --slower 104ms; the slowest of late: curl -s 'http://127.0.0.1:9464/requests?kind=slowest&service=shop'"},
+		{Reach{"http://localhost", "curl -s --unix-socket /run/p.sock", "perfagent trace --web.socket /run/t.sock"},
+			"Look at single requests as they end: perfagent trace --web.socket /run/t.sock --service shop --slower 104ms; the slowest of late: curl -s --unix-socket /run/p.sock 'http://localhost/requests?kind=slowest&service=shop'"},
+	} {
+		f := &Finding{Kind: Anomaly, Measure: Measure{ResponseTime, cart}, Unit: "ms", Expected: 87, Peak: 120, Start: beginning}
+		x := Explainer{Reach: func() Reach { return c.reach }}
+		x.Explain(f, &Evidence{})
+		if len(f.NextSteps) != 1 || f.NextSteps[0] != c.want {
+			t.Errorf("%q\nwant %q", f.NextSteps, c.want)
 		}
 	}
 }

@@ -36,9 +36,7 @@ func (w *Worker) report(ex *wire.Exchange, k *Known, rec *wire.Record) {
 	if k.identity != identity {
 		*k = Known{identity: identity, routed: -1}
 		ex.Service, ex.Namespace, ex.ContainerID = identity.Service, identity.Namespace, identity.ContainerID
-		if ex.Role == wire.RoleServer { // once for each head that is known
-			w.serves.note(localPort(ex, rec), identity)
-		}
+		w.serves.note(ex, rec, identity) // once for each head that is known
 	}
 	if ex.Role == wire.RoleServer && ex.Convention == wire.ConventionHTTP {
 		if k.unrouted++; k.told < toldMax || k.routed != w.router.Epoch() || k.unrouted >= routedMax {
@@ -50,14 +48,6 @@ func (w *Worker) report(ex *wire.Exchange, k *Known, rec *wire.Record) {
 	if picked.Any() || wanted {
 		w.show(ex, rec, picked)
 	}
-}
-
-// localPort is the port of this end.
-func localPort(ex *wire.Exchange, rec *wire.Record) uint16 {
-	if rec != nil {
-		return rec.Local().Port()
-	}
-	return ex.Local.Port()
 }
 
 // identify returns who took part in an exchange at this end.

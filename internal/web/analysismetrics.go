@@ -60,7 +60,7 @@ var analysisMetrics = []analysisMetric{
 	{name: "in_flight", unit: countUnit, requests: func(p *query.Period, _ float64) float64 {
 		return p.Values.Sum() / p.Counted.Seconds() // Little's law
 	}},
-	{name: "saturation", unit: percentUnit, host: `100 * max(rate(perfagent_host_pressure_stalled_seconds_total{kind="some"}[$W]))`},
+	{name: "saturation", unit: percentUnit, host: `clamp_max(100 * max(rate(perfagent_host_pressure_stalled_seconds_total{kind="some"}[$W])), 100)`},
 	{name: "cpu_usage", unit: percentUnit, usual: true, full: "all processors busy",
 		host:    `100 * (1 - sum(rate(perfagent_host_cpu_seconds_total{mode=~"idle|iowait|steal"}[$W])) / sum(rate(perfagent_host_cpu_seconds_total[$W])))`,
 		service: `100 * sum(rate(perfagent_service_cpu_seconds_total{$S}[$W]))`},
@@ -92,8 +92,9 @@ var analysisMetrics = []analysisMetric{
 		service: `100 * max(avg_over_time(perfagent_service_file_descriptors_used_ratio{$S}[$W]))`},
 }
 
+// stalledShare is a share of time; what the kernel adds up late would make it a little more than all of it.
 func stalledShare(resource string) string {
-	return fmt.Sprintf(`100 * sum(rate(perfagent_host_pressure_stalled_seconds_total{kind="some",resource=%q}[$W]))`, resource)
+	return fmt.Sprintf(`clamp_max(100 * sum(rate(perfagent_host_pressure_stalled_seconds_total{kind="some",resource=%q}[$W])), 100)`, resource)
 }
 
 func analysisMetricNames() (names []string) {

@@ -157,12 +157,32 @@ func correlationText(j *correlationJSON, coefficient float64, m *measured) strin
 	return text
 }
 
+// changeSureFrom is the confidence from which on a change is told in a headline; those of less are in the list.
+const changeSureFrom = 0.5
+
+// ordinal writes a percentile: 95th, 50th, 99.9th.
+func ordinal(p float64) string {
+	text := series.NumberText(p)
+	if strings.Contains(text, ".") || len(text) == 2 && text[0] == '1' {
+		return text + "th"
+	}
+	switch text[len(text)-1] {
+	case '1':
+		return text + "st"
+	case '2':
+		return text + "nd"
+	case '3':
+		return text + "rd"
+	}
+	return text + "th"
+}
+
 // headline is the metric in one sentence, after which the statistics have theirs.
 func (a *metricAnalysisJSON) headline(m *measured, q *analysisQuestion) string {
 	t := teller{q: q, unit: a.Unit}
 	name := metricText(m.name)
 	if a.Percentile != nil {
-		name += fmt.Sprintf(" (percentile %s)", series.NumberText(*a.Percentile))
+		name = ordinal(*a.Percentile) + " percentile of the " + name
 	}
 	if a.Device != "" {
 		name += " " + a.Device
@@ -184,8 +204,11 @@ func (a *metricAnalysisJSON) headline(m *measured, q *analysisQuestion) string {
 	if a.Trend != nil {
 		rest = a.Trend.Summary
 	}
-	if n := len(a.Changes); n > 0 {
-		rest += "; changed " + a.Changes[n-1].Summary
+	for i := len(a.Changes) - 1; i >= 0; i-- {
+		if c := &a.Changes[i]; c.Confidence == nil || *c.Confidence >= changeSureFrom {
+			rest += "; changed " + c.Summary
+			break
+		}
 	}
 	return fmt.Sprintf("%s: %s; %s", name, s.Summary, rest)
 }

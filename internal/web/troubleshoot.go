@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -31,7 +32,9 @@ type TroubleshootOptions struct {
 	Watching func() Watching
 	// Foreseen tells what goes towards a limit; nil: unknown.
 	Foreseen func() []finding.Foreseen
-	Now      func() time.Time // nil means time.Now
+	// Reach is how people reach the agent; nil: by its defaults.
+	Reach func() finding.Reach
+	Now   func() time.Time // nil means time.Now
 }
 
 // Watching is how much is looked at for findings.
@@ -291,7 +294,7 @@ func (t *troubleshooter) addAlerts(d *troubleshooting, chosen func(string) bool)
 			issue.Summary = a.Name + " fires."
 		}
 		if a.NextStep != "" {
-			issue.NextSteps = append(issue.NextSteps, a.NextStep)
+			issue.NextSteps = append(issue.NextSteps, t.asCommand(a.NextStep, a.Service))
 		}
 		condition := conditionOf(a.Labels)
 		at, known := conditions[condition]
@@ -338,10 +341,10 @@ func (t *troubleshooter) addLevels(d *troubleshooting, chosen func(string) bool)
 		switch {
 		case r.Aspect == issueSaturation:
 			issue.Kind, issue.Summary = issueSaturation, fmt.Sprintf("%s is nearly full: %s.", r.Service, r.Message)
-			issue.NextSteps = []string{"Add workers or another instance, or bound what comes in: /performance/summary?service=" + analytics.PrintablePath(r.Service) + " says by what the limit shows."}
+			issue.NextSteps = []string{"Add workers or another instance, or bound what comes in. By what the limit shows: " + t.get("/performance/summary", "service", r.Service)}
 		default:
 			issue.Summary = fmt.Sprintf("%s %s of %s: %s. That is not unusual for it, or too little is known to say so.", r.Method, r.Route, r.Service, r.Message)
-			issue.NextSteps = []string{"See where the time goes, and which requests fail: /performance/summary?service=" + analytics.PrintablePath(r.Service) + ", /requests"}
+			issue.NextSteps = []string{"See where the time goes: " + t.get("/performance/summary", "service", r.Service), "See which requests were slow, or failed: " + t.get("/requests", "kind", "slowest,failed", "service", r.Service)}
 			if r.Severe {
 				issue.Severity = finding.Error
 			}
@@ -361,8 +364,41 @@ func (t *troubleshooter) addAgent(d *troubleshooting) {
 			continue
 		}
 		d.Issues = append(d.Issues, issueJSON{Kind: issueAgent, Severity: finding.Warning, Summary: "The agent itself: " + reason + ".", Causes: []finding.Cause{},
-			NextSteps: []string{"See /monitoring/health; what was lost is missing in all that is said here."}})
+			NextSteps: []string{"See how the agent is: " + t.get("/monitoring/health") + " (what was lost is missing in all that is said here)"}})
 	}
+}
+
+// asCommand makes the path that a rule's next step begins with a command to copy, of the service.
+func (t *troubleshooter) asCommand(step, service string) string {
+	page, rest, _ := strings.Cut(step, " ")
+	u, err := url.Parse(page)
+	if err != nil || !strings.HasPrefix(page, "/") || u.Path != "/requests" {
+		return step
+	}
+	parameters := []string{}
+	for name, values := range u.Query() {
+		parameters = append(parameters, name, values[0])
+	}
+	if service != "" {
+		parameters = append(parameters, "service", service)
+	}
+	return t.get(u.Path, parameters...) + " " + rest
+}
+
+// get is the command that shows what is at a path, with the parameters of names and values.
+func (t *troubleshooter) get(path string, parameters ...string) string {
+	reach := finding.Reach{}
+	if t.Reach != nil {
+		reach = t.TroubleshootOptions.Reach()
+	}
+	query := url.Values{}
+	for i := 0; i+1 < len(parameters); i += 2 {
+		query.Set(parameters[i], parameters[i+1])
+	}
+	if len(query) > 0 {
+		path += "?" + strings.ReplaceAll(query.Encode(), "%2C", ",") // as people write it
+	}
+	return reach.Get(path)
 }
 
 // healthy names the services that nothing is said of.

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"log/slog"
+	"math"
 	"net/http/httptest"
 	"regexp"
 	"slices"
@@ -32,7 +33,7 @@ func troubled(c *clock) []*finding.Finding {
 		Summary:   "`GET /items/{id}` of shop is 75 % slower than usual since 22:10 UTC (140 ms, usually 80 ms), probably because of the CPU limit of its control group.",
 		NextSteps: []string{"Raise the CPU limit of shop, or give it less to do: cat /sys/fs/cgroup/GROUP/cpu.max, and nr_throttled in cpu.stat there."}}
 	host := &finding.Finding{ID: "1123456789abcdef", Kind: finding.Anomaly, Unit: "percent", Start: c.now().Add(-4 * time.Minute).UTC(), Severity: finding.Info,
-		Measure: finding.Measure{Metric: finding.PressureCPU}, Summary: "Time in which tasks waited for a processor of the host is higher than usual since 22:09 UTC (40 %, usually 2 %)."}
+		Measure: finding.Measure{Metric: finding.PressureCPU}, Summary: "Tasks of the host wait for a processor for more of the time than usual since 22:09 UTC (40 %, usually 2 %)."}
 	ended := &finding.Finding{ID: "2123456789abcdef", Kind: finding.Anomaly, Unit: "percent", Start: over.Add(-5 * time.Minute), End: &over, Severity: finding.Warning,
 		Measure: finding.Measure{Metric: finding.ErrorRate, Subject: finding.Subject{Role: "server", Service: "stock"}},
 		Summary: "stock failed more often from 21:48 UTC to 21:53 UTC (3 %, usually 0 %)."}
@@ -268,5 +269,42 @@ func TestRequestsNameTheirFinding(t *testing.T) {
 	handler.SetFinding(func(*wire.Exchange) string { return "f1" })
 	if body := ask(); !strings.Contains(body, `"finding":"f1"`) {
 		t.Errorf("with a finding: %s", body)
+	}
+}
+
+// What to do next is a command to copy, of the agent that answers and of the service; a step that names no page stays as it is.
+func TestTroubleshootCommands(t *testing.T) {
+	o := troubleshooter{TroubleshootOptions: TroubleshootOptions{Reach: func() finding.Reach { return finding.Reach{URL: "https://shop.example:9464"} }}}
+	for step, want := range map[string]string{
+		"/requests?kind=failed shows the requests.":       "curl -s 'https://shop.example:9464/requests?kind=failed&service=my+shop' shows the requests.",
+		"/requests shows the slowest.":                    "curl -s 'https://shop.example:9464/requests?service=my+shop' shows the slowest.",
+		"`journalctl -k | grep -i oom` names processes.":  "`journalctl -k | grep -i oom` names processes.",
+		"/var is full: remove what is not needed (/tmp).": "/var is full: remove what is not needed (/tmp).",
+	} {
+		if got := o.asCommand(step, "my shop"); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got, want := new(troubleshooter).get("/requests", "kind", "slowest,failed", "service", "it's"), "curl -s 'http://127.0.0.1:9464/requests?kind=slowest,failed&service=it%27s'"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// Steps of before the agent counted do not make the requests of the others few.
+func TestFewRequestsOfCountedSteps(t *testing.T) {
+	p := 95.
+	m := &measured{name: "response_time", percentile: &p, values: make([]float64, 60), requests: make([]uint64, 60)}
+	for i := range m.values {
+		if m.values[i] = math.NaN(); i >= 50 {
+			m.values[i], m.requests[i] = 20, 400
+		}
+	}
+	if s := statisticsIn(m); s.Few || *s.RequestsAStep != 400 || *s.Requests != 4000 {
+		t.Errorf("few %t, %g a step, %d", s.Few, *s.RequestsAStep, *s.Requests)
+	}
+	for p, want := range map[float64]string{95: "95th", 99.9: "99.9th", 50: "50th", 1: "1st", 12: "12th", 42: "42nd", 93: "93rd"} {
+		if got := ordinal(p); got != want {
+			t.Errorf("%g: %s", p, got)
+		}
 	}
 }
