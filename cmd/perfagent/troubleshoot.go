@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -32,6 +33,15 @@ func (a *agent) servesAt() map[uint16]finding.Subject {
 		subjects[port] = finding.Subject{Service: s.Service, Namespace: s.Namespace}
 	}
 	return subjects
+}
+
+// serviceAt is the service of this host that answers at an address; "": none that is known.
+func (a *agent) serviceAt(address string, port uint16) string {
+	ip, err := netip.ParseAddr(address)
+	if address != "localhost" && (err != nil || !ip.IsLoopback() && !a.addresses.Has(ip)) {
+		return ""
+	}
+	return a.worker.Serves()[port].Service
 }
 
 // latencyObjective is the response time in ms that an endpoint shall not exceed: the route's, else the service's; 0: none is set.

@@ -60,7 +60,7 @@ var analysisMetrics = []analysisMetric{
 	{name: "in_flight", unit: countUnit, requests: func(p *query.Period, _ float64) float64 {
 		return p.Values.Sum() / p.Counted.Seconds() // Little's law
 	}},
-	{name: "saturation", unit: percentUnit, host: `100 * max(rate(perfagent_host_pressure_stalled_seconds_total{kind="some"}[$W]))`},
+	{name: "saturation", unit: percentUnit, host: `clamp_max(100 * max(rate(perfagent_host_pressure_stalled_seconds_total{kind="some"}[$W])), 100)`},
 	{name: "cpu_usage", unit: percentUnit, usual: true, full: "all processors busy",
 		host:    `100 * (1 - sum(rate(perfagent_host_cpu_seconds_total{mode=~"idle|iowait|steal"}[$W])) / sum(rate(perfagent_host_cpu_seconds_total[$W])))`,
 		service: `100 * sum(rate(perfagent_service_cpu_seconds_total{$S}[$W]))`},
@@ -74,7 +74,7 @@ var analysisMetrics = []analysisMetric{
 		device: `topk(1, perfagent_host_filesystem_used_bytes / (perfagent_host_filesystem_used_bytes + perfagent_host_filesystem_available_bytes))`,
 		host: `100 * max(avg_over_time(perfagent_host_filesystem_used_bytes{$D}[$W]) / ` +
 			`(avg_over_time(perfagent_host_filesystem_used_bytes{$D}[$W]) + avg_over_time(perfagent_host_filesystem_available_bytes{$D}[$W])))`},
-	{name: "disk_utilisation", unit: percentUnit, usual: true, host: `100 * max(rate(perfagent_host_disk_busy_seconds_total[$W]))`},
+	{name: "disk_utilisation", unit: percentUnit, usual: true, host: `clamp_max(100 * max(rate(perfagent_host_disk_busy_seconds_total[$W])), 100)`},
 	{name: "disk_read", unit: transferUnit, host: `sum(rate(perfagent_host_disk_read_bytes_total{stacked="false"}[$W])) / 1e6`,
 		service: `sum(rate(perfagent_service_storage_read_bytes_total{$S}[$W])) / 1e6`},
 	{name: "disk_write", unit: transferUnit, host: `sum(rate(perfagent_host_disk_written_bytes_total{stacked="false"}[$W])) / 1e6`,
@@ -92,8 +92,9 @@ var analysisMetrics = []analysisMetric{
 		service: `100 * max(avg_over_time(perfagent_service_file_descriptors_used_ratio{$S}[$W]))`},
 }
 
+// stalledShare is a share of the time. What PromQL extrapolates to the ends of a window, and a kernel that adds up late, can be a little more.
 func stalledShare(resource string) string {
-	return fmt.Sprintf(`100 * sum(rate(perfagent_host_pressure_stalled_seconds_total{kind="some",resource=%q}[$W]))`, resource)
+	return fmt.Sprintf(`clamp_max(100 * sum(rate(perfagent_host_pressure_stalled_seconds_total{kind="some",resource=%q}[$W])), 100)`, resource)
 }
 
 func analysisMetricNames() (names []string) {

@@ -67,7 +67,7 @@ type statisticsJSON struct {
 	Latest            *float64 `json:"latest"`
 	Overall           *float64 `json:"overall" about:"of all requests of the window at once; null where the metric is not one of requests"`
 	Requests          *uint64  `json:"requests" about:"that stand behind it"`
-	RequestsAStep     *float64 `json:"requests_per_step_median"`
+	RequestsAStep     *float64 `json:"requests_per_step_median" about:"of the steps that have requests"`
 	Few               bool     `json:"few_requests" about:"too few in the median step for its value to mean much"`
 	Summary           string   `json:"summary"`
 }
@@ -204,9 +204,11 @@ func statisticsIn(m *measured) statisticsJSON {
 		Min: rounded(sortedQuantile(sorted, 0)), Median: rounded(sortedQuantile(sorted, 0.5)), P95: rounded(sortedQuantile(sorted, 0.95)),
 		Max: rounded(sortedQuantile(sorted, 1)), StandardDeviation: rounded(math.Sqrt(squares / n)), Overall: rounded(m.overall)}
 	if m.requests != nil {
-		total, each := uint64(0), make([]float64, len(m.requests))
-		for i, n := range m.requests {
-			total, each[i] = total+n, float64(n)
+		total, each := uint64(0), make([]float64, 0, len(m.requests))
+		for _, n := range m.requests {
+			if total += n; n > 0 { // the others have no value that could rest on few
+				each = append(each, float64(n))
+			}
 		}
 		slices.Sort(each)
 		median := sortedQuantile(each, 0.5)
