@@ -26,7 +26,7 @@ type nature struct {
 
 var natures = [kinds]nature{
 	Slow: {Payments, "payments gets slow, by %d ms a call",
-		"Endpoints, orders POST /orders: processing grows; Outgoing calls: its calls of payments do"},
+		"Endpoints, orders POST /orders and GET /orders/{id}: processing grows; Outgoing calls: its calls of payments do"},
 	Errors: {Catalogue, "catalogue fails, %d of 100 requests",
 		"Overview: failures of catalogue, and of front and orders, which call it"},
 	Hog: {Orders, "orders computes something else, %d %% of a processor",

@@ -21,7 +21,7 @@ type Report struct {
 	Coverage Coverage `json:"coverage"`
 
 	Traffic Figures  `json:"traffic" about:"of all requests to this host's services"`
-	Before  *Figures `json:"before" about:"the same of the range of the same length before; null where the agent counted less than half of it"`
+	Before  *Figures `json:"before" about:"the same of the range of the same length before; null where the agent counted less than half of it, or there is too much to read of it"`
 
 	ServicesTotal  int           `json:"services_total"`
 	Services       []ServiceRow  `json:"services" about:"the busiest first"`
