@@ -142,7 +142,7 @@ type Metric struct {
 	Latest   *float64 `json:"latest"`
 	Summary  string   `json:"summary"`
 	Trend    string   `json:"trend,omitempty"`
-	Changes  []string `json:"changes,omitempty" about:"lasting ones"`
+	Changes  []string `json:"changes,omitempty" about:"lasting ones, of a confidence of 0.8 or more"`
 	Forecast string   `json:"forecast,omitempty"`
 	Limits   []Ahead  `json:"limits,omitempty" about:"that are reached if it goes on"`
 	Unknown  string   `json:"unknown_reason,omitempty"`
