@@ -39,6 +39,17 @@ func (t *teller) value(v float64) string {
 	return series.NumberText(v) + unitWords[t.unit]
 }
 
+// levelLeast is what a level is at least that is told from nothing.
+const levelLeast = 1e-9
+
+// level is one that was fitted, in which what cannot be below nothing may be a little: all but the values of an expression.
+func (t *teller) level(v float64) float64 {
+	if math.Abs(v) < levelLeast || v < 0 && t.q.expr == "" {
+		return 0
+	}
+	return v
+}
+
 // between is a range of values, whose unit is said once where both have it.
 func (t *teller) between(low, high float64) string {
 	if t.unit == millisecondUnit && (low < 1000) != (high < 1000) {
@@ -116,7 +127,7 @@ func (t *teller) trendText(f *series.Trend, change float64) string {
 }
 
 func (t *teller) changeText(j *changeJSON, c *series.Change) string {
-	text := fmt.Sprintf("on %s from %s to %s", t.momentText(j.Time), t.value(c.Before), t.value(c.After))
+	text := fmt.Sprintf("on %s from %s to %s", t.momentText(j.Time), t.value(t.level(c.Before)), t.value(t.level(c.After)))
 	if j.ChangePercent != nil && math.Abs(*j.ChangePercent) < percentTextMax && t.unit != percentUnit {
 		text += fmt.Sprintf(" (%s%s %%)", map[bool]string{true: "+"}[*j.ChangePercent >= 0], series.NumberText(*j.ChangePercent))
 	}

@@ -61,10 +61,12 @@ export const axisTimes = (span) => (u, splits) => splits.map((t) => {
 // power tells the values that a logarithmic scale is labelled with, and has lines at.
 const power = (v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-6;
 
+const powers = ({ distr }) => (u, splits) => splits.map((v) => (distr === 3 && !power(v) ? null : v));
+
 export const frame = (css, span, format, range) => ({
   axes: [
     { stroke: css.getPropertyValue("--muted"), grid: { stroke: css.getPropertyValue("--grid"), width: 1 }, ticks: { show: false }, values: axisTimes(span), font: "12px system-ui", space: 64, size: span.to - span.from > 2 * 86400 ? 40 : 26, gap: 4 },
-    { stroke: css.getPropertyValue("--muted"), grid: { stroke: css.getPropertyValue("--grid"), width: 1 }, ticks: { show: false }, filter: (u, splits) => splits.map((v) => (range.distr === 3 && !power(v) ? null : v)), values: (u, splits) => splits.map((v) => (v === null ? "" : format(v))), font: "12px system-ui", size: 66, space: 28 },
+    { stroke: css.getPropertyValue("--muted"), grid: { stroke: css.getPropertyValue("--grid"), width: 1, filter: powers(range) }, ticks: { show: false }, filter: powers(range), values: (u, splits) => splits.map((v) => (v === null ? "" : format(v))), font: "12px system-ui", size: 66, space: 28 },
   ],
   scales: { x: { time: true, range: () => [span.from, span.to] }, y: range },
   legend: { show: false },

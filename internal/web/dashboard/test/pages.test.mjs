@@ -184,7 +184,7 @@ test("narrow", async () => {
 test("ranges, themes and views", async () => {
   const page = await open("#/");
   await page.getByLabel("Theme").selectOption("dark");
-  await page.getByLabel("Time range of charts").selectOption("1h");
+  await page.getByLabel("Time range").selectOption("1h");
   await page.waitForFunction(() => location.hash.includes("range=1h") && document.documentElement.dataset.theme === "dark");
   const to = new Date(), from = new Date(to - 120_000);
   await page.goto(`${agent.base}/#/?from=${from.toISOString()}&to=${to.toISOString()}`);

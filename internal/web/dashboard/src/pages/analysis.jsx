@@ -56,6 +56,9 @@ const Now = ({ live }) => {
 
 const kinds = { finding: "unusual", alert: "alert", level: "beyond its limits", saturation: "nearly full", agent: "of the agent itself" };
 
+const phases = { queue: "waiting to be read" };
+const matters = (phase) => phase.share_percent >= 5; // of what requests take more
+
 const subjectLink = (i) => i.http_route && i.method
   ? link("/endpoint", { service: i.service_name, namespace: i.service_namespace, method: i.method, route: i.http_route })
   : link("/endpoints", { service: i.service_name });
@@ -64,7 +67,7 @@ const Issue = ({ of: i }) => (
   <li class={`card severity-${i.severity}`}>
     <h3><Severity severity={i.severity} /> <small>{kinds[i.issue] ?? i.issue}{i.since ? `, since ${moment(i.since)}` : ""}{i.end ? ` until ${moment(i.end)}` : ""}</small></h3>
     <p><strong><Prose>{sentence(i.summary)}</Prose></strong></p>
-    {i.phases?.length > 0 && <p>Where the time went: <Prose>{i.phases.map((p) => p.summary ?? p.phase).join("; ")}</Prose></p>}
+    {i.phases?.some(matters) && <p>Where the time went: {i.phases.filter(matters).map((p) => `${phases[p.phase] ?? p.phase} (${milliseconds(p.before_ms)} → ${milliseconds(p.after_ms)})`).join(", ")}</p>}
     {i.probable_causes?.length > 0 && (
       <>
         <p>Probable causes:</p>

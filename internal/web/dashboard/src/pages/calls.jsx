@@ -13,7 +13,7 @@ const peer = (t) => `${t.server_address}${t.server_port ? `:${t.server_port}` : 
 const callLink = (t) => link("/calls", { service: t.service_name, namespace: t.service_namespace, method: t.method, address: t.server_address, port: t.server_port });
 
 const columns = [
-  { key: "target", label: "Target", text: true, value: (t) => `${t.answered_by ?? ""} ${peer(t)} ${t.method}`, cell: (t) => <a data-row href={callLink(t)}><Text class="method">{t.method}</Text> {t.answered_by && <><Text>{t.answered_by}</Text> at </>}<Text class="route">{peer(t)}</Text></a> },
+  { key: "target", label: "Target", text: true, value: (t) => `${t.answered_by ?? ""} ${peer(t)} ${t.method}`, cell: (t) => <a data-row href={callLink(t)}><Text class="method">{t.method}</Text> {t.answered_by ? <><Text>{t.answered_by}</Text> <small><Text class="route">{peer(t)}</Text></small></> : <Text class="route">{peer(t)}</Text>}</a> },
   { key: "service", label: "Called by", text: true, value: (t) => t.service_name, cell: (t) => <Text>{t.service_name}</Text> },
   { key: "rps", label: "Calls", value: (t) => t.throughput_rps, cell: (t) => perSecond(t.throughput_rps) },
   { key: "errors", label: "Failed", value: (t) => t.error_rate_percent, cell: (t) => percent(t.error_rate_percent) },

@@ -61,10 +61,12 @@ const Figures = ({ of: d, note }) => (
 const Verdict = ({ d }) => {
   const { health, alerts, agent } = d;
   const firing = (alerts?.alerts ?? []).filter((a) => a.state === "firing");
+  const unusual = (d.findings ?? []).filter((f) => !f.end && f.severity !== "info");
+  const but = health.status === "healthy" && (firing.length ? "alerts fire" : unusual.length ? "something is unusual" : "");
   const word = { healthy: "All judged endpoints are well", degraded: "Something is slow or fails", critical: "Something is far beyond its limits", unknown: "Nothing is judged yet" }[health.status];
   return (
-    <section class={`verdict verdict-${firing.length && health.status === "healthy" ? "degraded" : health.status}`} aria-label="Verdict">
-      <p class="word"><span class="dot" aria-hidden="true" />{firing.length && health.status === "healthy" ? "Endpoints are well, and alerts fire" : word}</p>
+    <section class={`verdict verdict-${but ? "degraded" : health.status}`} aria-label="Verdict">
+      <p class="word"><span class="dot" aria-hidden="true" />{but ? `Endpoints are within their limits, but ${but}` : word}</p>
       {health.status === "unknown" && health.unknown_reason && <p>{sentence(health.unknown_reason)}</p>}
       {health.reasons.length > 0 && (
         <ul>
@@ -79,8 +81,9 @@ const Verdict = ({ d }) => {
           {health.reasons_total > 5 && <li><a href={link("/endpoints", { sort: "level", down: 1 })}>{health.reasons_total - 5} more</a></li>}
         </ul>
       )}
+      {unusual.length > 0 && <p>{unusual.length === 1 ? "One thing is" : `${unusual.length} things are`} unusual: <a href={link("/analysis")}>since when, and why</a></p>}
       {firing.length > 0 && (
-        <ul>
+        <ul class="marked">
           {firing.slice(0, 5).map((a) => (
             <li key={JSON.stringify(a.labels)}>
               <Severity severity={a.severity} /> <a href={link("/alerts")}><Text>{a.alertname}</Text></a>: <Text>{a.summary}</Text> <small>{ago(a.fired_at ?? a.active_at)}</small>
