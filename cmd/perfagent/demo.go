@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perfagent/perfagent/internal/demo"
+	"github.com/perfagent/perfagent/internal/finding"
 	"github.com/perfagent/perfagent/internal/web"
 )
 
@@ -25,6 +26,7 @@ const (
 	demoDurationMin = time.Second
 	demoPort        = 9464 // or the next one that is free
 	demoPorts       = 100
+	demoLook        = 5 * time.Second // how often it is looked what the agent found: half of its ticks
 )
 
 func newDemoCommand(environ []string) *cobra.Command {
@@ -121,7 +123,7 @@ func runDemo(ctx context.Context, source *configSource, duration time.Duration, 
 		shop.Close()
 		err = errors.Join(err, closePipeline(agent))
 	}()
-	guide := &demoGuide{w: stdout, opened: time.Now(), duration: duration}
+	guide := &demoGuide{w: stdout, opened: time.Now(), duration: duration, told: make(map[string]bool)}
 	if err := shop.Open(); err != nil {
 		return err
 	}
@@ -164,6 +166,8 @@ func showDemo(ctx context.Context, shop *demo.Shop, agent runningAgent, guide *d
 	defer step.Stop()
 	learned := time.NewTimer(demo.Learned)
 	defer learned.Stop()
+	look := time.NewTicker(demoLook)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -177,7 +181,9 @@ func showDemo(ctx context.Context, shop *demo.Shop, agent runningAgent, guide *d
 		case err := <-agent.Failed():
 			return err
 		case <-learned.C:
-			guide.say("the agent knows by now what is usual here: what it finds unusual stands in Analysis")
+			guide.say("the agent knows by now what is usual here: it says what is unusual, and why")
+		case <-look.C:
+			guide.tell(agent)
 		case <-step.C:
 			if !begun {
 				if err := shop.Begin(next); err != nil {
@@ -203,6 +209,26 @@ type demoGuide struct {
 	w        io.Writer
 	opened   time.Time
 	duration time.Duration
+	told     map[string]bool // findings, by their ID
+}
+
+// finder is an agent that tells what is unusual.
+type finder interface {
+	openedFindings() []finding.Finding // those that lead incidents
+}
+
+// tell says what the agent found since it was asked last.
+func (g *demoGuide) tell(agent runningAgent) {
+	f, knows := agent.(finder)
+	if !knows {
+		return
+	}
+	for _, found := range f.openedFindings() {
+		if !g.told[found.ID] {
+			g.told[found.ID] = true
+			g.say("the agent found: " + printable(found.Summary))
+		}
+	}
 }
 
 func (g *demoGuide) since() time.Duration { return time.Since(g.opened) }

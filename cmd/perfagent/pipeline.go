@@ -180,7 +180,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	if a.otlp, err = newOTLPExporter(config.OTLP, collector, a.otlpWorks(config.OTLP), log); err != nil {
 		return err
 	}
-	performance := web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest)}
+	performance := web.PerformanceOptions{Engine: a.engine, System: systemNow(a.sampler.Latest), Resources: resourcesNow(a.sampler.Latest), ServiceAt: a.serviceAt}
 	if err := a.openRedis(config.Export, performance); err != nil {
 		return err
 	}

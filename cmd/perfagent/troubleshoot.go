@@ -53,6 +53,12 @@ func (a *agent) servesAt(address string, port uint16) (finding.Subject, bool) {
 	return finding.Subject{Service: s.Service, Namespace: s.Namespace}, ok
 }
 
+// serviceAt is the service of this host that answers at an address; "": none that is known.
+func (a *agent) serviceAt(address string, port uint16) string {
+	s, _ := a.servesAt(address, port)
+	return s.Service
+}
+
 // latencyObjective is the response time in ms that an endpoint shall not exceed: the route's, else the service's; 0: none is set.
 func latencyObjective(all []alert.Objective, u *finding.Subject) (ms float64) {
 	for i := range all {

@@ -181,13 +181,20 @@ func TestShopDoesNotStart(t *testing.T) {
 }
 
 // The schedule has every kind of fault before the agent has learned and after, one at a time, each with a pause behind it in which what it did
-// ends; the later ones are several times as strong.
+// ends, and of the later ones what the agent says of it; these are several times as strong, and two of them are found before ten minutes are over.
 func TestSchedule(t *testing.T) {
 	strongest := make(map[Kind]int)
-	end := time.Duration(0)
+	end, found := time.Duration(0), 0
 	for i := range 12 {
 		f := Next(end)
-		if f.At < end+20*time.Second || f.End <= f.At {
+		pause := 20 * time.Second
+		if i > len(early) {
+			pause = 80 * time.Second
+		}
+		if f.At > Learned && f.End+time.Minute < 10*time.Minute {
+			found++
+		}
+		if f.At < end+pause || f.End <= f.At {
 			t.Errorf("fault %d comes %s after the start, the one before it ended at %s", i, f.At, end)
 		}
 		if f.At < Learned != (i < len(early)) {
@@ -203,8 +210,8 @@ func TestSchedule(t *testing.T) {
 		}
 		end = f.End
 	}
-	if len(strongest) != int(kinds)-1 {
-		t.Errorf("kinds: %v", strongest)
+	if len(strongest) != int(kinds)-1 || found != 2 {
+		t.Errorf("kinds: %v; %d in ten minutes", strongest, found)
 	}
 }
 

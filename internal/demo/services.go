@@ -105,7 +105,7 @@ func servePayments(p *process, l *connection) error {
 			return map[string]any{"id": id(paymentsMax), "state": "accepted"}, nil
 		},
 		"GET /payments/{id}": func(r *http.Request) (any, error) {
-			work(4 * time.Millisecond)
+			work(4*time.Millisecond + p.milliseconds(Slow))
 			return map[string]string{"id": r.PathValue("id"), "state": "settled"}, nil
 		},
 	})

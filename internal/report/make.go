@@ -38,7 +38,13 @@ type Options struct {
 	Version string
 	Now     func() time.Time // nil means time.Now
 	Timeout time.Duration    // 0 means TimeoutDefault
+	// BytesMax is what may be unpacked of requests, of a range as of the one before it. Where there is more, steps become hours. 0 means
+	// BytesMaxDefault.
+	BytesMax int64
 }
+
+// BytesMaxDefault is what is unpacked of requests in about two seconds.
+const BytesMaxDefault = 16 << 20
 
 // TimeoutDefault bounds the making of a report: a week of 2,000 endpoints takes some seconds.
 const TimeoutDefault = 30 * time.Second
@@ -51,8 +57,9 @@ const (
 	incidentsMax = 40
 	gapsMax      = 20
 	objectiveMax = 100
-	// bytesMax is what is unpacked of requests in about two seconds. Where there is more, steps become hours.
-	bytesMax = 16 << 20
+	// beforeTimes is how much more may be unpacked for the comparison in steps of an hour, which takes about eight seconds: a report goes without
+	// it rather than out of time.
+	beforeTimes = 4
 	// percentileRequests are what a 95th percentile needs, so that a few are beyond it.
 	percentileRequests = 60
 )
@@ -93,6 +100,8 @@ type maker struct {
 	span Span
 	now  time.Time
 	r    *Report
+	// beforeUnread: there is too much of the range before.
+	beforeUnread bool
 }
 
 func (m *maker) note(text string) {
@@ -120,23 +129,15 @@ func (m *maker) read(s Span, most int64) (*sums, error) {
 	for _, w := range warnings {
 		m.note(w)
 	}
-	return &sums{groups, counted}, err
+	if err != nil {
+		return nil, err
+	}
+	return &sums{groups, counted}, nil
 }
 
 // traffic reads what requests did, in the range and before it.
 func (m *maker) traffic() error {
-	is, err := m.read(m.span, bytesMax)
-	if errors.Is(err, query.ErrMuchToRead) {
-		if hours := m.span.hours(); hours.length() > 0 {
-			m.span = hours
-			m.note("the range was cut to whole hours, because there are very many endpoints")
-		}
-		is, err = m.read(m.span, 0)
-	}
-	if err != nil {
-		return err
-	}
-	was, err := m.read(m.span.before(), 0)
+	is, was, err := m.both()
 	if err != nil {
 		return err
 	}
@@ -156,6 +157,33 @@ func (m *maker) traffic() error {
 	m.endpoints(is.groups, then)
 	m.services(is.groups, was.groups, total(is.counted), m.r.Before != nil)
 	return nil
+}
+
+// both reads the range and the one before it. Where either is very much both are cut to whole hours, and the one before may be left out.
+func (m *maker) both() (is, was *sums, err error) {
+	most := cmp.Or(m.o.BytesMax, BytesMaxDefault)
+	is, err = m.read(m.span, most)
+	if err == nil {
+		was, err = m.read(m.span.before(), most)
+	}
+	if !errors.Is(err, query.ErrMuchToRead) {
+		return is, was, err
+	}
+	if hours := m.span.hours(); hours.length() > 0 && hours != m.span {
+		m.span, is = hours, nil
+		m.note("the range was cut to whole hours, because there are very many endpoints")
+	}
+	if is == nil {
+		if is, err = m.read(m.span, 0); err != nil {
+			return nil, nil, err
+		}
+	}
+	was, err = m.read(m.span.before(), beforeTimes*most)
+	if m.beforeUnread = errors.Is(err, query.ErrMuchToRead); m.beforeUnread {
+		m.note("nothing is compared with the range before, because there is too much to read of it")
+		return is, &sums{}, nil
+	}
+	return is, was, err
 }
 
 // hours is the range in whole hours.

@@ -198,8 +198,8 @@ func (m *marker) trends(r *Report) {
 		if t.Trend != "" {
 			m.item("%s: %s", marked(t.Name), marked(t.Trend))
 		}
-		for _, c := range t.Changes {
-			m.item("%s changed %s", marked(t.Name), marked(c))
+		for _, c := range lately(t.Changes) {
+			m.item("%s: %s", marked(t.Name), marked(c))
 		}
 		for _, l := range t.Limits {
 			m.item("%s: %s", marked(t.Name), marked(l.Summary))

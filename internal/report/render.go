@@ -69,6 +69,8 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"until":    untilText,
 	"figure":   func(v float64) string { return series.NumberText(v) },
 	"percent":  func(v float64) string { return series.NumberText(math.Round(100 * v)) },
+	"lately":   lately,
+	"prose":    prose,
 	"unit":     func(unit string) string { return unitTexts[unit] },
 	"picture":  picture,
 	"coverage": func(c Coverage, r *Report) string { return coverageText(c, r) },
@@ -83,6 +85,39 @@ type table struct {
 	Title, Order string
 	All          int
 	Rows         []EndpointRow
+}
+
+// changesMax bounds the changes of a metric that are shown: of more nobody keeps the thread.
+const changesMax = 3
+
+// lately are sentences of the last changes, and how many there were before.
+func lately(changes []string) (all []string) {
+	if n := len(changes) - changesMax; n > 0 {
+		all = append(all, fmt.Sprintf("%d changes before these are not listed", n))
+		changes = changes[n:]
+	}
+	for _, c := range changes {
+		all = append(all, "changed "+c)
+	}
+	return all
+}
+
+// prose is a sentence of the agent, whose names stand between back quotes: they are shown as code, and all of it as text.
+func prose(text string) template.HTML {
+	parts := strings.Split(clean(text), "`")
+	var b strings.Builder
+	for i, part := range parts {
+		escaped := template.HTMLEscapeString(part)
+		switch {
+		case i%2 == 0:
+			b.WriteString(escaped)
+		case i == len(parts)-1: // the last one has no end
+			b.WriteString("`" + escaped)
+		default:
+			b.WriteString("<code>" + escaped + "</code>")
+		}
+	}
+	return template.HTML(b.String())
 }
 
 // unitTexts are units behind a number.

@@ -21,7 +21,7 @@ type Report struct {
 	Coverage Coverage `json:"coverage"`
 
 	Traffic Figures  `json:"traffic" about:"of all requests to this host's services"`
-	Before  *Figures `json:"before" about:"the same of the range of the same length before; null where the agent counted less than half of it"`
+	Before  *Figures `json:"before" about:"the same of the range of the same length before; null where the agent counted less than half of it, or there is too much to read of it"`
 
 	ServicesTotal  int           `json:"services_total"`
 	Services       []ServiceRow  `json:"services" about:"the busiest first"`
@@ -142,7 +142,7 @@ type Metric struct {
 	Latest   *float64 `json:"latest"`
 	Summary  string   `json:"summary"`
 	Trend    string   `json:"trend,omitempty"`
-	Changes  []string `json:"changes,omitempty" about:"lasting ones"`
+	Changes  []string `json:"changes,omitempty" about:"lasting ones, of a confidence of 0.8 or more"`
 	Forecast string   `json:"forecast,omitempty"`
 	Limits   []Ahead  `json:"limits,omitempty" about:"that are reached if it goes on"`
 	Unknown  string   `json:"unknown_reason,omitempty"`

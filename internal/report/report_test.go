@@ -201,6 +201,8 @@ func TestSpan(t *testing.T) {
 		{Wanted{Last: "500d"}, "", "", "400 days"},
 		{Wanted{Last: "-6h"}, "", "", "last: "},
 		{Wanted{Last: "99999999w"}, "", "", "last: "},
+		{Wanted{Last: "30501w"}, "", "", "last: "}, // 2^64 nanoseconds and three days
+		{Wanted{From: "now-30501w"}, "", "", "from: "},
 		{Wanted{Range: "yearly"}, "", "", "is not one of"},
 		{Wanted{From: "yesterday"}, "", "", "from: "},
 		{Wanted{From: "now-1h", To: "now-2h"}, "", "", "10 minutes"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,5 +93,46 @@ func TestScheduler(t *testing.T) {
 	body, err := os.ReadFile(filepath.Join(directory, "perfagent-report-daily-2026-03-06.html"))
 	if err != nil || !strings.HasSuffix(string(body), "</html>\n") {
 		t.Error(err, len(body))
+	}
+}
+
+// An hour after the other each has its report in every format, once, half a minute after its end: not for a minute before the hour, nor twice within it,
+// across midnight and where an agent was away for hours, of which the last is made.
+func TestSchedulerHours(t *testing.T) {
+	directory, start := t.TempDir(), time.Date(2026, 3, 4, 22, 58, 0, 0, time.UTC)
+	now := start
+	made := map[string]int{}
+	s := &Scheduler{Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now },
+		Make: func(_ context.Context, s Span) (*Report, error) {
+			if s.length() != time.Hour || s.To.After(now.Add(-settle)) {
+				t.Errorf("at %s the report of %s to %s is made", now, s.From, s.To)
+			}
+			made[s.From.Format("2 15:04")]++
+			r := fixture()
+			r.From, r.To = s.From, s.To
+			return r, nil
+		}}
+	for _, format := range Formats {
+		s.Schedules = append(s.Schedules, Schedule{Range: "hourly", Format: format, Directory: directory, Keep: 3})
+	}
+	look := func(until time.Time) {
+		for ; now.Before(until); now = now.Add(lookEvery) {
+			s.Look(context.Background())
+		}
+	}
+	look(time.Date(2026, 3, 4, 23, 0, 20, 0, time.UTC))
+	if got, want := names(t, directory), []string{"perfagent-report-hourly-2026-03-04T21.html", "perfagent-report-hourly-2026-03-04T21.json", "perfagent-report-hourly-2026-03-04T21.md"}; !slices.Equal(got, want) {
+		t.Errorf("before the hour is over: %v", got)
+	}
+	look(time.Date(2026, 3, 5, 1, 30, 0, 0, time.UTC))
+	now = time.Date(2026, 3, 5, 7, 12, 0, 0, time.UTC)
+	look(now.Add(2 * lookEvery))
+	want := map[string]int{"4 21:00": 3, "4 22:00": 3, "4 23:00": 3, "5 00:00": 3, "5 06:00": 3}
+	if !maps.Equal(made, want) {
+		t.Errorf("made %v, expected %v", made, want)
+	}
+	files := names(t, directory)
+	if len(files) != 9 || files[0] != "perfagent-report-hourly-2026-03-04T23.html" || files[8] != "perfagent-report-hourly-2026-03-05T06.md" {
+		t.Errorf("kept: %v", files)
 	}
 }

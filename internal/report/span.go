@@ -14,6 +14,8 @@ const (
 	// RangeMin is what conclusions need at least, RangeMax more than any history has.
 	RangeMin = 10 * time.Minute
 	RangeMax = 400 * day
+	// spanMax is longer than any range, and short enough for a time.Duration.
+	spanMax = 100 * 365 * day
 	// LastDefault is the range where nobody names one.
 	LastDefault = "24h"
 )
@@ -124,7 +126,7 @@ func stepOf(length time.Duration) time.Duration {
 func parseLength(text string) (time.Duration, error) {
 	for suffix, unit := range map[string]time.Duration{"d": day, "w": 7 * day} {
 		if digits, found := strings.CutSuffix(text, suffix); found {
-			if n, err := strconv.ParseUint(digits, 10, 16); err == nil {
+			if n, err := strconv.ParseUint(digits, 10, 16); err == nil && n <= uint64(spanMax/unit) {
 				return time.Duration(n) * unit, nil
 			}
 		}

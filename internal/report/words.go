@@ -66,6 +66,8 @@ func (m *maker) changeSentence() string {
 	switch {
 	case is.P95 == nil:
 		return ""
+	case m.beforeUnread:
+		return fmt.Sprintf("That is not compared with the %s before, of which there is too much to read.", m.span.lengthText())
 	case was == nil:
 		return fmt.Sprintf("There is nothing to compare that with: the agent counted less than half of the %s before.", m.span.lengthText())
 	case was.P95 == nil:

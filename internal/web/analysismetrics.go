@@ -74,7 +74,7 @@ var analysisMetrics = []analysisMetric{
 		device: `topk(1, perfagent_host_filesystem_used_bytes / (perfagent_host_filesystem_used_bytes + perfagent_host_filesystem_available_bytes))`,
 		host: `100 * max(avg_over_time(perfagent_host_filesystem_used_bytes{$D}[$W]) / ` +
 			`(avg_over_time(perfagent_host_filesystem_used_bytes{$D}[$W]) + avg_over_time(perfagent_host_filesystem_available_bytes{$D}[$W])))`},
-	{name: "disk_utilisation", unit: percentUnit, usual: true, host: `100 * max(rate(perfagent_host_disk_busy_seconds_total[$W]))`},
+	{name: "disk_utilisation", unit: percentUnit, usual: true, host: `clamp_max(100 * max(rate(perfagent_host_disk_busy_seconds_total[$W])), 100)`},
 	{name: "disk_read", unit: transferUnit, host: `sum(rate(perfagent_host_disk_read_bytes_total{stacked="false"}[$W])) / 1e6`,
 		service: `sum(rate(perfagent_service_storage_read_bytes_total{$S}[$W])) / 1e6`},
 	{name: "disk_write", unit: transferUnit, host: `sum(rate(perfagent_host_disk_written_bytes_total{stacked="false"}[$W])) / 1e6`,

@@ -32,7 +32,50 @@ func metricText(name string) string {
 	return strings.ReplaceAll(name, "_", " ")
 }
 
-func (t *teller) value(v float64) string { return series.NumberText(v) + unitWords[t.unit] }
+func (t *teller) value(v float64) string {
+	if t.unit == millisecondUnit {
+		return timeText(v)
+	}
+	return series.NumberText(v) + unitWords[t.unit]
+}
+
+// levelLeast is what a level is at least that is told from nothing.
+const levelLeast = 1e-9
+
+// level is one that was fitted, in which what cannot be below nothing may be a little: all but the values of an expression.
+func (t *teller) level(v float64) float64 {
+	if math.Abs(v) < levelLeast || v < 0 && t.q.expr == "" {
+		return 0
+	}
+	return v
+}
+
+// between is a range of values, whose unit is said once where both have it.
+func (t *teller) between(low, high float64) string {
+	if t.unit == millisecondUnit && (low < 1000) != (high < 1000) {
+		return t.value(low) + " and " + t.value(high)
+	}
+	if t.unit == millisecondUnit && low >= 1000 {
+		low /= 1000
+	}
+	return series.NumberText(low) + " and " + t.value(high)
+}
+
+// timeText is a time in milliseconds as people say it.
+func timeText(ms float64) string {
+	if math.Abs(ms) >= 1000 {
+		return series.NumberText(ms/1000) + " s"
+	}
+	return series.NumberText(ms) + " ms"
+}
+
+// confidenceText never says that something is certain.
+func confidenceText(confidence float64) string {
+	if percent := math.Floor(100 * confidence); percent <= 99 {
+		return fmt.Sprintf("confidence %.0f %%", percent)
+	}
+	return "confidence over 99 %"
+}
 
 // windowText is the window, behind "over the" and "in the".
 func windowText(q *analysisQuestion) string {
@@ -84,17 +127,17 @@ func (t *teller) trendText(f *series.Trend, change float64) string {
 }
 
 func (t *teller) changeText(j *changeJSON, c *series.Change) string {
-	text := fmt.Sprintf("on %s from %s to %s", t.momentText(j.Time), t.value(c.Before), t.value(c.After))
+	text := fmt.Sprintf("on %s from %s to %s", t.momentText(j.Time), t.value(t.level(c.Before)), t.value(t.level(c.After)))
 	if j.ChangePercent != nil && math.Abs(*j.ChangePercent) < percentTextMax && t.unit != percentUnit {
 		text += fmt.Sprintf(" (%s%s %%)", map[bool]string{true: "+"}[*j.ChangePercent >= 0], series.NumberText(*j.ChangePercent))
 	}
-	return text + fmt.Sprintf(", confidence %.0f %%", 100*c.Confidence)
+	return text + ", " + confidenceText(c.Confidence)
 }
 
 func (t *teller) forecastText(end series.ForecastValue, season float64) string {
 	text := fmt.Sprintf("expected %s in %s", t.value(end.Mean), series.SpanText(t.horizon()))
 	if end.Low < end.High {
-		text += fmt.Sprintf(", between %s and %s with 95 %%", series.NumberText(end.Low), t.value(end.High))
+		text += fmt.Sprintf(", between %s with 95 %%", t.between(end.Low, end.High))
 	}
 	if season > 0 {
 		text += "; days are taken to repeat themselves"
@@ -192,7 +235,7 @@ func (a *metricAnalysisJSON) headline(m *measured, q *analysisQuestion) string {
 		return name + ": " + a.Unknown
 	}
 	if s.Summary = "always " + t.value(*s.Median); *s.Min < *s.Max {
-		s.Summary = fmt.Sprintf("median %s, between %s and %s", t.value(*s.Median), series.NumberText(*s.Min), t.value(*s.Max))
+		s.Summary = fmt.Sprintf("median %s, between %s", t.value(*s.Median), t.between(*s.Min, *s.Max))
 	}
 	if s.Requests != nil {
 		s.Summary += fmt.Sprintf("; %d requests", *s.Requests)

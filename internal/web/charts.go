@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/perfagent/perfagent/internal/chart"
 	"github.com/perfagent/perfagent/internal/finding"
@@ -100,7 +101,11 @@ func (d *analysisData) chartOf(m *measured) *chart.Chart {
 	q := d.q
 	c := &chart.Chart{From: q.from, To: q.to, Step: q.step, Values: m.values, Title: titleOf(m, q)}
 	const layout = "2 January 2006 15:04"
-	c.Subtitle = fmt.Sprintf("%s to %s UTC, in steps of %s", q.from.UTC().Format(layout), q.to.UTC().Format(layout), series.SpanText(q.step))
+	end := q.to.UTC().Format(layout)
+	if q.from.UTC().Format(time.DateOnly) == q.to.UTC().Format(time.DateOnly) {
+		end = q.to.UTC().Format("15:04")
+	}
+	c.Subtitle = fmt.Sprintf("%s to %s UTC, in steps of %s", q.from.UTC().Format(layout), end, series.SpanText(q.step))
 	if m.percentile != nil && d.traffic != nil && d.traffic.Series > 0 {
 		for i := range d.traffic.Periods {
 			h := &d.traffic.Periods[i].Values

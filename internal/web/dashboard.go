@@ -35,6 +35,8 @@ type targetJSON struct {
 	Method    string `json:"method"`
 	Address   string `json:"server_address"`
 	Port      uint16 `json:"server_port,omitempty"`
+	// AnsweredBy is what people know an address by.
+	AnsweredBy string `json:"answered_by,omitempty" about:"the service_name that answers there now, if it is one of this host"`
 	statistics
 	InFlightMean     *float64 `json:"in_flight_mean"`
 	RequestSizeMean  *float64 `json:"request_size_mean_bytes"`
@@ -74,7 +76,7 @@ func (d *dashboard) document(length time.Duration, limit int) (*dashboardJSON, e
 		return nil, err
 	}
 	document := &dashboardJSON{Version: d.version, summary: d.performance.summary(w, "throughput", limit, ""),
-		TargetsTotal: len(w.Targets), Targets: targetsOf(w, limit), Health: d.performance.health(judged), Alerts: d.alertsNow()}
+		TargetsTotal: len(w.Targets), Targets: d.performance.targetsOf(w, limit), Health: d.performance.health(judged), Alerts: d.alertsNow()}
 	if d.agent.Source != nil {
 		document.Agent = d.agent.health()
 	}
@@ -91,7 +93,7 @@ func (d *dashboard) alertsNow() *alertsJSON {
 	return d.alerts.document(nil)
 }
 
-func targetsOf(w *analytics.Window, limit int) []targetJSON {
+func (o *PerformanceOptions) targetsOf(w *analytics.Window, limit int) []targetJSON {
 	valid := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 	chosen := busiest(w.Targets, limit)
 	all := make([]targetJSON, len(chosen))
@@ -99,6 +101,9 @@ func targetsOf(w *analytics.Window, limit int) []targetJSON {
 		all[i] = targetJSON{Service: valid(t.Service), Namespace: valid(t.Namespace), Method: valid(t.Verb), Address: valid(t.Address), Port: t.Port,
 			statistics: statisticsOf(&t.Stats, w.Seconds), InFlightMean: rounded(t.InFlight(w.Seconds)),
 			RequestSizeMean: rounded(t.MeanRequestSize()), ResponseSizeMean: rounded(t.MeanResponseSize())}
+		if o.ServiceAt != nil {
+			all[i].AnsweredBy = valid(o.ServiceAt(t.Address, t.Port))
+		}
 	}
 	return all
 }

@@ -80,8 +80,8 @@ func (o *PerformanceOptions) health(w *analytics.Window) *performanceHealth {
 		} else {
 			h.EndpointsNotJudged++
 		}
-		reasons = appendReason(reasons, e, analytics.ResponseTime, rt, e.P95/1e6, "the 95th percentile of response times is %.4g ms")
-		reasons = appendReason(reasons, e, analytics.ErrorRate, er, 100*e.ErrorRate(), "%.4g %% of requests fail")
+		reasons = appendReason(reasons, e, analytics.ResponseTime, rt, e.P95/1e6, "the 95th percentile of response times is "+timeText(e.P95/1e6))
+		reasons = appendReason(reasons, e, analytics.ErrorRate, er, 100*e.ErrorRate(), fmt.Sprintf("%.3g %% of requests fail", 100*e.ErrorRate()))
 		reasons = appendUnjudgedFailures(reasons, e, er)
 	}
 	for i := range w.Services {
@@ -149,12 +149,12 @@ func appendUnjudgedFailures(to []reasonJSON, e *analytics.EntryWindow, l analyti
 		Value: rounded(100), Message: fmt.Sprintf("all %d requests fail; not judged yet: %s", e.Failures, l.Why), weight: weightUnjudged, exchanges: e.Exchanges})
 }
 
-func appendReason(to []reasonJSON, e *analytics.EntryWindow, a analytics.Aspect, l analytics.AspectLevel, value float64, format string) []reasonJSON {
+func appendReason(to []reasonJSON, e *analytics.EntryWindow, a analytics.Aspect, l analytics.AspectLevel, value float64, message string) []reasonJSON {
 	if !l.Known || l.Level < analytics.Poor {
 		return to
 	}
 	r := reasonJSON{Service: e.Service, Namespace: e.Namespace, Method: e.Verb, Route: e.Name, Aspect: a.String(), Level: l.Level.String(),
-		Severe: l.Severe, Value: rounded(value), Message: fmt.Sprintf(format, value), weight: float64(l.Level), exchanges: e.Exchanges}
+		Severe: l.Severe, Value: rounded(value), Message: message, weight: float64(l.Level), exchanges: e.Exchanges}
 	if l.Severe {
 		r.weight++
 	}

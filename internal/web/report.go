@@ -57,6 +57,9 @@ func reportRoute(o ReportOptions) Route {
 	})
 }
 
+// reportConfidence is what a change needs to be in a report, where nobody sees the values beside it.
+const reportConfidence = 0.8
+
 // Report concludes from the usual metrics of the host over a time, as /performance/analytics does, for report.Options.
 func (o AnalysisOptions) Report(ctx context.Context, from, to time.Time) (all []report.Metric, notes []string, err error) {
 	o.fill()
@@ -85,7 +88,9 @@ func reportMetric(a *metricAnalysisJSON) report.Metric {
 		r.Trend = a.Trend.Summary
 	}
 	for _, c := range a.Changes {
-		r.Changes = append(r.Changes, c.Summary)
+		if c.Confidence != nil && *c.Confidence >= reportConfidence {
+			r.Changes = append(r.Changes, c.Summary)
+		}
 	}
 	if a.Forecast != nil {
 		r.Forecast = a.Forecast.Summary

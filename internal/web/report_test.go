@@ -179,3 +179,33 @@ func TestReportBounds(t *testing.T) {
 		t.Errorf("%d bytes", page.Body.Len())
 	}
 }
+
+// Where there is very much to read, the report is of whole hours; of the range before it no more is read than may be, and the report says so instead of
+// claiming that nothing was counted.
+func TestReportMuchToRead(t *testing.T) {
+	w := newAnalysisWorld(t)
+	for _, line := range []string{"signal ms 20", "endpoint shop GET /cart rate=1 ms=ms", "load 5h"} {
+		w.run(line)
+	}
+	w.reporting(func(o *report.Options) { o.BytesMax = 1 })
+	from, to := fmt.Sprint(w.start.Add(150*time.Minute).Unix()), fmt.Sprint(w.start.Add(285*time.Minute).Unix())
+	r := w.reportOf("from=" + from + "&to=" + to)
+	if !r.From.Equal(w.start.Add(2*time.Hour)) || !r.To.Equal(w.start.Add(4*time.Hour)) || r.Traffic.Requests != 7200 || r.Before != nil {
+		t.Errorf("%s to %s: %+v, before %+v", r.From, r.To, r.Traffic, r.Before)
+	}
+	text, notes := strings.Join(r.Summary, "\n"), strings.Join(r.Notes, "\n")
+	if !strings.Contains(text, "not compared with the 2 hours before, of which there is too much to read") || strings.Contains(text, "less than half") ||
+		!strings.Contains(notes, "whole hours") || !strings.Contains(notes, "too much to read") {
+		t.Errorf("%s\n%s", text, notes)
+	}
+	// What is too much in minutes is little in hours.
+	w.reporting(func(o *report.Options) { o.BytesMax = 600 })
+	if r = w.reportOf("from=" + from + "&to=" + to); r.Before == nil || r.Before.Requests != 7200 || r.Traffic.Requests != 7200 {
+		t.Errorf("%+v, before %+v, %q", r.Traffic, r.Before, r.Notes)
+	}
+	// Less than an hour cannot be cut to hours, and is read all the same.
+	w.reporting(func(o *report.Options) { o.BytesMax = 1 })
+	if r = w.reportOf("from=" + fmt.Sprint(w.start.Add(130*time.Minute).Unix()) + "&to=" + fmt.Sprint(w.start.Add(160*time.Minute).Unix())); r.Traffic.Requests != 1800 || r.Before != nil {
+		t.Errorf("%+v, before %+v", r.Traffic, r.Before)
+	}
+}

@@ -166,7 +166,7 @@ func (s *Server) routes() []Route {
 		all = append(append(all, analysisRoute(o.Analysis)), chartsRoutes(o.Analysis)...)
 	}
 	if o.Report.Engine != nil {
-		all = append(all, reportRoute(o.Report))
+		all = append(all, reportRoute(o.Report), pastRoute(o.Report))
 	}
 	if o.Agent.Source != nil {
 		all = append(all, agentHealthRoute(o.Agent))

@@ -24,6 +24,8 @@ type PerformanceOptions struct {
 	System func() *analytics.System
 	// Resources are what services use of the host now; nil, or nil for a service: unknown.
 	Resources func(service, namespace string) *analytics.Resources
+	// ServiceAt is the service of this host that answers at an address; "": none that is known, or elsewhere; nil: nobody knows.
+	ServiceAt func(address string, port uint16) string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }

@@ -177,7 +177,7 @@ func TestPerformanceHealth(t *testing.T) {
 		e.Tick()
 	}
 	if get(t, s, "/health/performance", &h); h.Status != critical || h.ReasonsTotal != 1 || !h.Reasons[0].Severe ||
-		!strings.Contains(h.Reasons[0].Message, "ms") {
+		!strings.Contains(h.Reasons[0].Message, "is 4.98 s") {
 		t.Errorf("%+v", h)
 	}
 	e.SetLevels(analytics.LevelOptions{LevelSet: analytics.LevelSet{{1e4, 2e4, 3e4, 4e4, 5e4}}})

@@ -45,16 +45,33 @@ export const ask = async (path, signal) => {
   return document;
 };
 
-// query asks for an expression over a span of time.
-export const query = async (expression, span, signal) => {
+// inTurn asks the history when it is this question's turn.
+const inTurn = async (path, signal) => {
   await turn();
   try {
     if (signal?.aborted) throw new DOMException("aborted", "AbortError");
-    const parameters = new URLSearchParams({ query: expression, start: span.from, end: span.to, step: span.step });
-    const document = await ask(`/api/v1/query_range?${parameters}`, signal);
-    return document.data.result;
+    return await ask(path, signal);
   } finally {
     done();
+  }
+};
+
+// query asks for an expression over a span of time.
+export const query = async (expression, span, signal) => {
+  const parameters = new URLSearchParams({ query: expression, start: span.from, end: span.to, step: span.step });
+  return (await inTurn(`/api/v1/query_range?${parameters}`, signal)).data.result;
+};
+
+const rowsMax = 10_000; // as the agent lists at most
+
+// past asks for services, endpoints and targets over a span of time.
+export const past = async (span, service, signal) => {
+  const parameters = new URLSearchParams({ from: span.from, to: span.to, limit: rowsMax, ...(service && { service }) });
+  try {
+    return await inTurn(`/performance/past?${parameters}`, signal);
+  } catch (error) {
+    if (error.status === 404) throw new Failure(404, "this agent keeps no history: only what is of now is known (see --storage.retention)");
+    throw error;
   }
 };
 

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { query, useAnswer } from "./api.js";
-import { clock, day, number, shown, unknown } from "./format.js";
+import { clock, day, moments, number, shown, unknown } from "./format.js";
 import { useLive } from "./live.js";
 import { drawMarks } from "./marks.jsx";
 import { Copy, Scroll, Text, Trouble } from "./parts.jsx";
@@ -58,13 +58,15 @@ export const axisTimes = (span) => (u, splits) => splits.map((t) => {
   return clock(d).slice(0, 5);
 });
 
-// round tells the values that a logarithmic scale is labelled with: 1, 2 and 5.
-const round = (v) => [1, 2, 5, 10].some((d) => Math.abs(v / 10 ** Math.floor(Math.log10(v)) - d) < 1e-6);
+// power tells the values that a logarithmic scale is labelled with, and has lines at.
+const power = (v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-6;
+
+const powers = ({ distr }) => (u, splits) => splits.map((v) => (distr === 3 && !power(v) ? null : v));
 
 export const frame = (css, span, format, range) => ({
   axes: [
     { stroke: css.getPropertyValue("--muted"), grid: { stroke: css.getPropertyValue("--grid"), width: 1 }, ticks: { show: false }, values: axisTimes(span), font: "12px system-ui", space: 64, size: span.to - span.from > 2 * 86400 ? 40 : 26, gap: 4 },
-    { stroke: css.getPropertyValue("--muted"), grid: { stroke: css.getPropertyValue("--grid"), width: 1 }, ticks: { show: false }, values: (u, splits) => splits.map((v) => (v === null || (range.distr === 3 && !round(v)) ? "" : format(v))), font: "12px system-ui", size: 66, space: 28 },
+    { stroke: css.getPropertyValue("--muted"), grid: { stroke: css.getPropertyValue("--grid"), width: 1, filter: powers(range) }, ticks: { show: false }, filter: powers(range), values: (u, splits) => splits.map((v) => (v === null ? "" : format(v))), font: "12px system-ui", size: 66, space: 28 },
   ],
   scales: { x: { time: true, range: () => [span.from, span.to] }, y: range },
   legend: { show: false },
@@ -135,8 +137,6 @@ const say = (title, { lines, span }, format) => `${title}, ${moments(span)}. ${l
   const all = column.filter((v) => v !== null);
   return all.length ? `${shown(label)}: latest ${format(latest(column))}, least ${format(Math.min(...all))}, most ${format(Math.max(...all))}` : `${shown(label)}: nothing`;
 }).join("; ")}`;
-
-const moments = ({ from, to }) => `${day(new Date(from * 1000))} ${clock(new Date(from * 1000))} to ${clock(new Date(to * 1000))}`;
 
 // Chart draws series: {label, expression(span), colour?, by? (a label: a line for each of its values), scale?, dash?, fill?}. Its scale begins at
 // zero and reaches to max at least, or is logarithmic. marks: what was found in this time.

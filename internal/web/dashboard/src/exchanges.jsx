@@ -30,7 +30,7 @@ export const Exchanges = ({ service, only, match, live }) => {
   const { answer, error } = useAnswer((signal) => ask(`/requests?${parameters}`, signal), [parameters.toString()], [live.tick]);
   const rows = (answer?.requests ?? []).filter((e) => (!service || e.service_name === service) && (!match || match(e)));
   return (
-    <Panel title="Exchanges" note="Recent ones that the agent keeps: the slowest of the last minutes, failures, and a fair sample. Identifiers in paths are masked."
+    <Panel title="Exchanges" note="Of now, whatever the time range: the slowest of the last minutes, failures, and a fair sample. Identifiers in paths are masked."
       actions={(
         <div class="views" role="group" aria-label="Which exchanges">
           {Object.entries(kinds).map(([key, name]) => <button type="button" key={key} aria-pressed={kind === key} onClick={() => setKind(key)}>{name}</button>)}

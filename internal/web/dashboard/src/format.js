@@ -61,9 +61,23 @@ export const moment = (text) => {
   return day(date) === day(new Date()) ? clock(date) : `${day(date)} ${clock(date)}`;
 };
 
+// span is a length of time as people say it, in whole seconds, minutes or hours.
+export const span = (s) => {
+  if (!known(s)) return unknown;
+  if (s < 120) return `${Math.round(s)} s`;
+  if (s < 7200) return `${Math.round(s / 60)} min`;
+  return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`;
+};
+
 export const ago = (text, now = Date.now()) => {
   const s = (now - new Date(text).getTime()) / 1000;
-  return Number.isFinite(s) ? `${seconds(Math.max(0, Math.round(s)))} ago` : unknown;
+  return Number.isFinite(s) ? `${span(Math.max(0, s))} ago` : unknown;
+};
+
+// moments is a time from one moment to another, in seconds since 1970, with the date of its beginning.
+export const moments = ({ from, to }) => {
+  const [a, b] = [new Date(from * 1000), new Date(to * 1000)];
+  return `${day(a)} ${clock(a)} to ${day(a) === day(b) ? "" : `${day(b)} `}${clock(b)}`;
 };
 
 // What has no form of its own, or changes the form of what stands beside it: control characters, marks that turn the direction of

@@ -4,9 +4,10 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ago } from "./format.js";
 import { useLive } from "./live.js";
 import { Text } from "./parts.jsx";
+import { PastNote } from "./past.jsx";
 import { Range } from "./range.jsx";
 import { chosenTheme, setTheme } from "./theme.js";
-import { link, usePlace } from "./url.js";
+import { link, spanOf, usePlace } from "./url.js";
 import { Agent } from "./pages/agent.jsx";
 import { Alerts } from "./pages/alerts.jsx";
 import { Analysis } from "./pages/analysis.jsx";
@@ -20,9 +21,9 @@ const pages = {
   "/endpoints": { name: "Endpoints", page: Endpoints },
   "/endpoint": { name: "Endpoint", page: Endpoint, under: "/endpoints" },
   "/calls": { name: "Outgoing calls", page: Calls },
-  "/alerts": { name: "Alerts", page: Alerts },
+  "/alerts": { name: "Alerts", page: Alerts, now: true },
   "/analysis": { name: "Analysis", page: Analysis },
-  "/agent": { name: "Agent", page: Agent },
+  "/agent": { name: "Agent", page: Agent, now: true },
 };
 
 const Missing = () => (
@@ -35,7 +36,8 @@ const Missing = () => (
 const App = () => {
   const { path, parameters } = usePlace();
   const live = useLive();
-  const { name, page: Page, under } = pages[path] ?? { name: "Not found", page: Missing };
+  const { name, page: Page, under, now } = pages[path] ?? { name: "Not found", page: Missing };
+  const span = spanOf(parameters);
   const main = useRef(null);
   const first = useRef(true);
   useEffect(() => {
@@ -73,6 +75,7 @@ const App = () => {
       </header>
       <main id="main" ref={main} tabIndex={-1} key={path} data-path={path}>
         {!live.connected && live.document && <Stale live={live} />}
+        {!span.live && <PastNote span={span} now={now} />}
         <Page parameters={parameters} live={live} />
       </main>
       <footer>

@@ -1,7 +1,7 @@
 // What was found unusual in the time that is looked at: drawn behind the lines of charts, and said below them.
 import { ask, useAnswer } from "./api.js";
 import { clock, moment } from "./format.js";
-import { Panel, sentence, Severity, Text } from "./parts.jsx";
+import { Panel, Prose, sentence, Severity } from "./parts.jsx";
 import { useLive } from "./live.js";
 import { link } from "./url.js";
 import { nameOf, useSpan } from "./chart.jsx";
@@ -73,10 +73,10 @@ export const useFindings = ({ service, namespace, method, route, address, port }
 
 export const Findings = ({ findings }) => findings.length > 0 && (
   <Panel title="Findings" note={<>In the time that is shown; charts mark them. <a href={link("/analysis")}>Causes and what to do next</a></>}>
-    <ul class="lines">
+    <ul class="lines marked">
       {findings.slice(0, 10).map((i) => (
         <li key={`${i.evidence?.finding_id}${i.since}`}>
-          <Severity severity={i.severity} /> {moment(i.since)}{i.end ? ` to ${clock(new Date(i.end))}` : ", goes on"}: <Text>{sentence(i.summary)}</Text>
+          <Severity severity={i.severity} /> {moment(i.since)}{i.end ? ` to ${clock(new Date(i.end))}` : ", goes on"}: <Prose>{sentence(i.summary)}</Prose>
         </li>
       ))}
       {findings.length > 10 && <li>{findings.length - 10} earlier ones</li>}

@@ -9,6 +9,9 @@ export const Text = ({ children, class: kind }) => (
   </bdi>
 );
 
+// Prose is a sentence of the agent, which has names of what others wrote between back quotes.
+export const Prose = ({ children }) => String(children ?? "").split(/`([^`]+)`/).map((piece, i) => (i % 2 ? <code key={i}><Text>{piece}</Text></code> : <Text key={i}>{piece}</Text>));
+
 const unjudged = { name: "not judged" };
 
 export const Level = ({ level, why }) => {

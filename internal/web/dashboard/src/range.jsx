@@ -24,7 +24,7 @@ export const Range = () => {
   return (
     <div class="range">
       <label>
-        <span class="hidden">Time range of charts</span>
+        <span class="hidden">Time range</span>
         <select value={open || !span.live ? "custom" : span.name} onChange={choose}>
           {Object.entries(rangeNames).map(([key, name]) => <option key={key} value={key}>{name}</option>)}
           <option value="custom">From … to …</option>

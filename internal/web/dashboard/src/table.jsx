@@ -36,7 +36,7 @@ export const Table = ({ caption, columns, rows, rowKey, sort, descending, onSort
   const classes = (c) => `${c.text ? "" : "number"} ${c.wider ? "wider" : c.wide ? "wide" : ""}`.trim() || undefined;
   return (
     <>
-      <Scroll label={caption}>
+      <Scroll label={`${caption}: the table`}>
         <table>
           <caption class="hidden">{caption}</caption>
           <thead>

@@ -184,7 +184,7 @@ test("narrow", async () => {
 test("ranges, themes and views", async () => {
   const page = await open("#/");
   await page.getByLabel("Theme").selectOption("dark");
-  await page.getByLabel("Time range of charts").selectOption("1h");
+  await page.getByLabel("Time range").selectOption("1h");
   await page.waitForFunction(() => location.hash.includes("range=1h") && document.documentElement.dataset.theme === "dark");
   const to = new Date(), from = new Date(to - 120_000);
   await page.goto(`${agent.base}/#/?from=${from.toISOString()}&to=${to.toISOString()}`);
@@ -197,6 +197,70 @@ test("ranges, themes and views", async () => {
   await page.reload();
   assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "dark");
   await done(page);
+});
+
+// What is chosen narrows the table to what the agent says is such, and all choices stand in the address: they are there again after a reload.
+test("endpoints: service, level and time", async () => {
+  const page = await open("#/endpoints?q=fail");
+  const rows = page.locator("tbody tr");
+  const has = (text) => page.waitForFunction((t) => document.querySelector("main").innerText.includes(t), text);
+  await page.getByLabel("Service").selectOption("traffic");
+  await page.getByLabel("Over").selectOption("1m");
+  await has("in the last minute");
+  await page.waitForFunction(() => /critical/.test(document.querySelector("tbody tr")?.innerText), null); // three of ten fail
+  await page.getByLabel("Level").selectOption("critical");
+  await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
+  await page.getByLabel("Level").selectOption("excellent");
+  await page.getByText("No endpoint is like that.").waitFor();
+  await page.reload();
+  await settled(page);
+  await page.getByText("No endpoint is like that.").waitFor();
+  assert.deepEqual([await page.getByLabel("Find").inputValue(), await page.getByLabel("Service").inputValue(), await page.getByLabel("Level").inputValue(), await page.getByLabel("Over").inputValue()],
+    ["fail", "traffic", "excellent", "1m"]);
+  await page.getByRole("button", { name: /^Show all/ }).click();
+  await page.waitForFunction(() => document.querySelectorAll("tbody tr").length > 1);
+  await page.getByLabel("Over").selectOption("range");
+  await has("Endpoints in the chosen time");
+  await page.getByLabel("Find").fill("fail");
+  await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
+  assert.match(await rows.first().innerText(), /\/fail/);
+  await done(page);
+});
+
+// Of a time that was, tables and tiles are of that time as charts are: exactly what the history says. Pages of now say that they are. All of it is
+// accessible, fits a narrow screen, and leads back to what is now.
+test("a time that was", async () => {
+  const to = new Date(Math.floor(Date.now() / 10_000) * 10_000 - 10_000), from = new Date(to - 40_000);
+  const range = new URLSearchParams({ from: from.toISOString(), to: to.toISOString() });
+  const was = await (await fetch(`${agent.base}/performance/past?${range}&limit=10000`)).json();
+  assert.ok(was.exchanges > 0 && was.endpoints_total > 3, JSON.stringify(was).slice(0, 300));
+  const count = (n) => n.toLocaleString("en-US");
+  for (const colorScheme of ["light", "dark"]) {
+    const page = await open(`#/?${range}`, { colorScheme, viewport: { width: 360, height: 740 } });
+    const at = async (path) => {
+      await page.goto(`${agent.base}/#${path}${path.includes("?") ? "&" : "?"}${range}`);
+      await settled(page);
+      assert.deepEqual(await violations(page), [], path);
+      assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 360, path);
+      return page.innerText("main");
+    };
+    const overview = await at("/");
+    assert.match(overview, /Figures, tables and charts are of/);
+    assert.ok(overview.includes(`${count(was.failures)} of ${count(was.exchanges)}`), `${was.failures} of ${was.exchanges} in ${overview}`);
+    assert.doesNotMatch(overview, /No alert fires|mean of 5 minutes/);
+    const endpoints = await at("/endpoints");
+    assert.match(endpoints, new RegExp(`Endpoints in the chosen time\\s+${was.endpoints_total} with requests from`));
+    const report = was.endpoints.find((e) => e.http_route === "/report");
+    if (report) assert.match(await at("/endpoint?service=traffic&method=GET&route=%2Freport"), /p95 [\d.]+ ms/);
+    assert.match(await at("/endpoint?service=traffic&method=GET&route=%2Fnever"), /It had no request from/);
+    assert.match(await at("/calls"), /What programs of this host called from[^]*127\.0\.0\.1/);
+    assert.match(await at("/alerts"), /What stands here is of now/);
+    await at("/analysis");
+    await page.getByRole("button", { name: "Show what is now" }).click();
+    await page.getByText("Figures, tables and charts are of").waitFor({ state: "detached" });
+    assert.match(await page.evaluate(() => location.hash), /range=15m/);
+    await done(page);
+  }
 });
 
 // Without a network the page keeps what it has and says of when it is. An agent that ends and starts again is followed without a reload.

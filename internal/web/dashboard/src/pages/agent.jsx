@@ -1,6 +1,6 @@
 // Is what is shown true? The agent's own health, what it lost, and what it cannot see.
 import { Chart } from "../chart.jsx";
-import { count, megabytes, moment, number, percent, seconds } from "../format.js";
+import { count, megabytes, moment, number, percent, seconds, span } from "../format.js";
 import { Panel, sentence, Text, Tile } from "../parts.jsx";
 import { Table } from "../table.jsx";
 
@@ -23,7 +23,7 @@ export const Agent = ({ live: { document: d } }) => {
         <Tile label="Lost" value={percent(a.recent.exchanges_lost_percent)} note={`of 10 minutes; ${count(a.exchanges_lost)} in all`} />
         <Tile label="Memory" value={megabytes(a.memory.resident_mb)} note={a.memory.limit_mb !== undefined ? `of ${megabytes(a.memory.limit_mb)}` : ""} />
         <Tile label="In the kernel" value={megabytes(a.memory.bpf_maps_mb)} note="BPF maps" />
-        <Tile label="Runs for" value={seconds(a.uptime_seconds)} note={`backend ${a.backend ?? "none"}`} />
+        <Tile label="Runs for" value={span(a.uptime_seconds)} note={`backend ${a.backend ?? "none"}`} />
         <Tile label="Endpoints" value={count(a.endpoints)} note={a.endpoints_overflowed ? `${count(a.endpoints_overflowed)} exchanges under _OTHER` : "none over the limit"} />
       </dl>
       <Panel title="What is not visible, and why">
@@ -32,7 +32,7 @@ export const Agent = ({ live: { document: d } }) => {
         {a.undecoded.length > 0 && (
           <Table caption="Connections that are not decoded" rows={a.undecoded} rowKey={(u) => `${u.service_name} ${u.reason}`} columns={[
             { key: "service", label: "Service", text: true, cell: (u) => <Text>{u.service_name}</Text> },
-            { key: "reason", label: "What it carries", text: true, cell: (u) => ({ tls: "TLS", http2: "HTTP/2", unknown: "not known" }[u.reason] ?? u.reason) },
+            { key: "reason", label: "What it carries", text: true, cell: (u) => ({ tls: "TLS", http2: "HTTP/2", unknown: "another protocol, which is not recognised" }[u.reason] ?? u.reason) },
             { key: "n", label: "Open connections", cell: (u) => count(u.connections) },
           ]} />
         )}

@@ -23,7 +23,7 @@ export const Alerts = ({ live: { document: d } }) => {
       <Panel title="Alerts" note={`${a.firing_total} firing, ${a.pending_total} pending, of ${a.rules} rules${a.rules_failing ? `; ${a.rules_failing} rules cannot be evaluated (see /api/v1/rules)` : ""}.`}>
         {a.alerts.length === 0
           ? <Empty title="Nothing fires, and nothing is about to."><p>The built-in rules watch response times, errors, the host, and the agent itself. Limits of your own: <code>alerts.thresholds</code>, <code>--alert.rules-file</code>.</p></Empty>
-          : <ul class="cards">{a.alerts.map((one) => <Alert key={JSON.stringify(one.labels)} alert={one} />)}</ul>}
+          : <ul class="cards">{grouped(a.alerts).map(([key, all]) => <Rule key={key} alerts={all} />)}</ul>}
       </Panel>
       <Objectives objectives={a.objectives} />
       <Panel title="Resolved" note="Within the last 24 hours.">
@@ -41,19 +41,37 @@ export const Alerts = ({ live: { document: d } }) => {
   );
 };
 
-const Alert = ({ alert: a }) => (
+// grouped puts alerts together that differ in whom they are about alone: what the rule says is said once. The order is that of the first of each.
+const grouped = (alerts) => {
+  const groups = new Map();
+  for (const a of alerts) {
+    const key = JSON.stringify([a.alertname, a.severity, a.state, a.description, a.next_step]);
+    groups.set(key, [...(groups.get(key) ?? []), a]);
+  }
+  return [...groups];
+};
+
+const Rule = ({ alerts: [a, ...others] }) => (
   <li class={`card severity-${a.severity ?? "none"}`}>
-    <h3><Text>{a.alertname}</Text> <Severity severity={a.severity} state={a.state} /></h3>
-    <p><Text>{a.summary}</Text></p>
+    <h3><Text>{a.alertname}</Text> <Severity severity={a.severity} state={a.state} />{others.length > 0 && <small>{others.length + 1} of it</small>}</h3>
+    {others.length > 0
+      ? <ul class="lines marked">{[a, ...others].map((one) => <li key={JSON.stringify(one.labels)}><Instance alert={one} /></li>)}</ul>
+      : <Instance alert={a} />}
     {a.description && a.description !== a.summary && <p><Text>{a.description}</Text></p>}
     {a.next_step && <p class="next"><strong>Next: </strong><Text>{a.next_step}</Text></p>}
+  </li>
+);
+
+const Instance = ({ alert: a }) => (
+  <>
+    <p><strong><Text>{a.summary}</Text></strong></p>
     <p class="note">
       {a.state === "firing" ? "Fires since " : "Holds since "}{moment(a.fired_at ?? a.active_at)} ({ago(a.fired_at ?? a.active_at)})
       {a.value !== null && <> · value {number(a.value)}</>}
       {a.service_name && <> · <a href={link("/endpoints", { service: a.service_name })}><Text>{a.service_name}</Text></a></>}
       {a.http_route && a.labels.http_request_method && <> · <a href={link("/endpoint", { service: a.service_name, namespace: a.labels.service_namespace, method: a.labels.http_request_method, route: a.http_route })}><Text>{`${a.labels.http_request_method} ${a.http_route}`}</Text></a></>}
     </p>
-  </li>
+  </>
 );
 
 const states = { ok: "good", burning: "poor", spent: "critical" };

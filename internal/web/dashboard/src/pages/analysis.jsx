@@ -3,7 +3,7 @@ import { useAnswer } from "../api.js";
 import { usePlot, useSpan, frame, nameOf } from "../chart.jsx";
 import { bytesPerSecond, clock, count, megabytes, milliseconds, moment, number, percent, perSecond, seconds } from "../format.js";
 import { drawMarks, markOf, or404 } from "../marks.jsx";
-import { Empty, Panel, sentence, Severity, Text, Trouble } from "../parts.jsx";
+import { Empty, Panel, Prose, sentence, Severity, Text, Trouble } from "../parts.jsx";
 import { Table } from "../table.jsx";
 import { change, link } from "../url.js";
 
@@ -24,27 +24,27 @@ const Now = ({ live }) => {
   return (
     <>
       <section class={`verdict ${states[answer.status] ?? ""}`} aria-label="Verdict">
-        <p class="word"><span class="dot" aria-hidden="true" /><Text>{sentence(answer.summary)}</Text></p>
-        {answer.healthy && <p><Text>{sentence(answer.healthy)}</Text></p>}
+        <p class="word"><span class="dot" aria-hidden="true" /><span><Prose>{sentence(answer.summary)}</Prose></span></p>
+        {answer.healthy && <p><Prose>{sentence(answer.healthy)}</Prose></p>}
         {!answer.looking && <p>Nobody looks for unusual values: <Text>{sentence(answer.why_not)}</Text></p>}
         {answer.watching && <p class="note">{count(answer.watching.series)} series are watched since {moment(answer.watching.since)}{answer.watching.series_learning > 0 ? `; of ${count(answer.watching.series_learning)} too little is known yet (five minutes with requests are enough)` : ""}.</p>}
       </section>
       <Trouble error={error} />
       {answer.issues.length > 0 && (
-        <Panel title="Issues" note={answer.issues_total > answer.issues.length ? `The ${answer.issues.length} most severe of ${answer.issues_total}.` : undefined}>
+        <Panel title="Issues" note={`Of now${answer.issues_total > answer.issues.length ? `; the ${answer.issues.length} most severe of ${answer.issues_total}` : ""}.`}>
           <ul class="cards wide-cards">{answer.issues.map((i) => <Issue key={`${i.issue}${i.evidence?.finding_id}${i.since}${i.summary}`} of={i} />)}</ul>
         </Panel>
       )}
       {answer.foreseen?.length > 0 && (
         <Panel title="Foreseen" note="Limits that are reached if it goes on like this.">
-          <ul class="lines">{answer.foreseen.map((f) => <li key={f.summary}><Text>{sentence(f.summary)}</Text></li>)}</ul>
+          <ul class="lines">{answer.foreseen.map((f) => <li key={f.summary}><Prose>{sentence(f.summary)}</Prose></li>)}</ul>
         </Panel>
       )}
       {answer.ended?.length > 0 && (
         <Panel title="Over" note="Findings that ended within a day.">
           <Table caption="Findings that are over" rows={answer.ended} rowKey={(i) => `${i.evidence?.finding_id}${i.since}`} columns={[
             { key: "severity", label: "Severity", text: true, cell: (i) => <Severity severity={i.severity} /> },
-            { key: "summary", label: "What it was", text: true, cell: (i) => <Text>{sentence(i.summary)}</Text> },
+            { key: "summary", label: "What it was", text: true, cell: (i) => <Prose>{sentence(i.summary)}</Prose> },
             { key: "from", label: "Began", text: true, wide: true, cell: (i) => moment(i.since) },
             { key: "to", label: "Over", text: true, wide: true, cell: (i) => moment(i.end) },
           ]} />
@@ -54,7 +54,10 @@ const Now = ({ live }) => {
   );
 };
 
-const kinds = { finding: "unusual", alert: "alert", level: "poor", saturation: "nearly full", agent: "of the agent itself" };
+const kinds = { finding: "unusual", alert: "alert", level: "beyond its limits", saturation: "nearly full", agent: "of the agent itself" };
+
+const phases = { queue: "waiting to be read" };
+const matters = (phase) => phase.share_percent >= 5; // of what requests take more
 
 const subjectLink = (i) => i.http_route && i.method
   ? link("/endpoint", { service: i.service_name, namespace: i.service_namespace, method: i.method, route: i.http_route })
@@ -63,17 +66,17 @@ const subjectLink = (i) => i.http_route && i.method
 const Issue = ({ of: i }) => (
   <li class={`card severity-${i.severity}`}>
     <h3><Severity severity={i.severity} /> <small>{kinds[i.issue] ?? i.issue}{i.since ? `, since ${moment(i.since)}` : ""}{i.end ? ` until ${moment(i.end)}` : ""}</small></h3>
-    <p><strong><Text>{sentence(i.summary)}</Text></strong></p>
-    {i.phases?.length > 0 && <p>Where the time went: <Text>{i.phases.map((p) => p.summary ?? p.phase).join("; ")}</Text></p>}
+    <p><strong><Prose>{sentence(i.summary)}</Prose></strong></p>
+    {i.phases?.some(matters) && <p>Where the time went: {i.phases.filter(matters).map((p) => `${phases[p.phase] ?? p.phase} (${milliseconds(p.before_ms)} → ${milliseconds(p.after_ms)})`).join(", ")}</p>}
     {i.probable_causes?.length > 0 && (
       <>
         <p>Probable causes:</p>
-        <ol>{i.probable_causes.map((c) => <li key={c.summary}><Text>{c.summary}</Text> <small>{c.confidence !== undefined ? `confidence ${percent(100 * c.confidence)}` : ""}</small></li>)}</ol>
+        <ol>{i.probable_causes.map((c) => <li key={c.summary}><Prose>{c.summary}</Prose> <small>{c.confidence !== undefined ? `confidence ${Math.round(100 * c.confidence)} %` : ""}</small></li>)}</ol>
       </>
     )}
     <Others title="Perhaps behind it:" all={(i.effects ?? []).filter((e) => e.causing)} />
     <Others title="Affected by it:" all={(i.effects ?? []).filter((e) => !e.causing)} />
-    {i.next_steps?.length > 0 && <><p>Next:</p><ul>{i.next_steps.map((s) => <li key={s}><Text>{s}</Text></li>)}</ul></>}
+    {i.next_steps?.length > 0 && <><p>Next:</p><ul>{i.next_steps.map((s) => <li key={s}><Prose>{s}</Prose></li>)}</ul></>}
     {i.failures?.length > 0 && <p class="note">Kept failures: <Text>{i.failures.map((f) => `${f.error_type} (${f.kept})`).join(", ")}</Text></p>}
     {i.alerts?.length > 0 && <p class="note">Alerts of the same: <a href={link("/alerts")}><Text>{[...new Set(i.alerts.map((a) => `${a.alertname} (${a.severity ?? "no severity"})`))].join(", ")}</Text></a></p>}
     {i.service_name && <p class="note"><a href={subjectLink(i)}><Text>{[i.service_name, i.method, i.http_route].filter(Boolean).join(" ")}</Text></a></p>}
@@ -81,7 +84,7 @@ const Issue = ({ of: i }) => (
 );
 
 const Others = ({ title: name, all }) => all.length > 0 && (
-  <><p>{name}</p><ul>{all.map((e) => <li key={e.id}><Text>{sentence(e.summary)}</Text></li>)}</ul></>
+  <><p>{name}</p><ul>{all.map((e) => <li key={e.id}><Prose>{sentence(e.summary)}</Prose></li>)}</ul></>
 );
 
 const forms = { ms: milliseconds, percent, mb: megabytes, mb_per_second: (v) => bytesPerSecond(v * 1e6), rps: perSecond, per_second: perSecond, count: number };
@@ -154,8 +157,8 @@ const Metric = ({ of: m, window }) => {
           .map(([label, v]) => <div class="tile" key={label}><dt>{label}</dt><dd>{form(v)}</dd></div>)}
       </dl>
       <Part title="Trend">{m.trend && <p><Text>{sentence(m.trend.summary)}</Text>{m.trend.direction !== "steady" && ` R² ${number(m.trend.r_squared)}, p = ${number(m.trend.p_value)}.`}</p>}</Part>
-      <Part title="Changes" none="No lasting change of level or slope.">{m.changes.length > 0 && <ul class="lines">{m.changes.map((c) => <li key={c.time}>{moment(c.time)}: <Text>{sentence(c.summary)}</Text></li>)}</ul>}</Part>
-      <Part title="Unusual times" none={m.anomalies_unknown_reason ? sentence(m.anomalies_unknown_reason) : "None."}>{m.anomalies.length > 0 && <ul class="lines">{m.anomalies.map((a) => <li key={`${a.id}${a.start}`}><Severity severity={a.severity} /> <Text>{sentence(a.summary ?? "")}</Text></li>)}</ul>}</Part>
+      <Part title="Changes" none="No lasting change of level or slope.">{m.changes.length > 0 && <ul class="lines">{m.changes.map((c) => <li key={c.time}>{moment(c.time)}: <Text>{sentence(c.summary.replace(/^on \d+ [A-Z][a-z]+ \d\d:\d\d UTC /, ""))}</Text></li>)}</ul>}</Part>
+      <Part title="Unusual times" none={m.anomalies_unknown_reason ? sentence(m.anomalies_unknown_reason) : "None."}>{m.anomalies.length > 0 && <ul class="lines marked">{m.anomalies.map((a) => <li key={`${a.id}${a.start}`}><Severity severity={a.severity} /> <Prose>{sentence(a.summary ?? "")}</Prose></li>)}</ul>}</Part>
       <Part title="To come">{m.forecast && <><p><Text>{sentence(m.forecast.summary)}</Text></p>{m.limits.length > 0 && <ul class="lines">{m.limits.map((l) => <li key={l.limit}><Text>{sentence(l.summary)}</Text></li>)}</ul>}</>}</Part>
       <Correlations all={m.correlations} />
       {m.unknown_reason && <p class="note"><Text>{sentence(m.unknown_reason)}</Text></p>}
@@ -177,7 +180,7 @@ const Correlations = ({ all }) => {
           { key: "metric", label: "Metric", text: true, cell: (c) => <><Text>{[title(c.metric), c.device].filter(Boolean).join(" of ")}</Text>{c.summary && <small> <Text>{c.summary}</Text></small>}</> },
           { key: "strength", label: "How", text: true, cell: (c) => `${c.relationship}, ${c.strength}` },
           { key: "r", label: "Coefficient", cell: (c) => number(c.coefficient ?? undefined) },
-          { key: "lag", label: "Earlier by", wide: true, cell: (c) => (c.lag_seconds > 0 ? seconds(c.lag_seconds) : c.lag_seconds < 0 ? `later by ${seconds(-c.lag_seconds)}` : "same time") },
+          { key: "lag", label: "When", wide: true, cell: (c) => (c.lag_seconds > 0 ? `${seconds(c.lag_seconds)} before` : c.lag_seconds < 0 ? `${seconds(-c.lag_seconds)} after` : "same time") },
           { key: "q", label: "q", wide: true, cell: (c) => number(c.q_value) },
         ]} />
       )}

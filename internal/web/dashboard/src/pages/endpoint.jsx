@@ -5,6 +5,7 @@ import { bytes, milliseconds, number, percent, perSecond, shown } from "../forma
 import { Heatmap } from "../heatmap.jsx";
 import { Findings, useFindings } from "../marks.jsx";
 import { Empty, Level, Panel, Text, Tile, Trouble } from "../parts.jsx";
+import { ofTime, usePast } from "../past.jsx";
 import { cpuOfService, distribution, failures, mean, memoryOfService, quantiles, rate, selector, server } from "../promql.js";
 import { link } from "../url.js";
 import { Exchanges } from "../exchanges.jsx";
@@ -14,16 +15,18 @@ const duration = (v) => milliseconds(v * 1000);
 export const Endpoint = ({ parameters, live }) => {
   const { service = "", namespace, method = "", route = "" } = parameters;
   const labels = { service_name: service, service_namespace: namespace, http_request_method: method, http_route: route };
-  const { answer, error } = useAnswer((signal) => ask(`/performance/summary?${new URLSearchParams({ service, limit: 10000 })}`, signal), [service], [live.tick]);
-  const now = answer?.endpoints.find((e) => e.method === method && e.http_route === route && (e.service_namespace ?? "") === (namespace ?? ""));
+  const past = usePast({ service });
+  const summary = useAnswer((signal) => past ? Promise.resolve(null) : ask(`/performance/summary?${new URLSearchParams({ service, limit: 10000 })}`, signal), [service, Boolean(past)], [live.tick]);
+  const { answer, error } = past ?? summary;
+  const figures = answer?.endpoints.find((e) => e.method === method && e.http_route === route && (e.service_namespace ?? "") === (namespace ?? ""));
   if (!service || !method) return <><h1>Endpoint</h1><Empty title="No endpoint is chosen."><p><a href={link("/endpoints")}>Choose one</a></p></Empty></>;
   return (
     <>
       <p class="crumbs"><a href={link("/endpoints")}>Endpoints</a> / <a href={link("/endpoints", { service })}><Text>{service}</Text></a></p>
       <h1><Text class="method">{method}</Text> <Text class="route">{route}</Text></h1>
       <Trouble error={error} />
-      {answer && !now && <p class="note">It had no request in the last five minutes. Charts show what the history has.</p>}
-      {now && <Now e={now} />}
+      {answer && !figures && <p class="note">{past ? `It had no request from ${ofTime(past)}.` : "It had no request in the last five minutes. Charts show what the history has."}</p>}
+      {figures && <Figures e={figures} past={past} />}
       <EntryCharts metric={server} labels={labels} service={service} namespace={namespace} />
       <Exchanges service={service} only={{ role: "server", method, route }} match={(e) => e.http_route === route} live={live} />
     </>
@@ -32,14 +35,14 @@ export const Endpoint = ({ parameters, live }) => {
 
 const levelOf = (level, why) => <Level level={level} why={why} />;
 
-const Now = ({ e }) => (
+const Figures = ({ e, past }) => (
   <dl class="tiles">
     <Tile label="Response time" value={levelOf(e.levels.response_time, e.levels.response_time_unknown_reason)} note={`p95 ${milliseconds(e.response_time.p95_ms)}`} />
     <Tile label="Errors" value={levelOf(e.levels.error_rate, e.levels.error_rate_unknown_reason)} note={percent(e.error_rate_percent)} />
     <Tile label="Requests" value={perSecond(e.throughput_rps)} note={`${number(e.in_flight_mean)} in flight`} />
     <Tile label="Median" value={milliseconds(e.response_time.p50_ms)} note={`p99 ${milliseconds(e.response_time.p99_ms)}`} />
-    <Tile label="Waiting" value={percent(e.queue_share_percent)} note="of the time, to be read" />
-    <Tile label="Answer" value={bytes(e.response_size_mean_bytes ?? undefined)} note="mean body" />
+    {!past && <Tile label="Waiting" value={percent(e.queue_share_percent)} note="of the time, to be read" />}
+    {!past && <Tile label="Answer" value={bytes(e.response_size_mean_bytes ?? undefined)} note="mean body" />}
   </dl>
 );
 

@@ -3,11 +3,14 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, useAnswer } from "../api.js";
 import { bytes, milliseconds, number, percent, perSecond, shown } from "../format.js";
 import { Empty, Level, Panel, Text, Trouble } from "../parts.jsx";
+import { ofTime, usePast } from "../past.jsx";
 import { Table } from "../table.jsx";
 import { change } from "../url.js";
 import { endpointLink } from "./overview.jsx";
 
 const rowsMax = 10_000; // as the agent lists at most
+const chosenRange = "range"; // as a window: the time that is chosen for the charts
+const nowOnly = ["queue", "size"]; // columns
 const levelNames = ["excellent", "good", "fair", "poor", "critical"];
 
 export const worst = ({ levels: { response_time: r, error_rate: e } }) => [r, e].filter(Boolean).sort((a, b) => b.level - a.level || b.severe - a.severe)[0] ?? null;
@@ -43,7 +46,9 @@ const chosen = (all, { q = "", service, level }) => {
 
 export const Endpoints = ({ parameters, live }) => {
   const window = parameters.window ?? "5m";
-  const { answer, error } = useAnswer((signal) => ask(`/performance/summary?${new URLSearchParams({ window, limit: rowsMax })}`, signal), [window], [live.document?.window?.to, live.connected]);
+  const past = usePast({ live: window === chosenRange });
+  const now = useAnswer((signal) => past ? Promise.resolve(null) : ask(`/performance/summary?${new URLSearchParams({ window, limit: rowsMax })}`, signal), [window, Boolean(past)], [live.document?.window?.to, live.connected]);
+  const { answer, error } = past ?? now;
   const all = answer?.endpoints ?? [];
   const rows = chosen(all, parameters);
   const services = [...new Set(all.map((e) => e.service_name).concat(parameters.service ?? []))].sort();
@@ -51,7 +56,7 @@ export const Endpoints = ({ parameters, live }) => {
   return (
     <>
       <h1>Endpoints</h1>
-      <Panel title="Endpoints by figures of now" note={answer ? `${rows.length === all.length ? all.length : `${rows.length} of ${all.length}`} with requests in the last ${minutes(window)}.` : ""}>
+      <Panel title={past ? "Endpoints in the chosen time" : "Endpoints now"} note={answer ? `${rows.length === all.length ? all.length : `${rows.length} of ${all.length}`} with requests ${past ? `from ${ofTime(past)}` : `in the last ${minutes(window)}`}.` : ""}>
         <form class="filters" role="search" onSubmit={(e) => e.preventDefault()}>
           <Filter value={parameters.q ?? ""} set={(q) => set({ q })} />
           <label>Service
@@ -67,20 +72,23 @@ export const Endpoints = ({ parameters, live }) => {
               <option value="none">not judged</option>
             </select>
           </label>
-          <label>Over
-            <select value={window} onChange={(e) => set({ window: e.target.value })}>
-              {["1m", "5m", "15m", "60m"].map((w) => <option key={w} value={w}>{minutes(w)}</option>)}
-            </select>
-          </label>
+          {(!past || past.span.live) && (
+            <label>Over
+              <select value={window} onChange={(e) => set({ window: e.target.value })}>
+                {["1m", "5m", "15m", "60m"].map((w) => <option key={w} value={w}>{minutes(w)}</option>)}
+                <option value={chosenRange}>the time range above</option>
+              </select>
+            </label>
+          )}
         </form>
         <Trouble error={error} />
         {!answer && !error && <p class="nothing">Loading</p>}
         {answer && (
-          <Table caption="Endpoints" columns={columns} rows={rows} rowKey={(e) => `${e.service_namespace}/${e.service_name} ${e.method} ${e.http_route}`}
+          <Table caption="Endpoints" columns={past ? columns.filter((c) => !nowOnly.includes(c.key)) : columns} rows={rows} rowKey={(e) => `${e.service_namespace}/${e.service_name} ${e.method} ${e.http_route}`}
             sort={parameters.sort ?? "rps"} descending={parameters.up !== "1"}
             onSort={(sort, down) => set({ sort, up: down ? "" : "1" })} page={Number(parameters.page ?? 1)} onPage={(page) => change({ page })}
             empty={all.length === 0
-              ? <Empty title={`No request was seen in the last ${minutes(window)}.`}><p>Ask a service of this host for something, look over a longer time, or check on the page Agent what is not visible.</p></Empty>
+              ? <Empty title={past ? "No request was counted in this time." : `No request was seen in the last ${minutes(window)}.`}><p>Ask a service of this host for something, look over a longer time, or check on the page Agent what is not visible.</p></Empty>
               : <Empty title="No endpoint is like that."><p><button type="button" onClick={() => set({ q: "", service: "", level: "" })}>Show all {all.length}</button></p></Empty>} />
         )}
       </Panel>
