@@ -47,7 +47,7 @@ func TestProgress(t *testing.T) {
 	command := &cobra.Command{RunE: func(c *cobra.Command, _ []string) error {
 		waitFor("making it: 1 s")
 		_, err := io.WriteString(c.OutOrStdout(), "the answer\n")
-		waitFor("\r               \rthe answer")
+		waitFor("\r" + strings.Repeat(" ", len("making it: 1 s")) + "\rthe answer")
 		return errors.Join(err, c.Context().Err())
 	}}
 	command.SetArgs(nil)

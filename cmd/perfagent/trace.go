@@ -2,13 +2,13 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -230,7 +230,11 @@ func newTracePrinter(w io.Writer, options traceOptions, environ []string) *trace
 func (p *tracePrinter) begin(from string) {
 	if !p.json {
 		title := []rune("HTTP exchanges as they end, " + from)
-		if most := cmp.Or(p.wide(), export.LineWidth); len(title) > most {
+		most := p.wide()
+		if most == 0 || most == math.MaxInt { // what is no terminal has no width, but a heading fits any
+			most = export.LineWidth
+		}
+		if len(title) > most {
 			title = append(title[:most-1], '~')
 		}
 		fmt.Fprintf(p.w, "%s\n%s", string(title), export.LineHeader())
