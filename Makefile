@@ -53,6 +53,10 @@ STEP := $(MAKE)
 build: ## build bin/perfagent; needs Go only
 	$(BUILD) -o $(BIN) ./cmd/perfagent
 
+.PHONY: man
+man: build ## write the manual pages to bin/man; man -l bin/man/perfagent.1 shows one
+	$(BIN) man bin/man
+
 .PHONY: run
 run: build ## build and start the agent as root, without any configuration
 	exec $(AS_ROOT) $(BIN) run $(ARGS)
@@ -202,6 +206,11 @@ dashboard-check: ## build the dashboard and compare with what is committed, byte
 .PHONY: test-web
 test-web: build $(NODE_MODULES) ## the dashboard in a headless Chromium, of a real agent: pages, keys, accessibility, hostile text, restarts
 	@$(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) node --test --test-concurrency=1 $(DASHBOARD)/test/pages.test.mjs
+
+.PHONY: test-tui
+test-tui: build ## top, trace and the other commands on terminals, and completion in shells; needs root, tmux, zsh and fish
+	$(GO) test -c -pgo=off -vet=off -o bin/tui.test ./test/tui
+	@cd test/tui && $(AS_ROOT) env PERFAGENT_BINARY=$(CURDIR)/$(BIN) PERFAGENT_TUI_ALL=1 $(CURDIR)/bin/tui.test -test.v -test.parallel 4 -test.timeout 10m
 
 # Where make screenshots writes to.
 SCREENSHOTS ?= bin/screenshots

@@ -31,6 +31,7 @@ command wrk wrk
 command stress-ng stress-ng
 command pidstat sysstat
 command node nodejs
+command tmux tmux
 command python3 python3
 command prometheus prometheus
 command promtool prometheus

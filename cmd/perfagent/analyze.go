@@ -38,6 +38,9 @@ func newAnalyzeCommand() *cobra.Command {
 		},
 	}, newAnalyzeAnomaliesCommand(), newAnalyzeChangepointsCommand(), newAnalyzeTrendCommand(), newAnalyzeCorrelationCommand(),
 		newAnalyzeRootcauseCommand(), newAnalyzeForecastCommand(), newAnalyzeCacheCommand())
+	for _, engine := range command.Commands() {
+		showProgress(engine, "reading and computing", true)
+	}
 	return command
 }
 

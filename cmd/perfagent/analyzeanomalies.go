@@ -48,6 +48,7 @@ func newAnalyzeAnomaliesCommand() *cobra.Command {
 	}
 	command.Flags().StringVar(&f.column, "column", "", "which column of several")
 	command.Flags().StringVarP(&f.output, "output", "o", "scores", "scores, text or json")
+	completeWords(command, "output", "scores", "text", "json")
 	command.Flags().Float64Var(&f.sensitivity, "sensitivity", series.AnomalySensitivity, "wanted false alarms per week of the series")
 	command.Flags().DurationVar(&f.step, "step", time.Minute, "time between two values that come without times")
 	return command

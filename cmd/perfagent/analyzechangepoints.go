@@ -31,6 +31,7 @@ func newAnalyzeChangepointsCommand() *cobra.Command {
 	}
 	command.Flags().StringVar(&column, "column", "", "which column of several")
 	command.Flags().StringVarP(&output, "output", "o", "indexes", "indexes, text or json")
+	completeWords(command, "output", "indexes", "text", "json")
 	return command
 }
 

@@ -58,6 +58,7 @@ func newAnalyzeCorrelationCommand() *cobra.Command {
 	flags.StringVar(&options.load, "load", "", "the column to hold constant")
 	flags.IntVar(&options.lagMax, "max-lag", 0, "how many rows one column may be behind the other")
 	flags.StringVarP(&output, "output", "o", "text", "text or json")
+	completeWords(command, "output", "text", "json")
 	return command
 }
 

@@ -54,6 +54,7 @@ func newAnalyzeForecastCommand() *cobra.Command {
 	flags.StringVar(&options.column, "column", "", "which column of several")
 	flags.StringVar(&limit, "until", "", "a value: tell when it is reached, from either side")
 	flags.StringVarP(&options.output, "output", "o", "text", "text (lines \"mean low high\") or json")
+	completeWords(command, "output", "text", "json")
 	return command
 }
 

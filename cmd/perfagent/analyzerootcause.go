@@ -47,6 +47,7 @@ func newAnalyzeRootcauseCommand() *cobra.Command {
 		},
 	}
 	command.Flags().StringVarP(&output, "output", "o", output, "text (name, tab, score) or json")
+	completeWords(command, "output", "text", "json")
 	return command
 }
 

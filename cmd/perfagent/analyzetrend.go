@@ -31,6 +31,7 @@ func newAnalyzeTrendCommand() *cobra.Command {
 	}
 	command.Flags().StringVar(&column, "column", "", "which column of several")
 	command.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	completeWords(command, "output", "text", "json")
 	return command
 }
 

@@ -72,6 +72,7 @@ func newCheckCommand(environ []string) *cobra.Command {
 	source := addSettings(command.Flags(), environ, forCheck)
 	var output string
 	command.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
+	completeWords(command, "output", "text", "json")
 	command.RunE = func(cmd *cobra.Command, _ []string) error {
 		if output != "text" && output != "json" {
 			return usageError{fmt.Errorf("flag --output: %q is not one of text, json", output)}
@@ -95,6 +96,7 @@ func newCheckCommand(environ []string) *cobra.Command {
 		}
 		return nil
 	}
+	showProgress(command, "looking at this host", false)
 	return command
 }
 

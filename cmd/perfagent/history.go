@@ -196,6 +196,8 @@ func newDumpCommand(environ []string) *cobra.Command {
 	flags.DurationVar(&o.step, "step", time.Minute, "resolution that is wanted (`duration`): 10s, 1m or 1h, where it is still there")
 	flags.StringVar(&o.format, "format", history.Formats[0], "`format`: "+strings.Join(history.Formats, ", "))
 	flags.StringArrayVar(&o.match, "match", nil, "only series of this `selector`, such as metric{label=\"value\"}; repeatable, a series of any is printed")
+	completeWords(command, "step", "10s", "1m", "1h")
+	completeWords(command, "format", history.Formats...)
 	command.RunE = func(c *cobra.Command, _ []string) error {
 		config, err := source.load()
 		if err != nil {
@@ -203,6 +205,7 @@ func newDumpCommand(environ []string) *cobra.Command {
 		}
 		return o.dump(c.OutOrStdout(), config.Storage.Path)
 	}
+	showProgress(command, "reading the history", false)
 	return command
 }
 

@@ -137,6 +137,7 @@ type serviceLevels struct {
 
 func (v *serviceLevels) kind() string               { return "YAML" }
 func (v *serviceLevels) isList() bool               { return false }
+func (v *serviceLevels) choices() []string          { return nil }
 func (v *serviceLevels) split(text string) []string { return []string{text} }
 func (v *serviceLevels) texts() []string            { return []string{v.String()} }
 

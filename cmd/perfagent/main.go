@@ -84,7 +84,8 @@ func newRootCommand(environ []string) (*cobra.Command, *bool) {
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRunCommand(environ), newDemoCommand(environ), newTraceCommand(environ), newTopCommand(environ), newCheckCommand(environ), newAnalyzeCommand(),
-		newHistoryCommand(environ), newNotifyCommand(environ), newReportCommand(environ), newRulesCommand(environ), newVersionCommand(environ))
+		newHistoryCommand(environ), newNotifyCommand(environ), newReportCommand(environ), newRulesCommand(environ), newCompletionCommand(), newManCommand(environ), newVersionCommand(environ))
+	completeAll(root)
 	return root, &started
 }
 

@@ -44,6 +44,7 @@ func newNotifyTestCommand(environ []string) *cobra.Command {
 		}
 		return testReceivers(c.Context(), config, only, c.OutOrStdout(), newLogger(c.OutOrStdout(), config.Log, new(slog.LevelVar)))
 	}
+	showProgress(command, "waiting for receivers", false)
 	return command
 }
 

@@ -89,12 +89,15 @@ func newReportCommand(environ []string) *cobra.Command {
 	flags.StringVar(&r.wanted.To, "to", "", "`time` of its end: the same; now without it")
 	flags.StringVar(&r.format, "format", "", "`format`: "+strings.Join(report.Formats, ", ")+"; without it that of the file's name, else markdown")
 	flags.StringVarP(&r.output, "output", "o", "", "`file` to write; without it to standard output")
+	completeWords(command, "range", report.Ranges...)
+	completeWords(command, "format", report.Formats...)
 	command.RunE = func(c *cobra.Command, _ []string) error {
 		if err := r.check(); err != nil {
 			return usageError{err}
 		}
 		return r.run(c.Context(), source, c.OutOrStdout(), c.ErrOrStderr())
 	}
+	showProgress(command, "making the report", false)
 	return command
 }
 

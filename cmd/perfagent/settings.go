@@ -50,6 +50,9 @@ const (
 	forTop
 )
 
+// commandNames are what people call them, in the order of their bits.
+var commandNames = []string{"run", "trace", "check", "history dump", "notify test", "report", "demo", "top"}
+
 // setting is one entry of the configuration: the flag --path, the YAML key path and a variable of the environment.
 type setting struct {
 	path     string
@@ -122,7 +125,7 @@ func (c *Config) settings() []setting {
 		{"event-log.max-bytes", "most `bytes` of a file; then another begins, and the oldest goes", number(&c.EventLog.MaxBytes, eventLogBytesMin, math.MaxInt64, true), forRun, false},
 		{"event-log.max-age", "`age` at which another file begins, such as 1d; 0: only by size", scalar(&c.EventLog.MaxAge, parseAge, "age").shownAs(showAge), forRun, false},
 		{"event-log.files", "most files (`count`), the present one included", number(&c.EventLog.Files, 1, eventLogFilesMax, false), forRun, false},
-		{"event-log.kind", "`kind` of lines to write: exchange, alert, finding; repeatable", list(&c.EventLog.Kinds, parseEventKind, "kind", ","), forRun, false},
+		{"event-log.kind", "`kind` of lines to write: exchange, alert, finding; repeatable", list(&c.EventLog.Kinds, parseEventKind, "kind", ",").chosenFrom(eventlog.Kinds...), forRun, false},
 		{"event-log.exchanges", "`which` exchanges: all, notable (slow or failed), or sample (those, and one in --event-log.one-in of the others)", oneOf(&c.EventLog.Exchanges, eventlog.Choices...), forRun, false},
 		{"event-log.slower", "`duration` from which on an exchange is slow", duration(&c.EventLog.Slower, eventLogSlowerMin, captureTimeout99), forRun, false},
 		{"event-log.one-in", "one of so many (`count`) exchanges that are neither slow nor failed is in a sample", number(&c.EventLog.OneIn, 1, eventLogOneInMax, false), forRun, false},
@@ -139,7 +142,7 @@ func (c *Config) settings() []setting {
 		{"export.redis-interval", "`duration` between two publications to Redis; keys expire after three", duration(&c.Export.RedisInterval, redisIntervalMin, redisIntervalMax), forRun, false},
 		{"trace.user-header", "request `header` that tells users apart, shown as user_hash: hashed with a key that lasts as long as the agent runs. Authorization and Cookie are read only if named here",
 			scalar(&c.Trace.UserHeader, parseHeaderName, "header"), observing, false},
-		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower), observing | forDemo, true},
+		{"log.level", "`level`: debug, info, warn or error", scalar(&c.Log.Level, parseLevel, "level").shownAs(strings.ToLower).chosenFrom("debug", "info", "warn", "error"), observing | forDemo, true},
 		{"log.format", "`format`: logfmt or json", oneOf(&c.Log.Format, "logfmt", "json"), observing | forDemo, false},
 	}
 }
@@ -155,6 +158,7 @@ type value interface {
 	String() string
 	kind() string // what flag help calls it
 	isList() bool
+	choices() []string // all values, where they are few words
 }
 
 // field is the one implementation of value; a scalar is a list of exactly one.
@@ -166,6 +170,7 @@ type field[T any] struct {
 	many      bool
 	separator string // of a list in one text; "" where elements may hold any character
 	show      func(string) string
+	words     []string // all values, where they are few
 }
 
 func scalar[T any](to *T, parse func(string) (T, error), name string) *field[T] {
@@ -191,12 +196,14 @@ func boolean(to *bool) *field[bool] {
 }
 
 func oneOf(to *string, choices ...string) *field[string] {
-	return scalar(to, func(s string) (string, error) {
+	f := scalar(to, func(s string) (string, error) {
 		if !slices.Contains(choices, s) {
 			return "", fmt.Errorf("%q is not one of %s", s, strings.Join(choices, ", "))
 		}
 		return s, nil
 	}, "name")
+	f.words = choices
+	return f
 }
 
 func duration(to *time.Duration, least, most time.Duration) *field[time.Duration] {
@@ -242,8 +249,15 @@ func (f *field[T]) shownAs(show func(string) string) *field[T] {
 	return f
 }
 
-func (f *field[T]) kind() string { return f.name }
-func (f *field[T]) isList() bool { return f.many }
+// chosenFrom names all values of a field that parses them itself.
+func (f *field[T]) chosenFrom(words ...string) *field[T] {
+	f.words = words
+	return f
+}
+
+func (f *field[T]) kind() string      { return f.name }
+func (f *field[T]) isList() bool      { return f.many }
+func (f *field[T]) choices() []string { return f.words }
 
 func (f *field[T]) set(texts []string) error {
 	if !f.many && len(texts) != 1 {

@@ -50,8 +50,8 @@ func lineWidth(w io.Writer, environ []string) int {
 	return math.MaxInt
 }
 
-// terminalWidth returns how many characters fit on a line of a terminal, 0 where it does not tell, and whether w is one.
-func terminalWidth(w io.Writer) (columns int, ok bool) {
+// terminalWidth returns how many characters fit on a line of a terminal, 0 where it does not tell, and whether w, a reader or a writer, is one.
+func terminalWidth(w any) (columns int, ok bool) {
 	f, ok := w.(*os.File)
 	if !ok {
 		return 0, false

@@ -71,9 +71,9 @@ func newTopCommand(environ []string) *cobra.Command {
 
 // completeTop lets shells complete what there are few of.
 func completeTop(command *cobra.Command) {
-	for flag, words := range map[string][]string{"view": top.Views, "window": {"1m", "5m", "15m", "60m"}, "output": {"text", "json"}} {
-		_ = command.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
-	}
+	completeWords(command, "view", top.Views...)
+	completeWords(command, "window", top.Windows...)
+	completeWords(command, "output", "text", "json")
 	_ = command.RegisterFlagCompletionFunc("sort", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		view, _ := cmd.Flags().GetString("view")
 		return top.SortNames(view), cobra.ShellCompDirectiveNoFileComp
@@ -100,6 +100,9 @@ func showTop(ctx context.Context, source *configSource, options *topOptions, std
 	if !options.Once && !options.JSON {
 		if _, ok := terminalWidth(stdout); !ok {
 			return usageError{errors.New("the output is no terminal: --once prints one table, -o json objects")}
+		}
+		if _, ok := terminalWidth(stdin); !ok {
+			return usageError{errors.New("the input is no terminal, so keys cannot be read: --once prints one table, -o json objects")}
 		}
 		if variable(source.environ, "TERM") == "dumb" {
 			return usageError{errors.New("TERM says that this terminal can show no table that changes: --once prints one")}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -55,6 +56,8 @@ func newTraceCommand(environ []string) *cobra.Command {
 	flags.StringArrayVar(&query.Services, "service", nil, "only `services` with this name or glob; repeatable")
 	flags.IntVar(&query.Limit, "limit", 0, "end after this `count` of exchanges; 0 for no end")
 	flags.StringVarP(&options.output, "output", "o", "text", "`format`: text or json")
+	completeWords(command, "output", "text", "json")
+	completeLists(command, "status", "2xx", "3xx", "4xx", "5xx", "error", "aborted", "timeout")
 	command.RunE = func(cmd *cobra.Command, _ []string) error {
 		query.Status = trace.SplitStatus(statuses)
 		if err := query.Validate(); err != nil {
@@ -120,7 +123,7 @@ func noAgent(err error) bool {
 
 func explainSocket(err error, socket string) error {
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%s: permission denied: run trace as the socket's owner or in its group", socket)
+		return fmt.Errorf("%s: permission denied: run this as the socket's owner or in its group", socket)
 	}
 	return err
 }
@@ -208,14 +211,15 @@ func streamTrace(ctx context.Context, socket string, query url.Values, printer *
 type tracePrinter struct {
 	w    io.Writer
 	json bool
-	left int // exchanges until the end; negative for no end
+	left int        // exchanges until the end; negative for no end
+	wide func() int // columns of a line, which change with a terminal's size
 	line export.LineOptions
 	out  []byte
 }
 
 func newTracePrinter(w io.Writer, options traceOptions, environ []string) *tracePrinter {
 	p := &tracePrinter{w: w, json: options.output == "json", left: -1}
-	p.line.Width = lineWidth(w, environ)
+	p.wide = func() int { return lineWidth(w, environ) }
 	if options.query.Limit > 0 {
 		p.left = options.query.Limit
 	}
@@ -226,7 +230,14 @@ func newTracePrinter(w io.Writer, options traceOptions, environ []string) *trace
 func (p *tracePrinter) begin(from string) {
 	if !p.json {
 		title := []rune("HTTP exchanges as they end, " + from)
-		fmt.Fprintf(p.w, "%s\n%s", string(title[:min(len(title), export.LineWidth)]), export.LineHeader())
+		most := p.wide()
+		if most == 0 || most == math.MaxInt { // what is no terminal has no width, but a heading fits any
+			most = export.LineWidth
+		}
+		if len(title) > most {
+			title = append(title[:most-1], '~')
+		}
+		fmt.Fprintf(p.w, "%s\n%s", string(title), export.LineHeader())
 	}
 }
 
@@ -249,6 +260,7 @@ func (p *tracePrinter) print(data []byte) error {
 	case left > 0:
 		p.out = fmt.Appendf(p.out[:0], "(%d exchanges left out: they came faster than they were read)\n", left)
 	default:
+		p.line.Width = p.wide()
 		p.out = line.AppendLine(p.out[:0], p.line)
 	}
 	if _, err := p.w.Write(p.out); err != nil {

@@ -90,12 +90,12 @@ func TestTraceBesideAnAgent(t *testing.T) {
 	}
 }
 
-// Shows that a path is whole where the output is no terminal, and cut at the columns that COLUMNS says.
+// Shows that a path is whole where the output is no terminal, and at the columns that COLUMNS says its end.
 func TestTraceLongPath(t *testing.T) {
 	path := "/" + strings.Repeat("long/", 60) + "end"
 	socket := filepath.Join(t.TempDir(), "s")
 	serveTrace(t, socket, strings.Replace(traceSample, "/items/7", path, 1))
-	for columns, want := range map[string]string{"": " " + path + "\n", "COLUMNS=90": " " + path[:27] + "~\n"} {
+	for columns, want := range map[string]string{"": " " + path + "\n", "COLUMNS=90": " ~" + path[len(path)-27:] + "\n"} {
 		var out, errs bytes.Buffer
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		code := execute(ctx, []string{"trace", "--web.socket", socket, "--limit=1"}, []string{columns}, &out, &errs)

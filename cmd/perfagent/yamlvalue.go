@@ -24,6 +24,7 @@ type yamlValue[T any] struct {
 
 func (v *yamlValue[T]) kind() string               { return "YAML" }
 func (v *yamlValue[T]) isList() bool               { return false }
+func (v *yamlValue[T]) choices() []string          { return nil }
 func (v *yamlValue[T]) split(text string) []string { return []string{text} }
 func (v *yamlValue[T]) texts() []string            { return []string{v.to.text} }
 func (v *yamlValue[T]) String() string             { return v.to.text }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/perfagent/perfagent/internal/analytics"
 	perfhttp "github.com/perfagent/perfagent/internal/http"
@@ -186,7 +187,7 @@ func (o *Object) AppendLine(dst []byte, l LineOptions) []byte {
 	}
 	dst = fmt.Appendf(dst, lineFormat, o.Time.In(l.Location).Format("15:04:05.000"), fit(service, 14), fit(o.Method, 7), fit(status, 7),
 		durationText(o.Duration), durationText(o.firstByte()))
-	dst = append(dst, fit(path, max(l.Width-lineFixed, 1))...)
+	dst = append(dst, fitEnd(path, max(l.Width-lineFixed, 1))...)
 	return append(dst, '\n')
 }
 
@@ -202,14 +203,38 @@ func (o *Object) firstByte() *int64 {
 	return &n
 }
 
+// escape writes what is not printable ASCII as Go does.
+func escape(s string) string {
+	q := strconv.QuoteToASCII(s)
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+}
+
 // fit escapes what is not printable ASCII and cuts to the width, the cut marked by "~".
 func fit(s string, width int) string {
-	q := strconv.QuoteToASCII(s)
-	q = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+	q := escape(s)
 	if len(q) > width {
 		q = q[:width-1] + "~"
 	}
 	return q
+}
+
+// fitEnd is fit for paths, which begin alike: of a long one the end is kept. No escape is cut into what looks like text.
+func fitEnd(s string, width int) string {
+	q := escape(s)
+	if len(q) <= width {
+		return q
+	}
+	rest := s[max(len(s)-width, 0):] // a byte takes a column at least
+	for len(escape(rest)) >= width || isWithin(s, len(s)-len(rest)) {
+		_, n := utf8.DecodeRuneInString(rest)
+		rest = rest[n:]
+	}
+	return "~" + escape(rest)
+}
+
+// isWithin tells whether a place in a path is within a character or an escape such as %2F.
+func isWithin(s string, at int) bool {
+	return at < len(s) && (!utf8.RuneStart(s[at]) || s[at-1] == '%' || at > 1 && s[at-2] == '%')
 }
 
 // durationText writes a time with three digits: 123ns, 1.23us, 12.3ms, 123s.

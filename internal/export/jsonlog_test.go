@@ -99,7 +99,7 @@ func TestLines(t *testing.T) {
 	}
 	want := `TIME         SERVICE        METHOD  STATUS  DURATION TO FIRST PATH
 22:13:20.123 shop           GET     200       2.05ms   2.00ms /items/{id}
-22:13:20.123 >shop          GET     503       2.05ms   2.00ms //stock.example/i~
+22:13:20.123 >shop          GET     503       2.05ms   2.00ms ~xample/items/{id}
 22:13:20.123 shop           GET     aborted   2.05ms   2.00ms /items/{id}
 22:13:20.123 shop           GET     timeout   2.05ms   2.00ms /items/{id}
 `
@@ -207,6 +207,21 @@ func BenchmarkObjectJSON(b *testing.B) {
 		var err error
 		if line, err = NewObject(ex, false).AppendJSON(line[:0]); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Shows that of a long path the end is kept, cut neither within a character nor within an escape, and that there is always an end.
+func TestFitEnd(t *testing.T) {
+	for _, c := range []struct {
+		path, want string
+		width      int
+	}{
+		{"/short", "/short", 6}, {"/orders/{id}/items", "~/items", 7}, {"/orders/{id}/items", "~", 1}, {"/a/%2F%2Fend", "~end", 5}, {"/a/%2F%2Fend", "~end", 6}, {"/a/%2F%2Fend", "~%2Fend", 7},
+		{"/x/\u202eend", "~end", 6}, {"/x/\u202eend", `~\u202eend`, 10}, {"/aaaaé", "~", 4}, {"\xff\xff\xffabc", "~abc", 5}, {"%%%%%%", "~", 3},
+	} {
+		if got := fitEnd(c.path, c.width); got != c.want || len(got) > c.width {
+			t.Errorf("%q in %d: %q, not %q", c.path, c.width, got, c.want)
 		}
 	}
 }

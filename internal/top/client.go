@@ -111,7 +111,7 @@ func (c *Client) read(ctx context.Context, length string, before *sample) (*samp
 		return nil, fmt.Errorf("what answers at %s is no agent", c.name)
 	}
 	s.at = time.Now()
-	if before != nil && before.extra != nil && before.Window == s.Window && before.extra.why == "" {
+	if before != nil && before.extra != nil && before.Window.equal(s.Window) && before.extra.why == "" {
 		s.extra = before.extra
 	} else {
 		s.extra = c.readExtras(ctx, s.Window)

@@ -161,7 +161,11 @@ func (m *model) graphs(p *past) []string {
 		return nil
 	}
 	columns := min(m.width-44, pointsMax)
-	lines := []string{"", m.title(fmt.Sprintf("The last %s, a point each tick", span(time.Duration(len(p.rate)-1)*m.tickLength())))}
+	title := "From now on, a point each tick"
+	if n := len(p.rate) - 1; n > 0 {
+		title = fmt.Sprintf("The last %s, a point each tick", span(time.Duration(n)*m.tickLength()))
+	}
+	lines := []string{"", m.title(title)}
 	for _, g := range []struct {
 		name   string
 		points []float64

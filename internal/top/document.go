@@ -37,6 +37,11 @@ type window struct {
 	Seconds float64   `json:"seconds"`
 }
 
+// equal tells whether both are of the same time; the zones that times are written in do not matter.
+func (w window) equal(other window) bool {
+	return w.Name == other.Name && w.From.Equal(other.From) && w.To.Equal(other.To)
+}
+
 type statistics struct {
 	Exchanges        uint64       `json:"exchanges"`
 	Failures         uint64       `json:"failures"`

@@ -3,6 +3,7 @@ package top
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 	"unicode"
 
@@ -15,10 +16,12 @@ const (
 	rowsMin    = 12
 	// pendingMax are the samples that are kept while the picture stands still: what is older is missing from the graphs.
 	pendingMax = 1000
+	// filterMax bounds a filter that is typed or pasted: it is compiled at each key, and shown on one line.
+	filterMax = 500
 )
 
-// windows are the lengths that an agent has figures of.
-var windows = []string{"1m", "5m", "15m", "60m"}
+// Windows are the lengths that an agent has figures of.
+var Windows = []string{"1m", "5m", "15m", "60m"}
 
 // model is the state of the terminal user interface.
 type model struct {
@@ -54,6 +57,7 @@ type model struct {
 	scroll  int    // of the details or the help
 	help    bool
 	asking  bool // a question is under way
+	turn    int  // of the timers, the last that was set: earlier ones ask nothing
 	lastRow *row // of the details, which may have gone since
 }
 
@@ -66,7 +70,7 @@ type cursor struct {
 type (
 	sampleMsg struct{ sample *sample }
 	goneMsg   struct{ err error }
-	askMsg    struct{}
+	askMsg    struct{ turn int }
 )
 
 func newModel(ctx context.Context, o *Options, client *Client, first *sample) *model {
@@ -89,8 +93,11 @@ func newModel(ctx context.Context, o *Options, client *Client, first *sample) *m
 // Init implements tea.Model.
 func (m *model) Init() tea.Cmd { return m.later() }
 
+// later asks again after the interval, once: a question in between, of another window, takes the place of the one that was to come.
 func (m *model) later() tea.Cmd {
-	return tea.Tick(m.o.Interval, func(time.Time) tea.Msg { return askMsg{} })
+	m.turn++
+	turn := m.turn
+	return tea.Tick(m.o.Interval, func(time.Time) tea.Msg { return askMsg{turn} })
 }
 
 func (m *model) ask() tea.Cmd {
@@ -120,7 +127,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.width, m.height = msg.Width, msg.Height
 		m.place()
 	case askMsg:
-		if m.asking {
+		if m.asking || msg.turn != m.turn {
 			return m, nil
 		}
 		return m, m.ask()
@@ -142,7 +149,8 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, m.press(msg)
 	case tea.PasteMsg:
 		if m.editing {
-			m.setFilter(m.filter + msg.Content)
+			first, _, _ := strings.Cut(strings.TrimLeft(msg.Content, "\r\n"), "\n")
+			m.setFilter(m.filter + strings.TrimRight(first, "\r"))
 		}
 	}
 	return m, nil
@@ -264,7 +272,7 @@ func (m *model) pause() {
 
 // nextWindow looks farther back, or the shortest way again. The graphs begin anew: their points would be of other lengths.
 func (m *model) nextWindow() tea.Cmd {
-	m.window = windows[(slices.Index(windows, m.window)+1)%len(windows)]
+	m.window = Windows[(slices.Index(Windows, m.window)+1)%len(Windows)]
 	m.past, m.paused, m.pending = make(map[string]*past), false, nil
 	if m.asking {
 		return nil
@@ -323,6 +331,9 @@ func (m *model) sortBy(step int) {
 }
 
 func (m *model) setFilter(filter string) {
+	if r := []rune(filter); len(r) > filterMax {
+		filter = string(r[:filterMax])
+	}
 	m.filter = filter
 	m.arrange()
 }

@@ -2,6 +2,7 @@ package top
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"reflect"
 	"strings"
@@ -273,7 +274,14 @@ type broken struct {
 
 func (b broken) Init() tea.Cmd {
 	size := func() tea.Msg { return tea.WindowSizeMsg{Width: 80, Height: 24} } // nothing is drawn where there is no room
-	return tea.Batch(size, func() tea.Msg { <-b.drawn; panic("on purpose") })
+	return tea.Batch(size, func() tea.Msg {
+		select {
+		case <-b.drawn:
+		case <-time.After(20 * time.Second): // what draws nothing has failed as well, and ends
+			return tea.QuitMsg{}
+		}
+		panic("on purpose")
+	})
 }
 func (b broken) Update(tea.Msg) (tea.Model, tea.Cmd) { return b, nil }
 func (b broken) View() tea.View {
@@ -301,7 +309,9 @@ func TestPanicRestores(t *testing.T) {
 	out := &screenWriter{drawn: make(chan struct{})}
 	o := options()
 	o.Output, o.Environment = out, []string{"TERM=xterm-256color"}
-	err := interact(t.Context(), o, broken{drawn: out.drawn})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // what draws nothing, or goes on after a panic, would wait for ever
+	defer cancel()
+	err := interact(ctx, o, broken{drawn: out.drawn})
 	if err == nil || !strings.Contains(err.Error(), "the display failed") {
 		t.Errorf("%v", err)
 	}
@@ -340,4 +350,36 @@ func TestPast(t *testing.T) {
 			t.Errorf("%v: %q", c.points, got)
 		}
 	}
+}
+
+// Shows that a question that a key asks takes the place of the one that was to come: however often w is pressed, one timer is left.
+func TestOneTimer(t *testing.T) {
+	m := modelOf(t, options(), 80, 24, 0)
+	m.client = clientOf(t, fakeAgent(t, nil))
+	m.Init()
+	old := askMsg{m.turn}
+	for range 5 {
+		m.Update(press(m, "w")())
+	}
+	if _, ask := m.Update(old); ask != nil {
+		t.Error("a timer of before the key asks as well")
+	}
+	if _, ask := m.Update(askMsg{m.turn}); ask == nil {
+		t.Error("the timer that was set last does not ask")
+	}
+}
+
+// Shows that what is pasted into the filter ends with its first line, and is bounded.
+func TestFilterPaste(t *testing.T) {
+	m := modelOf(t, options(), 80, 24, 0)
+	press(m, "/")
+	m.Update(tea.PasteMsg{Content: "orders\r\nrm -rf /\n"})
+	if m.filter != "orders" || len(m.rows) == 0 {
+		t.Errorf("%q leaves %d rows", m.filter, len(m.rows))
+	}
+	m.Update(tea.PasteMsg{Content: strings.Repeat("x", 1<<20)})
+	if len(m.filter) != filterMax {
+		t.Errorf("%d characters", len(m.filter))
+	}
+	checkSize(t, "pasted", m.screen(), 80, 24)
 }

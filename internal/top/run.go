@@ -51,8 +51,8 @@ func (o *Options) Validate() error {
 		return errors.New("sort: trend is of a live table only")
 	case o.Limit < 0:
 		return fmt.Errorf("limit: %d is less than 0", o.Limit)
-	case !slices.Contains(windows, o.Window):
-		return fmt.Errorf("window: %q is not one of %s", o.Window, strings.Join(windows, ", "))
+	case !slices.Contains(Windows, o.Window):
+		return fmt.Errorf("window: %q is not one of %s", o.Window, strings.Join(Windows, ", "))
 	case o.Interval < IntervalMin:
 		return fmt.Errorf("interval: %s is less than %s", o.Interval, IntervalMin)
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+
+	"github.com/perfagent/perfagent/internal/analytics"
 )
 
 // headLines are above a table: who, the host, the traffic, the views.
@@ -107,7 +109,7 @@ func (m *model) who() string {
 	}
 	left := whose(m.sample, m.o.Host)
 	if m.gone != nil {
-		left, style = fmt.Sprintf("AGENT GONE for %s, trying again: %s", span(m.now().Sub(m.since)), inert(m.gone.Error())), styleBad
+		left, style = fmt.Sprintf("AGENT GONE for %s, trying again: %s", span(m.now().Sub(m.since)), inert(explain(m.gone))), styleBad
 		right = "figures of " + m.sample.at.Format("15:04:05")
 	}
 	left = clip(left, m.width-width(right)-2)
@@ -158,8 +160,15 @@ func hostStrip(s *sample, most int) string {
 	}
 	return join([]string{field(cpus, h.CPUPercent, percent, "%"), field("mem", h.MemoryUsedPercent, percent, "%"),
 		field("disk", h.DiskBusyPercent, percent, "% busy"), pressure, load, field("steal", positive(h.CPUStealPercent), percent, "%"),
-		field("swap", positive(h.SwapUsedMB), number, " MB"), field("net in", h.NetworkReceiveMBPerSecond, number, " MB/s"),
-		field("out", h.NetworkTransmitMBPerSecond, number, " MB/s")}, "  ", most)
+		field("swap", positive(h.SwapUsedMB), number, " MB"), network(h)}, "  ", most)
+}
+
+// network is one part, as either direction alone would be taken for both.
+func network(h *analytics.System) string {
+	if h.NetworkReceiveMBPerSecond == nil || h.NetworkTransmitMBPerSecond == nil {
+		return ""
+	}
+	return fmt.Sprintf("net in %s out %s MB/s", number(h.NetworkReceiveMBPerSecond), number(h.NetworkTransmitMBPerSecond))
 }
 
 func positive(v *float64) *float64 {
