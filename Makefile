@@ -82,6 +82,8 @@ test: provision build ## install what is needed and run the tests: unit, fuzz, e
 		"$(GOTEST) $(LONG)" \
 		"$(GOTEST) $$($(GO) list ./test/... | grep -v /test/e2e$$ | tr '\n' ' ')" \
 		"cd test/alerts && $(GOTEST) -short ." \
+		"cd test/release && PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GOTEST) ." \
+		"cd test/chart && PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GOTEST) ." \
 		"bash test/fuzz.sh $(FUZZ_INPUTS)" \
 		"$(STEP) e2e" \
 		"$(STEP) e2e E2E_BACKEND=syscall" \
@@ -164,8 +166,26 @@ generate: ## compile bpf/ for both architectures; needs clang, llvm-strip and li
 	$(GO) generate ./internal/probes
 
 .PHONY: generate-rules
-generate-rules: build ## write the built-in rules as deploy/prometheus/perfagent-alerts.yml
+generate-rules: build ## write the built-in rules to deploy/prometheus/ and into the Helm chart
 	$(BIN) rules > deploy/prometheus/perfagent-alerts.yml
+	cp deploy/prometheus/perfagent-alerts.yml deploy/helm/perfagent/files/
+
+.PHONY: generate-manifests
+generate-manifests: build ## render deploy/kubernetes/ and the chart's examples from the chart
+	cd test/chart && PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) test -pgo=off -count=1 -run TestManifests . -args -chart.update
+
+.PHONY: release
+release: ## packages, image, chart, bills of materials and checksums of this commit in bin/release; needs Go and git only
+	cd test/release && $(GO) run -pgo=off .
+
+.PHONY: release-check
+release-check: ## make the release twice, the second time in another place and without Go's cache: are both the same?
+	@other=$$(mktemp -d); trap 'chmod -R u+w "$$other"; rm -rf "$$other"' EXIT
+	$(MAKE) release
+	git clone -q . "$$other/perfagent"
+	cd "$$other/perfagent/test/release" && GOCACHE=$$other/cache $(GO) run -pgo=off . >/dev/null
+	diff bin/release/SHA256SUMS "$$other/perfagent/bin/release/SHA256SUMS"
+	echo "two builds of this commit are the same"
 
 .PHONY: generate-check
 generate-check: ## regenerate and compare with what is committed, byte for byte
@@ -227,7 +247,7 @@ bench-web: build $(NODE_MODULES) ## the dashboard's size, and when it is painted
 lint: format-check ## gofmt and go vet; golangci-lint, shellcheck and (as advice) clang-format where installed
 	@$(GO) vet -pgo=off ./...
 	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; else echo "golangci-lint is not installed"; fi
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run test/*.sh test/vm/*.sh vagrant/*.sh vagrant/demo/*.sh; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run deploy/packaging/*.sh test/*.sh test/vm/*.sh vagrant/*.sh vagrant/demo/*.sh; fi
 	@if command -v clang-format >/dev/null; then clang-format --dry-run bpf/*.c bpf/*.h; fi
 
 .PHONY: build-arm64

@@ -42,6 +42,10 @@ command cpio cpio
 command modprobe kmod
 command flock util-linux
 command xz xz-utils
+command dpkg dpkg
+command rpm rpm
+command runc runc
+command systemd-analyze systemd
 command zstd zstd
 file /etc/ssl/certs/ca-certificates.crt ca-certificates
 file /usr/include/stdlib.h libc6-dev

@@ -48,6 +48,7 @@ type WebConfig struct {
 	EnableLifecycle bool     // POST /-/reload
 	// AllowUnprotected lets it listen beyond loopback without TLS and password.
 	AllowUnprotected bool
+	HealthAddress    string // host:port for an orchestrator's probes; "" for none
 	ExternalURL      string // where people reach the agent's pages; "" is an address that it listens on
 	Socket           string // Unix socket that `trace` reads from; "" for none
 }

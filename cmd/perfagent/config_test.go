@@ -60,7 +60,7 @@ func TestConfigOrder(t *testing.T) {
 // Shows that every setting can be given in each of its three forms, with the value that its default has as text.
 func TestEverySettingHasThreeForms(t *testing.T) {
 	samples := map[string]string{
-		"web.config.file": "/a", "capture.port": "80", "capture.pid": "7", "capture.executable": "/a/*", "capture.cgroup": "/a",
+		"web.config.file": "/a", "web.health-address": ":9465", "capture.port": "80", "capture.pid": "7", "capture.executable": "/a/*", "capture.cgroup": "/a",
 		"routes.file": "/r", "services.file": "/s", "ready-file": "/f", "otlp.endpoint": "http://c:4318/v1/metrics", "otlp.header": "a=b", "otlp.ca-file": "/c",
 		"levels.throughput-rps": "5,4,3,2,1",
 		"alerts.thresholds":     `{response-time-ms: 500, throughput-rps: 50}`,

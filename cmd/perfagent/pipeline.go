@@ -189,6 +189,9 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 	}
 	a.collector = collector
 	if len(config.Web.ListenAddresses) == 0 {
+		if config.Web.HealthAddress != "" {
+			return errors.New("--web.health-address goes with an address to serve on: name one with --web.listen-address")
+		}
 		return nil
 	}
 	if err := checkWebConfig(config.Web.ConfigFile); err != nil {
@@ -199,7 +202,7 @@ func (a *agent) listen(config *Config, log *slog.Logger, hooks pipelineHooks) er
 		return err
 	}
 	options := web.ServerOptions{Addresses: config.Web.ListenAddresses, WebConfigFile: config.Web.ConfigFile,
-		Protection: protection(config.Web.ConfigFile), AllowUnprotected: config.Web.AllowUnprotected, Hosts: hostsOf(config.Web.ExternalURL), Gate: a.gate,
+		Protection: protection(config.Web.ConfigFile), AllowUnprotected: config.Web.AllowUnprotected, HealthAddress: config.Web.HealthAddress, Hosts: hostsOf(config.Web.ExternalURL), Gate: a.gate,
 		Metrics: metrics, Requests: a.recent, Version: build.Version, Log: log}
 	options.Performance = performance
 	options.Agent = a.ownHealth(hooks)

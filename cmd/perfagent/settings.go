@@ -69,6 +69,7 @@ func (c *Config) settings() []setting {
 		{"web.listen-address", "`address` to serve on, host:port or unix:/path; repeatable", list(&c.Web.ListenAddresses, parseListenAddress, "address", ","), forRun | forDemo, false},
 		{"web.config.file", "`file` with TLS and basic auth, exporter-toolkit format", text(&c.Web.ConfigFile, "file"), forRun, false},
 		{"web.allow-unprotected", "serve beyond loopback also without TLS and password, with a warning", boolean(&c.Web.AllowUnprotected), forRun, false},
+		{"web.health-address", "`address` (host:port) that answers /-/healthy and /-/ready only, without a password also beyond loopback: for an orchestrator's probes; empty for none", scalar(&c.Web.HealthAddress, parseHealthAddress, "address"), forRun, false},
 		{"web.external-url", "`URL` at which people reach the agent, which links in messages begin with, and under whose name browsers may ask; empty for the address that it listens on", scalar(&c.Web.ExternalURL, parseExternalURL, "URL"), notifying, false},
 		{"web.enable-lifecycle", "accept POST /-/reload", boolean(&c.Web.EnableLifecycle), forRun, false},
 		{"web.socket", "Unix socket (`path`) of the agent that trace, top and report read from; empty for none", scalar(&c.Web.Socket, parseSocket, "path"), forRun | forTrace | forReport | forTop, false},
@@ -400,6 +401,17 @@ func parseListenAddress(s string) (string, error) {
 		return "", fmt.Errorf("%q has no port between 0 and 65535", s)
 	}
 	return s, nil
+}
+
+// parseHealthAddress takes what parseListenAddress does but a socket of the file system, at which no orchestrator probes; and "".
+func parseHealthAddress(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	if strings.HasPrefix(s, "unix:") {
+		return "", fmt.Errorf("%q is not host:port", s)
+	}
+	return parseListenAddress(s)
 }
 
 // hostsOf is the host of a URL that was parsed before; "" has none.

@@ -75,6 +75,9 @@ type ServerOptions struct {
 	Protection Protection
 	// AllowUnprotected lets it listen beyond loopback also without any, with a warning.
 	AllowUnprotected bool
+	// HealthAddress is a further "host:port" that answers /-/healthy and /-/ready alone, without TLS and password, for an
+	// orchestrator's probes, which know neither; empty: none.
+	HealthAddress string
 	// Gate bounds the connections, together with those of other servers; nil: one of its own.
 	Gate *Gate
 	// Hosts are names under which browsers may ask for the server, besides those of this host and of Addresses.
@@ -117,6 +120,7 @@ type Server struct {
 	questions []string // paths whose POST changes nothing
 	ready     atomic.Bool
 	listeners []net.Listener
+	health    net.Listener // nil: none
 }
 
 // NewServer returns a server that is neither listening nor ready.
@@ -201,11 +205,14 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("web configuration %s: %w", s.options.WebConfigFile, err)
 	}
 	for _, a := range s.options.Addresses {
-		l, err := listen(a, s.options.AllowUnprotected || s.options.Protection != Protection{})
+		l, err := listen(a, listenFlag, s.options.AllowUnprotected || s.options.Protection != Protection{})
 		if err != nil {
 			return errors.Join(err, s.Close())
 		}
 		s.listeners = append(s.listeners, l)
+	}
+	if err := s.listenHealth(); err != nil {
+		return errors.Join(err, s.Close())
 	}
 	lack := s.options.Protection.lack()
 	for _, a := range s.Addresses() {
@@ -216,18 +223,22 @@ func (s *Server) Listen() error {
 	return nil
 }
 
-func listen(address string, anywhere bool) (net.Listener, error) {
+// listenFlag is the setting that errors of listening name.
+const listenFlag = "--web.listen-address"
+
+// listen opens an address that a flag has named; beyond loopback only if it may be anywhere.
+func listen(address, flag string, anywhere bool) (net.Listener, error) {
 	if name, ok := strings.CutPrefix(address, "unix:"); ok {
 		l, err := ListenSocket(name)
 		if errors.Is(err, ErrSocketBusy) {
-			return nil, fmt.Errorf("%w; stop it or choose another path with --web.listen-address", err)
+			return nil, fmt.Errorf("%w; stop it or choose another path with %s", err, flag)
 		}
 		return l, err
 	}
 	// Resolved once: what is checked is what is listened on.
 	resolved, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listening on %s: %w; correct --web.listen-address", address, err)
+		return nil, fmt.Errorf("listening on %s: %w; correct %s", address, err, flag)
 	}
 	if !anywhere && !resolved.IP.IsLoopback() {
 		return nil, fmt.Errorf("listening on %s: everybody who reaches this address could read what this host serves; "+
@@ -241,13 +252,13 @@ func listen(address string, anywhere bool) (net.Listener, error) {
 	l, err := net.ListenTCP(network, resolved)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listening on %s: %w; stop that process or choose another port with --web.listen-address", address, ErrPortBusy)
+		return nil, fmt.Errorf("listening on %s: %w; stop that process or choose another port with %s", address, ErrPortBusy, flag)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("listening on %s: not permitted without CAP_NET_BIND_SERVICE; grant it or choose a port above 1023 with --web.listen-address", address)
+		return nil, fmt.Errorf("listening on %s: not permitted without CAP_NET_BIND_SERVICE; grant it or choose a port above 1023 with %s", address, flag)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("listening on %s: this host does not have the address; correct --web.listen-address", address)
+		return nil, fmt.Errorf("listening on %s: this host does not have the address; correct %s", address, flag)
 	case err != nil:
-		return nil, fmt.Errorf("listening on %s: %w; correct --web.listen-address", address, err)
+		return nil, fmt.Errorf("listening on %s: %w; correct %s", address, err, flag)
 	}
 	return l, nil
 }
@@ -263,12 +274,15 @@ func (s *Server) Addresses() (all []net.Addr) {
 // Close closes the listeners of a server that does not serve; Serve closes them itself.
 func (s *Server) Close() error {
 	var errs []error
-	for _, l := range s.listeners {
+	for _, l := range append(s.listeners, s.health) {
+		if l == nil {
+			continue
+		}
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
-	s.listeners = nil
+	s.listeners, s.health = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -278,9 +292,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	var servers []served
 	for _, l := range s.listeners {
 		server := newHTTPServer(s.hosts.guard(l.Addr(), s.options.Protection, s.handler), s.options.Log, s.questions...)
-		servers = append(servers, served{s.options.Gate.guard(l, server, false), server})
+		servers = append(servers, served{s.options.Gate.guard(l, server, false), server, s.options.WebConfigFile})
 	}
-	return serveAll(ctx, servers, s.options.WebConfigFile, s.options.Log)
+	if s.health != nil {
+		servers = append(servers, s.servedHealth())
+	}
+	return serveAll(ctx, servers, s.options.Log)
 }
 
 // newHTTPServer returns a server; questions are paths whose POST changes nothing.
@@ -295,12 +312,13 @@ func newHTTPServer(h http.Handler, log *slog.Logger, questions ...string) *http.
 
 // served is a listener with a server of its own: the toolkit changes the server that it is given.
 type served struct {
-	listener net.Listener
-	server   *http.Server
+	listener  net.Listener
+	server    *http.Server
+	webConfig string // the file with TLS and passwords, "" for neither
 }
 
 // serveAll serves until the context ends or one of the servers fails.
-func serveAll(ctx context.Context, all []served, webConfig string, log *slog.Logger) error {
+func serveAll(ctx context.Context, all []served, log *slog.Logger) error {
 	// Requests, streams above all, end with the context.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -311,7 +329,7 @@ func serveAll(ctx context.Context, all []served, webConfig string, log *slog.Log
 		running.Go(func() {
 			defer cancel() // one that fails takes the others with it
 			defer s.listener.Close()
-			err := toolkit.Serve(s.listener, s.server, &toolkit.FlagConfig{WebConfigFile: &webConfig}, slog.New(chatter{log.Handler()}))
+			err := toolkit.Serve(s.listener, s.server, &toolkit.FlagConfig{WebConfigFile: &s.webConfig}, slog.New(chatter{log.Handler()}))
 			if !errors.Is(err, http.ErrServerClosed) {
 				errs[i] = fmt.Errorf("serving on %s: %w", s.listener.Addr(), err)
 			}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -223,6 +224,36 @@ func TestServerBasicAuth(t *testing.T) {
 	}
 }
 
+// Probes are answered without the password that everything else needs, on an address of their own where nothing else is, and as
+// the agent is: ready only while it counts. The address closes with the others.
+func TestServerHealthAddress(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "web.yml")
+	if err := os.WriteFile(config, []byte(strings.Replace(webConfig, "@HASH@", hashOf(t, "secret"), 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, ServerOptions{Addresses: []string{"127.0.0.1:0"}, HealthAddress: "0.0.0.0:0", WebConfigFile: config})
+	port := s.HealthAddress().(*net.TCPAddr).Port
+	if len(s.Addresses()) != 1 {
+		t.Errorf("it is among the addresses for people: %v", s.Addresses())
+	}
+	for _, c := range []struct {
+		ready        bool
+		method, path string
+		want         int
+	}{
+		{false, "GET", "/-/healthy", 200}, {false, "GET", "/-/ready", 503}, {true, "GET", "/-/ready", 200}, {true, "HEAD", "/-/ready", 200},
+		{true, "POST", "/-/ready", 405}, {true, "POST", "/-/reload", 404}, {true, "GET", "/metrics", 404}, {true, "GET", "/", 404},
+	} {
+		s.SetReady(c.ready)
+		if status, body, _ := ask(t, http.DefaultClient, c.method, fmt.Sprintf("http://127.0.0.1:%d%s", port, c.path), nil); status != c.want {
+			t.Errorf("ready %v: %s %s: %d %s", c.ready, c.method, c.path, status, body)
+		}
+		if status, _, _ := ask(t, http.DefaultClient, "GET", "http://"+s.Addresses()[0].String()+"/-/ready", nil); status != 401 {
+			t.Errorf("the other address answers %d without the password", status)
+		}
+	}
+}
+
 // hashOf is the password's bcrypt hash, at the least cost.
 func hashOf(t *testing.T, password string) string {
 	t.Helper()
@@ -385,6 +416,7 @@ func TestServerListenErrors(t *testing.T) {
 		{ServerOptions{Addresses: []string{free, busy.Addr().String()}}, "the port is in use by another process; stop that process or choose another port"},
 		{ServerOptions{Addresses: []string{"192.0.2.1:0"}, AllowUnprotected: true}, "does not have the address"},
 		{ServerOptions{Addresses: []string{"127.0.0.1:http2000"}}, "--web.listen-address"},
+		{ServerOptions{Addresses: []string{free}, HealthAddress: busy.Addr().String()}, "choose another port with --web.health-address"},
 		{ServerOptions{Addresses: []string{free}, WebConfigFile: bad}, "web configuration"},
 		{ServerOptions{Addresses: []string{free}, WebConfigFile: bad + ".missing"}, "no such file"},
 	} {

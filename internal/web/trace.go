@@ -44,7 +44,7 @@ func serveSocket(ctx context.Context, l net.Listener, gate *Gate, mux http.Handl
 	// Streams have no end, and a read deadline would cancel them, too. The hub bounds their number, and drops exchanges
 	// for who does not read.
 	server.ReadTimeout, server.WriteTimeout = 0, 0
-	return serveAll(ctx, []served{{gate.guard(l, server, true), server}}, "", log)
+	return serveAll(ctx, []served{{gate.guard(l, server, true), server, ""}}, log)
 }
 
 // traceHandler serves GET /trace: a stream of JSON objects, one a line, as the exchanges happen. The response's head is
