@@ -34,6 +34,7 @@
 
 /* Frames of HTTP/2 that an operation often begins with, and how long they are (RFC 9113, section 6). */
 enum h2_frame {
+	H2_DATA = 0,
 	H2_SETTINGS = 4,
 	H2_PING = 6,
 	H2_WINDOW_UPDATE = 8,

@@ -12,8 +12,8 @@
  */
 #pragma once
 
+#include "http2.h"
 #include "request.h"
-#include "stream.h"
 #include "usual.h"
 
 #define SEGMENT_GAP_MAX (1 << 30) /* bytes that no hook saw: more is another place in the numbers, which wrap */
@@ -224,7 +224,9 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 
 	if (!stream)
 		unseen_other(key, request);
-	if (stream) {
+	if (stream && PROTOCOL_OF(c->rec.kind)) {
+		h2_data(request, w, src, kind);
+	} else if (stream) {
 		held_step(key, 0, true);
 		w->hold = !receive && !request && !sure;
 		stream_data(key, request, src, kind);
@@ -232,6 +234,8 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		on_response(c, w, src, kind);
 		if (w->follow)
 			on_response_chunks(c, w, src, kind);
+		else if (c->state == S_STREAM)
+			h2_data(request, w, src, kind);
 	} else {
 		w->saved = *src;
 		struct slot *s = slot_of(c);
@@ -241,8 +245,11 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		stream = c->state == S_IDLE ? on_request(c, w, s, src, kind) : on_request_more(c, w, s, src, kind);
 		if (w->follow)
 			stream = on_request_chunks(c, w, src, kind);
-		if (stream) {
+		if (stream)
 			source_restore(src, w);
+		if (stream && c->state == S_STREAM) {
+			h2_data(w->receive == (c->rec.role == ROLE_SERVER), w, src, kind);
+		} else if (stream) {
 			stream_begin(key);
 			w->hold = false;
 			stream_data(key, true, src, kind);

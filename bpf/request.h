@@ -78,10 +78,8 @@ __noinline int request_parse(__u64 key, __u32 n)
 		return 0;
 	}
 	/* Behind what could not be read it may as well be more of that. */
-	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE || c->marks & UNREADABLE) && !(r & SCAN_REQUEST))) {
-		not_http(key, first8, n);
-		return 0;
-	}
+	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE || c->marks & UNREADABLE) && !(r & SCAN_REQUEST)))
+		return not_http(key, first8, n);
 	exchange_begin(c, w);
 	if (c->state == S_OTHER) {
 		s->busy = 0;

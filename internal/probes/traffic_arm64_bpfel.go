@@ -58,7 +58,8 @@ type trafficConfig struct {
 	Ports       [32]uint16
 	FilterPids  uint8
 	Empty       uint8
-	Pad         [6]uint8
+	Http2       uint8
+	Pad         [5]uint8
 }
 
 type trafficConn struct {
@@ -127,6 +128,25 @@ const (
 	trafficCounterC_STREAMS             trafficCounter = 8
 	trafficCounterC_FRAGMENTS_LOST      trafficCounter = 9
 	trafficCounterC_MAX                 trafficCounter = 10
+)
+
+type trafficH2Place uint32
+
+const (
+	trafficH2PlaceH2KNOWN    trafficH2Place = 0
+	trafficH2PlaceH2PRESUMED trafficH2Place = 1
+	trafficH2PlaceH2LOST     trafficH2Place = 2
+)
+
+type trafficH2Word uint32
+
+const (
+	trafficH2WordH2GOT_SHIFT     trafficH2Word = 24
+	trafficH2WordH2PLACE_SHIFT   trafficH2Word = 28
+	trafficH2WordH2UPPER_SHIFT   trafficH2Word = 32
+	trafficH2WordH2DATA_KEEP     trafficH2Word = 8
+	trafficH2WordH2FRAME_KEEP    trafficH2Word = 16384
+	trafficH2WordH2PREFACE_BYTES trafficH2Word = 24
 )
 
 type trafficLimits uint32
@@ -236,6 +256,7 @@ type trafficRecordProtocol uint32
 
 const (
 	trafficRecordProtocolPROTOCOL_HTTP1 trafficRecordProtocol = 0
+	trafficRecordProtocolPROTOCOL_HTTP2 trafficRecordProtocol = 1
 )
 
 type trafficRecordRole uint32
@@ -311,6 +332,8 @@ const (
 	trafficVarChunkedType                 = "chunked_type"
 	trafficVarConnStateType               = "conn_state_type"
 	trafficVarCounterType                 = "counter_type"
+	trafficVarH2PlaceType                 = "h2_place_type"
+	trafficVarH2WordType                  = "h2_word_type"
 	trafficVarLimitsType                  = "limits_type"
 	trafficVarOtherType                   = "other_type"
 	trafficVarRecordFlagsType             = "record_flags_type"
@@ -426,6 +449,8 @@ type trafficVariableSpecs struct {
 	ChunkedType        *ebpf.VariableSpec `ebpf:"chunked_type"`
 	ConnStateType      *ebpf.VariableSpec `ebpf:"conn_state_type"`
 	CounterType        *ebpf.VariableSpec `ebpf:"counter_type"`
+	H2PlaceType        *ebpf.VariableSpec `ebpf:"h2_place_type"`
+	H2WordType         *ebpf.VariableSpec `ebpf:"h2_word_type"`
 	LimitsType         *ebpf.VariableSpec `ebpf:"limits_type"`
 	OtherType          *ebpf.VariableSpec `ebpf:"other_type"`
 	RecordFlagsType    *ebpf.VariableSpec `ebpf:"record_flags_type"`
@@ -491,6 +516,8 @@ type trafficVariables struct {
 	ChunkedType        *ebpf.Variable `ebpf:"chunked_type"`
 	ConnStateType      *ebpf.Variable `ebpf:"conn_state_type"`
 	CounterType        *ebpf.Variable `ebpf:"counter_type"`
+	H2PlaceType        *ebpf.Variable `ebpf:"h2_place_type"`
+	H2WordType         *ebpf.Variable `ebpf:"h2_word_type"`
 	LimitsType         *ebpf.Variable `ebpf:"limits_type"`
 	OtherType          *ebpf.Variable `ebpf:"other_type"`
 	RecordFlagsType    *ebpf.Variable `ebpf:"record_flags_type"`
