@@ -166,6 +166,11 @@ static __always_inline void http2_begin(struct conn *c, const struct work *w, __
 	if (!presumed)
 		c->h2_request = H2_PREFACE_BYTES | (__u64)H2_PREFACE_BYTES << H2_UPPER_SHIFT;
 	c->rx_total = c->tx_total = c->held_at = 0;
+	if (!(c->rec.flags & F_UNIX)) {
+		__u64 key = w->si.key;
+
+		bpf_map_update_elem(&h2_arrivals, &key, &w->none, BPF_ANY);
+	}
 	c->rec.other = OTHER_NONE;
 	c->rec.kind = KIND_EXCHANGE | PROTOCOL_HTTP2 << KIND_PROTOCOL_SHIFT;
 	c->state = S_STREAM;
@@ -194,6 +199,8 @@ __noinline int not_http(__u64 key, __u64 first8, __u64 n)
 	/* Of an older connection any operation may tell: the others begin in the middle of a message. */
 	__u8 other = look_at(first8, n);
 
+	if (c->older && looks_like_headers(first8, n))
+		other = OTHER_HTTP2;
 	if (other != OTHER_UNKNOWN)
 		c->rec.other = other;
 	if (CFG.http2 && other == OTHER_HTTP2 && whole && w) {

@@ -12,20 +12,19 @@
 
 #include "stream.h"
 
-#define H2_HEAD 9 /* bytes of a frame's head: its length (3), type, flags, stream (4) */
 #define H2_HEAD_KNOWN 4 /* of which these are understood */
-#define H2_STEP 256 /* bytes that are copied at a time */
+#define H2_STEP 64 /* bytes that are copied at a time */
 #define H2_STEPS 16 /* steps that one operation may take, their product */
-#define H2_ROUNDS 64
-#define H2_LENGTH_USUAL 16384 /* of frames, unless the ends agreed on more: what is taken for one where nothing proves it */
-#define H2_TYPE_USUAL 9       /* likewise: CONTINUATION */
+#define H2_ROUNDS 128
+#define H2_TYPE_USUAL 9 /* CONTINUATION: with H2_LENGTH_USUAL what is taken for a frame where nothing proves it */
 
 /* What the work area knows of the direction at hand, as a word of the connection; see enum h2_word. */
 static __always_inline __u64 h2_pack(const struct work *w)
 {
 	__u64 upper = w->h2_got ? w->h2_head : w->h2_keep;
 
-	return w->h2_left | (__u64)w->h2_got << H2_GOT_SHIFT | (__u64)w->h2_place << H2_PLACE_SHIFT | upper << H2_UPPER_SHIFT;
+	return w->h2_left | (__u64)w->h2_got << H2_GOT_SHIFT | (__u64)w->h2_place << H2_PLACE_SHIFT |
+	       (__u64)w->h2_in_data << H2_DATA_SHIFT | upper << H2_UPPER_SHIFT;
 }
 
 static __always_inline void h2_unpack(struct work *w, __u64 word)
@@ -35,6 +34,7 @@ static __always_inline void h2_unpack(struct work *w, __u64 word)
 	w->h2_left = word & H2_LEFT_MASK;
 	w->h2_got = word >> H2_GOT_SHIFT & H2_GOT_MASK;
 	w->h2_place = word >> H2_PLACE_SHIFT & H2_PLACE_MASK;
+	w->h2_in_data = word >> H2_DATA_SHIFT & 1;
 	w->h2_head = w->h2_got ? upper : 0;
 	w->h2_keep = w->h2_got ? 0 : upper;
 }
@@ -87,53 +87,82 @@ __noinline int h2_lose(void)
 	return 0;
 }
 
-/* A frame's head is known. */
-static __always_inline void h2_frame(struct work *w)
+/* A frame's head is known. A global function: h2_walk would have many paths otherwise. */
+__noinline int h2_frame(void)
 {
+	struct work *w = work();
+
+	if (!w)
+		return 0;
 	__u32 head = w->h2_head, type = head >> 24;
 	__u32 length = (head & 0xff) << 16 | (head & 0xff00) | (head >> 16 & 0xff);
 	__u32 most = type == H2_DATA ? H2_DATA_KEEP : H2_FRAME_KEEP;
 
 	w->h2_got = w->h2_head = 0;
 	w->h2_left = length;
+	w->h2_in_data = type == H2_DATA;
 	w->h2_keep = length < most ? length : most;
-	if (w->h2_place == H2_PRESUMED && (length > H2_LENGTH_USUAL || type > H2_TYPE_USUAL)) {
-		h2_lose();
-		return;
-	}
-	w->h2_place = H2_KNOWN;
+	w->h2_place = w->h2_place == H2_PRESUMED && (length > H2_LENGTH_USUAL || type > H2_TYPE_USUAL) ? H2_LOST : H2_KNOWN;
+	return 0;
 }
 
-/* n bytes were copied behind those in the fragment. */
-__noinline int h2_taken(__u32 n)
+/*
+ * Looks at n bytes that were copied behind those in the fragment, up to where bytes follow that are not kept; returns how many that
+ * were. What was found so far stays in map memory, for the verifier as in scan_word.
+ */
+__noinline __u32 h2_walk(__u32 n)
 {
 	struct work *w = work();
 	__u32 zero = 0;
 	struct fragment *f = bpf_map_lookup_elem(&fragments, &zero);
 
 	if (!w || !f)
-		return 0;
-	__u32 at = w->h2_out;
+		return n;
+	w->h2_at = 0;
+	for (__u32 k = 0; k < H2_STEP; k++) {
+		__u32 at = w->h2_at;
 
-	w->h2_out += n;
-	w->h2_true += n;
-	if (w->h2_left) {
-		w->h2_left -= n;
-		w->h2_keep -= n;
-		return 0;
-	}
-	for (__u32 i = 0; i < H2_HEAD; i++) {
-		if (i >= n)
+		if (at >= n || w->h2_place == H2_LOST)
 			break;
+		if (w->h2_left) {
+			__u32 take = w->h2_keep < n - at ? w->h2_keep : n - at;
+
+			if (!take)
+				break;
+			w->h2_left -= take;
+			w->h2_keep -= take;
+			w->h2_at = at + take;
+			continue;
+		}
 		__u32 got = w->h2_got;
 
 		if (got < H2_HEAD_KNOWN)
-			w->h2_head |= (__u32)f->data[(at + i) & (FRAGMENT_MAX - 1)] << (got & 3) * 8;
+			w->h2_head |= (__u32)f->data[(w->h2_out + at) & (FRAGMENT_MAX - 1)] << (got & 3) * 8;
+		w->h2_at = at + 1;
 		w->h2_got = got + 1;
+		if (got + 1 >= H2_HEAD)
+			h2_frame();
 	}
-	if (w->h2_got >= H2_HEAD)
-		h2_frame(w);
-	return 0;
+	return w->h2_at;
+}
+
+/* n bytes were copied: those that are kept are the fragment's; the others are yet to come. True: there is more to do. */
+static __always_inline bool h2_take(struct work *w, __u32 n)
+{
+	__u32 used = h2_walk(n);
+
+	if (w->h2_blank)
+		w->src.len -= used;
+	else
+		source_advance(&w->src, used); /* the reader did not */
+	w->h2_out += used;
+	w->h2_true += used;
+	w->h2_pos += used;
+	if (w->h2_place == H2_LOST) {
+		h2_lose();
+		return false;
+	}
+	return w->src.len != 0;
 }
 
 /* Passes over data, as far as one buffer goes. */
@@ -155,6 +184,52 @@ static __always_inline void h2_skip(struct work *w, const enum source_kind kind)
 		src->len -= n;
 	w->h2_left -= n;
 	w->h2_true += n;
+	w->h2_pos += n;
+}
+
+/* When the byte at hand arrived, and which ones with it. */
+__noinline int h2_arrived(void)
+{
+	struct work *w = work();
+	__u64 key = w ? w->si.key : 0;
+	struct arrivals *a = bpf_map_lookup_elem(&h2_arrivals, &key);
+
+	if (!w)
+		return 0;
+	w->h2_until = w->h2_pos + SEGMENT_GAP_MAX;
+	if (!a)
+		return 0;
+	for (int i = 0; i < H2_ARRIVALS; i++) {
+		__u32 taken = a->taken, at = taken & (H2_ARRIVALS - 1);
+
+		if (taken == a->added)
+			break;
+		if ((__s32)(a->end[at] - w->h2_pos) > 0) {
+			w->arrived = a->at[at];
+			w->h2_until = a->end[at];
+			break;
+		}
+		a->taken = taken + 1;
+	}
+	return 0;
+}
+
+/* Bytes arrived, up to this place in the byte stream. */
+static __always_inline void h2_ready(__u64 key, __u32 end, __u64 when)
+{
+	struct arrivals *a = bpf_map_lookup_elem(&h2_arrivals, &key);
+
+	if (!a)
+		return;
+	__u32 n = a->added, at = n & (H2_ARRIVALS - 1);
+
+	if (n - a->taken >= H2_ARRIVALS) {
+		at = (n - 1) & (H2_ARRIVALS - 1);
+		n--;
+	}
+	a->end[at] = end;
+	a->at[at] = when;
+	a->added = n + 1;
 }
 
 /* Passes over what is not kept, and returns how many bytes to copy next; 0: look again, or there are no more. */
@@ -166,22 +241,22 @@ static __always_inline __u32 h2_plan(struct work *w, const enum source_kind kind
 		h2_skip(w, kind);
 		return 0;
 	}
-	if (w->h2_out > FRAGMENT_MAX - H2_STEP)
+	bool later = w->receive && (__s32)(w->h2_pos - w->h2_until) >= 0;
+
+	if (later || w->h2_out > FRAGMENT_MAX - H2_STEP)
 		h2_flush();
-	__u64 n = kind == SRC_USER ? source_piece(&w->src) : w->src.len, want = w->h2_left ? w->h2_keep : H2_HEAD - w->h2_got;
+	if (later)
+		h2_arrived();
+	__u64 n = kind == SRC_USER ? source_piece(&w->src) : w->src.len;
 
-	if (!n)
+	w->h2_blank = !n && w->h2_left && w->h2_in_data;
+	if (w->h2_blank) /* as a file's */
+		n = w->src.len < w->h2_keep ? w->src.len : w->h2_keep;
+	else if (!n)
 		h2_lose();
-	if (n > want)
-		n = want;
+	else if (w->receive && n > w->h2_until - w->h2_pos)
+		n = w->h2_until - w->h2_pos;
 	return n < H2_STEP ? n : H2_STEP;
-}
-
-__noinline __u32 h2_plan_user(void)
-{
-	struct work *w = work();
-
-	return w ? h2_plan(w, SRC_USER) : 0;
 }
 
 __noinline __u32 h2_plan_skb(void)
@@ -191,27 +266,27 @@ __noinline __u32 h2_plan_skb(void)
 	return w ? h2_plan(w, SRC_SKB) : 0;
 }
 
-/* Goes on by a piece of user memory; returns how many bytes are left. */
-__noinline __u64 h2_step_user(void)
+/* Goes on by a piece of user memory; true: there is more. Data that cannot be read, as a file's, is zeros. */
+static __always_inline bool h2_step_user(void)
 {
 	struct work *w = work();
 	__u32 zero = 0;
 	struct fragment *f = bpf_map_lookup_elem(&fragments, &zero);
 
 	if (!w || !f)
-		return 0;
-	__u64 n = h2_plan_user(), to = w->h2_out;
+		return false;
+	__u64 n = h2_plan(w, SRC_USER), to = w->h2_out;
 
 	asm volatile("" : "+r"(n), "+r"(to));
 	if (n == 0 || n > H2_STEP || to > FRAGMENT_MAX - H2_STEP)
-		return w->src.len;
-	if (bpf_probe_read_user(f->data + to, n, (void *)w->src.ptr)) {
+		return w->src.len != 0;
+	if (w->h2_blank) {
+		__builtin_memset(f->data + to, 0, H2_DATA_KEEP);
+	} else if (bpf_probe_read_user(f->data + to, n, (void *)w->src.ptr)) {
 		h2_lose();
-		return 0;
+		return false;
 	}
-	source_advance(&w->src, n);
-	h2_taken(n);
-	return w->src.len;
+	return h2_take(w, n);
 }
 
 /* A function of its own, so that the verifier sees the loop once; true: there is more. */
@@ -246,9 +321,7 @@ static long h2_step_skb(__u32 index, struct h2_source *from)
 		h2_lose();
 		return 1;
 	}
-	source_advance(&w->src, n);
-	h2_taken(n);
-	return 0;
+	return !h2_take(w, n);
 }
 
 /* Where the direction at hand stands, for an operation that begins now; false: there is no such connection. */
@@ -262,6 +335,9 @@ __noinline int h2_enter(__u32 request)
 		return 0;
 	w->h2_request = request;
 	w->h2_out = w->h2_true = 0;
+	w->h2_until = w->h2_pos + SEGMENT_GAP_MAX;
+	if (w->receive && !(c->rec.flags & F_UNIX))
+		h2_arrived();
 	h2_unpack(w, *h2_word(c, request));
 	if (w->h2_place == H2_LOST)
 		w->h2_place = H2_PRESUMED;

@@ -109,12 +109,13 @@ enum chunk_word {
 
 /*
  * Where in a frame of HTTP/2 the next byte falls, in one word: what is left of the frame's payload; how many bytes of a frame's
- * head passed; whether that is known; and, of a head under way, its first four bytes so far, lowest first, else how many of the
+ * head passed; whether that is known; whether the frame is DATA; and, of a head under way, its first four bytes so far, lowest first, else how many of the
  * payload's bytes are still to be kept. internal/wire has the same numbers; a test of internal/probes compares them.
  */
 enum h2_word {
 	H2_GOT_SHIFT = 24,
 	H2_PLACE_SHIFT = 28,
+	H2_DATA_SHIFT = 30,
 	H2_UPPER_SHIFT = 32,
 	H2_DATA_KEEP = 8,        /* bytes of a DATA frame that are kept: the pad length and the head of a message of gRPC */
 	H2_FRAME_KEEP = 16384,   /* of any other frame */
@@ -182,6 +183,18 @@ struct sockinfo {
 	__u16 shut; /* TCP: nothing can be handed over any more */
 };
 
+#define H2_ARRIVALS 16 /* a power of two */
+
+/*
+ * HTTP/2: when which bytes that may still be unread arrived, as requests of one connection come while others wait. Beyond the last
+ * entry its bytes count as those that came last.
+ */
+struct arrivals {
+	__u32 added, taken;
+	__u32 end[H2_ARRIVALS]; /* where in the byte stream they end */
+	__u64 at[H2_ARRIVALS];
+};
+
 /*
  * The socket operation at hand: the arguments of global functions, which take numbers only, and which the verifier
  * checks once and not once a path. Used in process context only.
@@ -214,6 +227,11 @@ struct work {
 	__u32 h2_left, h2_got, h2_place, h2_head, h2_keep; /* the direction's word, as far as it was followed */
 	__u32 h2_out, h2_true; /* bytes that the fragment has, and that it stands for */
 	__u32 h2_request;
+	__u32 h2_in_data; /* the frame at hand is DATA */
+	__u32 h2_at;      /* how far the bytes at hand were looked at */
+	__u32 h2_blank;   /* what is to be kept of it cannot be read */
+	__u32 h2_pos, h2_until; /* where in the byte stream it is, and where what arrived with it ends */
+	struct arrivals none;   /* stays empty */
 	__u8 bytes[CHUNK_READ];
 };
 
@@ -276,6 +294,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct work);
 } works SEC(".maps");
+
+/* By connection. One that finds no entry any more has the arrival of its first unread byte, as in HTTP/1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct arrivals);
+} h2_arrivals SEC(".maps");
 
 /* The processes that --capture.pid names, and their descendants. */
 struct {

@@ -30,6 +30,8 @@ static __always_inline void send_fragment(struct conn *c, struct fragment *f, bo
 		count(C_FRAGMENTS_LOST);
 }
 
+#define SEGMENT_GAP_MAX (1 << 30) /* bytes that no hook saw: more is another place in the numbers, which wrap */
+
 static __always_inline __u64 *h2_word(struct conn *c, bool request)
 {
 	return request ? &c->h2_request : &c->h2_response;

@@ -32,7 +32,7 @@ var layers = map[string][]string{
 	"internal/chart":         {"internal/series"},
 	"internal/statefile":     {},
 	"internal/notify":        {"internal/statefile"},
-	"internal/analytics":     {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
+	"internal/analytics":     {"internal/wire", "internal/probes", "internal/http", "internal/http2", "internal/route", "internal/host"},
 	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
 	"internal/query":         {"internal/analytics", "internal/history"},
 	"internal/finding":       {"internal/wire", "internal/host", "internal/analytics", "internal/series", "internal/statefile"},

@@ -143,6 +143,7 @@ type trafficH2Word uint32
 const (
 	trafficH2WordH2GOT_SHIFT     trafficH2Word = 24
 	trafficH2WordH2PLACE_SHIFT   trafficH2Word = 28
+	trafficH2WordH2DATA_SHIFT    trafficH2Word = 30
 	trafficH2WordH2UPPER_SHIFT   trafficH2Word = 32
 	trafficH2WordH2DATA_KEEP     trafficH2Word = 8
 	trafficH2WordH2FRAME_KEEP    trafficH2Word = 16384
@@ -284,6 +285,7 @@ const (
 	trafficMapConns                       = "conns"
 	trafficMapCounters                    = "counters"
 	trafficMapFragments                   = "fragments"
+	trafficMapH2Arrivals                  = "h2_arrivals"
 	trafficMapHeads                       = "heads"
 	trafficMapPids                        = "pids"
 	trafficMapRing                        = "ring"
@@ -427,16 +429,17 @@ type trafficProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficMapSpecs struct {
-	BlankConn *ebpf.MapSpec `ebpf:"blank_conn"`
-	Calls     *ebpf.MapSpec `ebpf:"calls"`
-	Conns     *ebpf.MapSpec `ebpf:"conns"`
-	Counters  *ebpf.MapSpec `ebpf:"counters"`
-	Fragments *ebpf.MapSpec `ebpf:"fragments"`
-	Heads     *ebpf.MapSpec `ebpf:"heads"`
-	Pids      *ebpf.MapSpec `ebpf:"pids"`
-	Ring      *ebpf.MapSpec `ebpf:"ring"`
-	Sends     *ebpf.MapSpec `ebpf:"sends"`
-	Works     *ebpf.MapSpec `ebpf:"works"`
+	BlankConn  *ebpf.MapSpec `ebpf:"blank_conn"`
+	Calls      *ebpf.MapSpec `ebpf:"calls"`
+	Conns      *ebpf.MapSpec `ebpf:"conns"`
+	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
+	H2Arrivals *ebpf.MapSpec `ebpf:"h2_arrivals"`
+	Heads      *ebpf.MapSpec `ebpf:"heads"`
+	Pids       *ebpf.MapSpec `ebpf:"pids"`
+	Ring       *ebpf.MapSpec `ebpf:"ring"`
+	Sends      *ebpf.MapSpec `ebpf:"sends"`
+	Works      *ebpf.MapSpec `ebpf:"works"`
 }
 
 // trafficVariableSpecs contains global variables before they are loaded into the kernel.
@@ -479,16 +482,17 @@ func (o *trafficObjects) Close() error {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficMaps struct {
-	BlankConn *ebpf.Map `ebpf:"blank_conn"`
-	Calls     *ebpf.Map `ebpf:"calls"`
-	Conns     *ebpf.Map `ebpf:"conns"`
-	Counters  *ebpf.Map `ebpf:"counters"`
-	Fragments *ebpf.Map `ebpf:"fragments"`
-	Heads     *ebpf.Map `ebpf:"heads"`
-	Pids      *ebpf.Map `ebpf:"pids"`
-	Ring      *ebpf.Map `ebpf:"ring"`
-	Sends     *ebpf.Map `ebpf:"sends"`
-	Works     *ebpf.Map `ebpf:"works"`
+	BlankConn  *ebpf.Map `ebpf:"blank_conn"`
+	Calls      *ebpf.Map `ebpf:"calls"`
+	Conns      *ebpf.Map `ebpf:"conns"`
+	Counters   *ebpf.Map `ebpf:"counters"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
+	H2Arrivals *ebpf.Map `ebpf:"h2_arrivals"`
+	Heads      *ebpf.Map `ebpf:"heads"`
+	Pids       *ebpf.Map `ebpf:"pids"`
+	Ring       *ebpf.Map `ebpf:"ring"`
+	Sends      *ebpf.Map `ebpf:"sends"`
+	Works      *ebpf.Map `ebpf:"works"`
 }
 
 func (m *trafficMaps) Close() error {
@@ -498,6 +502,7 @@ func (m *trafficMaps) Close() error {
 		m.Conns,
 		m.Counters,
 		m.Fragments,
+		m.H2Arrivals,
 		m.Heads,
 		m.Pids,
 		m.Ring,

@@ -54,7 +54,7 @@ func (h *h2Requests) do(method, path, body string) error {
 	if err != nil || response.ProtoMajor != 2 {
 		return fmt.Errorf("%s: %s, %w", path, response.Proto, err)
 	}
-	e := expected(client.Result{Request: client.Request{ID: id, Method: method, Target: path}, Status: response.StatusCode, BodySize: size}, h.s)
+	e := expected(client.Result{Request: client.Request{ID: id, Method: method, Target: path}, Response: client.Response{Status: response.StatusCode, BodySize: size}}, h.s)
 	e.protocol, e.requestSize, e.maxNS = "h2", int64(len(body)), clock.Now()-sent+int64(time.Millisecond)
 	if _, err := fmt.Sscanf(path, "/sleep/%d", &e.minNS); err == nil {
 		e.minNS *= int64(time.Millisecond) * 98 / 100
