@@ -108,10 +108,7 @@ func TestE2EHTTP2(t *testing.T) {
 					h.each(11, atOnce, func(i int) error { return h.do("GET", fmt.Sprintf("/sleep/%d", 10*i), "") })
 				}
 				h.b.check()
-				m, err := a.Metrics()
-				if got := int(m.Sum("http_server_request_duration_seconds_count", "network_protocol_version", "2")); err != nil || got != len(h.b.want)/2 {
-					t.Errorf("%d of HTTP/2 in the metrics of %d, %v", got, len(h.b.want)/2, err)
-				}
+				expectSum(t, a, float64(len(h.b.want)/2), "http_server_request_duration_seconds_count", "network_protocol_version", "2")
 				expectSum(t, a, 0, "perfagent_undecoded_connections")
 				balance(t, a, h.b)
 			})
