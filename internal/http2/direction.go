@@ -77,12 +77,14 @@ func (s *Connections) misplace(c *connection, d *direction, err *Failure) {
 func (s *Connections) headBytes(c *connection, d *direction, f *wire.Fragment, data []byte) int {
 	n := frameHead
 	if d.have == 0 {
-		d.instants = momentOf(f)
 		if len(data) < frameHead {
+			d.instants = momentOf(f)
 			d.have = uint8(copy(d.head[:], data))
 			return len(data)
 		}
-		d.frame = parseFrame(data)
+		if d.frame = parseFrame(data); d.frame.opens() {
+			d.instants = momentOf(f)
+		}
 	} else {
 		n = copy(d.head[d.have:], data)
 		if d.have += uint8(n); d.have < frameHead {
@@ -166,6 +168,9 @@ func (s *Connections) payloadSkipped(c *connection, d *direction, f *wire.Fragme
 		s.endFrame(c, d, f, d.payload.bytes, d.payload.holed)
 	}
 }
+
+// opens tells whether a frame begins a header block, so that its first byte's instant is asked for.
+func (h *frame) opens() bool { return h.kind == kindHeaders || h.kind == kindPushPromise }
 
 // keep is how much is kept of a payload that comes in pieces.
 func (h *frame) keep() int {
