@@ -28,7 +28,8 @@ struct config {
 	__u16 ports[PORTS_MAX];
 	__u8 filter_pids; /* only processes in the map `pids` */
 	__u8 empty;       /* do nothing: the floor that benchmarks compare with */
-	__u8 pad[6];
+	__u8 http2;       /* follow HTTP/2 */
+	__u8 pad[5];
 };
 
 volatile const struct config CFG = {

@@ -145,8 +145,41 @@ static __always_inline void identify(struct conn *c)
 }
 
 /*
- * An operation, of which these are the first n bytes, is no HTTP/1. A global function: what it finds would otherwise multiply
- * the paths behind it.
+ * The connection speaks HTTP/2, as the operation at hand shows, and is followed from there on. What does not begin with the client's
+ * preface was joined in the middle: who serves is then whose port is the lower one, until headers tell user space.
+ */
+static __always_inline void http2_begin(struct conn *c, const struct work *w, __u64 first8)
+{
+	bool preface = first8 == W_PREFACE, receive = w->receive, presumed = c->older && !preface;
+
+	if (preface)
+		c->rec.role = receive ? ROLE_SERVER : ROLE_CLIENT;
+	else if (c->rec.role == ROLE_UNKNOWN)
+		c->rec.role = c->rec.local_port <= c->rec.remote_port ? ROLE_SERVER : ROLE_CLIENT;
+	if (c->rec.pid == CFG.self_pid ||
+	    !port_wanted(c->rec.role == ROLE_SERVER ? c->rec.local_port : c->rec.remote_port, 0)) {
+		c->state = S_OTHER;
+		c->rec.other = OTHER_NONE;
+		return;
+	}
+	c->h2_request = c->h2_response = presumed ? (__u64)H2_LOST << H2_PLACE_SHIFT : 0;
+	if (!presumed)
+		c->h2_request = H2_PREFACE_BYTES | (__u64)H2_PREFACE_BYTES << H2_UPPER_SHIFT;
+	c->rx_total = c->tx_total = c->held_at = 0;
+	if (!(c->rec.flags & F_UNIX)) {
+		__u64 key = w->si.key;
+
+		bpf_map_update_elem(&h2_arrivals, &key, &w->none, BPF_ANY);
+	}
+	c->rec.other = OTHER_NONE;
+	c->rec.kind = KIND_EXCHANGE | PROTOCOL_HTTP2 << KIND_PROTOCOL_SHIFT;
+	c->state = S_STREAM;
+	count(C_STREAMS);
+}
+
+/*
+ * An operation, of which these are the first n bytes, is no HTTP/1. Returns 1 where it is of HTTP/2, and followed. A global
+ * function: what it finds would otherwise multiply the paths behind it.
  */
 __noinline int not_http(__u64 key, __u64 first8, __u64 n)
 {
@@ -155,6 +188,8 @@ __noinline int not_http(__u64 key, __u64 first8, __u64 n)
 	if (!c)
 		return 0;
 	struct slot *s = slot_of(c);
+	bool whole = c->state == S_IDLE; /* these are the operation's first bytes, and none came before */
+	struct work *w = work();
 
 	if (s)
 		s->busy = 0;
@@ -164,8 +199,15 @@ __noinline int not_http(__u64 key, __u64 first8, __u64 n)
 	/* Of an older connection any operation may tell: the others begin in the middle of a message. */
 	__u8 other = look_at(first8, n);
 
+	if (c->older && looks_like_headers(first8, n))
+		other = OTHER_HTTP2;
 	if (other != OTHER_UNKNOWN)
 		c->rec.other = other;
+	if (CFG.http2 && other == OTHER_HTTP2 && whole && w) {
+		identify(c);
+		http2_begin(c, w, first8);
+		return c->state == S_STREAM;
+	}
 	if (c->older && ++c->misses < MISSES_MAX)
 		return 0;
 	identify(c);

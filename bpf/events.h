@@ -14,12 +14,15 @@ enum record_kind {
 	KIND_PROTOCOL_SHIFT = 4, /* no kind: how far up the protocol is */
 };
 
+#define PROTOCOL_OF(kind) ((kind) & ~((1 << KIND_PROTOCOL_SHIFT) - 1)) /* in its place */
+
 /*
  * What a connection speaks; internal/wire has the same numbers, which a test of internal/probes compares. User space refuses
  * others.
  */
 enum record_protocol {
 	PROTOCOL_HTTP1,
+	PROTOCOL_HTTP2,
 };
 
 enum record_role {
@@ -104,7 +107,7 @@ struct operation {
 	__u64 conn;
 	__u64 arrived;  /* its first byte, or handed over; 0: not seen */
 	__u64 at;
-	__u64 chunks;   /* with F_CHUNKS: where in a chunked body its end is, as in struct conn */
+	__u64 chunks;   /* with F_CHUNKS: where in a chunked body its end is; of HTTP/2: where in a frame its start is (enum h2_word) */
 	__u64 finished; /* as `at` */
 	__u64 length;   /* captured or not */
 	__u64 position; /* in its direction's byte stream, counted from the first fragment */

@@ -34,6 +34,8 @@
 
 /* Frames of HTTP/2 that an operation often begins with, and how long they are (RFC 9113, section 6). */
 enum h2_frame {
+	H2_DATA = 0,
+	H2_HEADERS = 1,
 	H2_SETTINGS = 4,
 	H2_PING = 6,
 	H2_WINDOW_UPDATE = 8,
@@ -41,6 +43,11 @@ enum h2_frame {
 	H2_PING_BYTES = 8,
 	H2_WINDOW_UPDATE_BYTES = 4,
 };
+
+#define H2_HEAD 9 /* bytes of a frame's head: its length (3), type, flags, stream (4) */
+#define H2_LENGTH_USUAL 16384 /* of frames, unless the ends agreed on more: what is taken for one where nothing proves it */
+#define H2_HEADERS_FLAGS 0x2d /* END_STREAM, END_HEADERS, PADDED, PRIORITY */
+#define H2_END_HEADERS 4
 
 #define REQUEST_MIN 16      /* "GET / HTTP/1.1\r\n": less may yet turn out to be something else */
 #define REQUEST_LINE_MIN 12 /* "G / HTTP/1.1" */
@@ -98,6 +105,16 @@ static __always_inline enum other look_at(__u64 first8, __u64 n)
 	     (fourth == H2_WINDOW_UPDATE && third == H2_WINDOW_UPDATE_BYTES)))
 		return OTHER_HTTP2;
 	return OTHER_UNKNOWN;
+}
+
+/* Where an older connection is met: HEADERS of HTTP/2 that are whole, in an operation of n bytes or behind it. */
+static __always_inline bool looks_like_headers(__u64 first8, __u64 n)
+{
+	__u64 length = (first8 & 0xff) << 16 | (first8 & 0xff00) | (first8 >> 16 & 0xff), flags = first8 >> 32 & 0xff;
+
+	return n >= H2_HEAD && length && length <= H2_LENGTH_USUAL && (first8 >> 24 & 0xff) == H2_HEADERS &&
+	       (flags & ~(__u64)H2_HEADERS_FLAGS) == 0 && (flags & H2_END_HEADERS) && !(first8 >> 40 & 0xffff) &&
+	       (n == H2_HEAD || n >= H2_HEAD + length);
 }
 
 /* Offsets are 64 bits wide here: before 6.2 the verifier does not see that a 32-bit comparison cannot hold. */

@@ -12,11 +12,9 @@
  */
 #pragma once
 
+#include "http2.h"
 #include "request.h"
-#include "stream.h"
 #include "usual.h"
-
-#define SEGMENT_GAP_MAX (1 << 30) /* bytes that no hook saw: more is another place in the numbers, which wrap */
 
 /* The connection ended: so does the exchange under way, also where user space follows it. */
 static __always_inline void end_connection(struct conn *c, __u32 overshoot, __u64 at, enum context context)
@@ -222,9 +220,12 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 
 	bool stream = c->state == S_STREAM;
 
+	w->h2_pos = start + n - src->len;
 	if (!stream)
 		unseen_other(key, request);
-	if (stream) {
+	if (stream && PROTOCOL_OF(c->rec.kind)) {
+		h2_data(request, w, src, kind);
+	} else if (stream) {
 		held_step(key, 0, true);
 		w->hold = !receive && !request && !sure;
 		stream_data(key, request, src, kind);
@@ -232,6 +233,8 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		on_response(c, w, src, kind);
 		if (w->follow)
 			on_response_chunks(c, w, src, kind);
+		else if (c->state == S_STREAM)
+			h2_data(request, w, src, kind);
 	} else {
 		w->saved = *src;
 		struct slot *s = slot_of(c);
@@ -241,8 +244,11 @@ static __always_inline int on_data(struct work *w, __u32 start, struct source *s
 		stream = c->state == S_IDLE ? on_request(c, w, s, src, kind) : on_request_more(c, w, s, src, kind);
 		if (w->follow)
 			stream = on_request_chunks(c, w, src, kind);
-		if (stream) {
+		if (stream)
 			source_restore(src, w);
+		if (stream && c->state == S_STREAM) {
+			h2_data(w->receive == (c->rec.role == ROLE_SERVER), w, src, kind);
+		} else if (stream) {
 			stream_begin(key);
 			w->hold = false;
 			stream_data(key, true, src, kind);
@@ -284,21 +290,21 @@ static __always_inline void on_sent(__u64 key, __u64 at, __u32 write_seq)
 		end_complete(c);
 }
 
-/* The connection, where bytes that arrive now are its first that are unread. */
+/* The connection, where bytes that arrive now are its first that are unread, or of HTTP/2. */
 static __always_inline struct conn *unready(__u64 key)
 {
 	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
-	return c && !c->arrival && c->state != S_OTHER ? c : NULL;
+	return c && c->state != S_OTHER && (!c->arrival || PROTOCOL_OF(c->rec.kind)) ? c : NULL;
 }
 
-/* Bytes arrived. The first that is unread gives the instant. */
-static __always_inline void on_ready(__u64 key, __u64 at)
+/* Bytes arrived, up to this place in the byte stream. The first that is unread gives the instant. */
+static __always_inline void on_ready(struct conn *c, __u64 key, __u32 end, __u64 at)
 {
-	struct conn *c = unready(key);
-
-	if (c)
+	if (!c->arrival)
 		c->arrival = at;
+	if (PROTOCOL_OF(c->rec.kind))
+		h2_ready(key, end, at);
 }
 
 /* spoken: this end's first bytes went out before. */

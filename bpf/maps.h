@@ -25,8 +25,14 @@ enum conn_state {
 struct conn {
 	struct record rec; /* the exchange under way, and who talks to whom */
 	__u64 arrival;     /* when the first byte that is still unread arrived; 0: not seen */
-	__u64 request_left;  /* bytes of the request's body still to come; UNKNOWN until the response */
-	__u64 response_want; /* length of the response, head included; UNKNOWN when its framing does not say */
+	union {
+		__u64 request_left; /* bytes of the request's body still to come; UNKNOWN until the response */
+		__u64 h2_request;   /* HTTP/2: where in a frame the next byte of the direction of requests falls; enum h2_word */
+	};
+	union {
+		__u64 response_want; /* length of the response, head included; UNKNOWN when its framing does not say */
+		__u64 h2_response;   /* HTTP/2: the same of the other direction */
+	};
 	__u64 first8;        /* first bytes of the last request, to recognise its like */
 	__u64 active;        /* last activity */
 	__u64 generation;    /* Unix sockets: which one it is, to notice a reused address; see UNACCEPTED */
@@ -101,6 +107,31 @@ enum chunk_word {
 	CHUNK_STATE_SHIFT = 56,
 };
 
+/*
+ * Where in a frame of HTTP/2 the next byte falls, in one word: what is left of the frame's payload; how many bytes of a frame's
+ * head passed; whether that is known; whether the frame is DATA; and, of a head under way, its first four bytes so far, lowest first, else how many of the
+ * payload's bytes are still to be kept. internal/wire has the same numbers; a test of internal/probes compares them.
+ */
+enum h2_word {
+	H2_GOT_SHIFT = 24,
+	H2_PLACE_SHIFT = 28,
+	H2_DATA_SHIFT = 30,
+	H2_UPPER_SHIFT = 32,
+	H2_DATA_KEEP = 8,        /* bytes of a DATA frame that are kept: the pad length and the head of a message of gRPC */
+	H2_FRAME_KEEP = 16384,   /* of any other frame */
+	H2_PREFACE_BYTES = 24,
+};
+
+#define H2_LEFT_MASK ((1U << H2_GOT_SHIFT) - 1)
+#define H2_GOT_MASK 15
+#define H2_PLACE_MASK 3
+
+enum h2_place {
+	H2_KNOWN,
+	H2_PRESUMED, /* the first byte is taken for a frame's: nothing proves it */
+	H2_LOST,     /* until the next operation */
+};
+
 #define CHUNKS(state, digits, size) ((__u64)(state) << CHUNK_STATE_SHIFT | (__u64)(digits) << CHUNK_DIGITS_SHIFT | (size))
 #define CHUNKS_STATE(word) ((word) >> CHUNK_STATE_SHIFT)
 #define CHUNKS_DIGITS(word) (((word) >> CHUNK_DIGITS_SHIFT) & 0xff)
@@ -152,6 +183,18 @@ struct sockinfo {
 	__u16 shut; /* TCP: nothing can be handed over any more */
 };
 
+#define H2_ARRIVALS 16 /* a power of two */
+
+/*
+ * HTTP/2: when which bytes that may still be unread arrived, as requests of one connection come while others wait. Beyond the last
+ * entry its bytes count as those that came last.
+ */
+struct arrivals {
+	__u32 added, taken;
+	__u32 end[H2_ARRIVALS]; /* where in the byte stream they end */
+	__u64 at[H2_ARRIVALS];
+};
+
 /*
  * The socket operation at hand: the arguments of global functions, which take numbers only, and which the verifier
  * checks once and not once a path. Used in process context only.
@@ -180,6 +223,15 @@ struct work {
 	__u32 hold;   /* stream mode: it may take long, so its end is held back */
 	__u32 sure; /* what is handed over will be taken: it was, or there is room */
 	__u32 chunk_at; /* in bytes */
+	__u64 h2_word;  /* HTTP/2: where in a frame the fragment that is gathered begins */
+	__u32 h2_left, h2_got, h2_place, h2_head, h2_keep; /* the direction's word, as far as it was followed */
+	__u32 h2_out, h2_true; /* bytes that the fragment has, and that it stands for */
+	__u32 h2_request;
+	__u32 h2_in_data; /* the frame at hand is DATA */
+	__u32 h2_at;      /* how far the bytes at hand were looked at */
+	__u32 h2_blank;   /* what is to be kept of it cannot be read */
+	__u32 h2_pos, h2_until; /* where in the byte stream it is, and where what arrived with it ends */
+	struct arrivals none;   /* stays empty */
 	__u8 bytes[CHUNK_READ];
 };
 
@@ -243,6 +295,14 @@ struct {
 	__type(value, struct work);
 } works SEC(".maps");
 
+/* By connection. One that finds no entry any more has the arrival of its first unread byte, as in HTTP/1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct arrivals);
+} h2_arrivals SEC(".maps");
+
 /* The processes that --capture.pid names, and their descendants. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -283,6 +343,8 @@ const enum record_flags record_flags_type __attribute__((unused)) = F_CLOSED;
 const enum chunked chunked_type __attribute__((unused)) = NOT_CHUNKED;
 const enum chunk_state chunk_state_type __attribute__((unused)) = CHUNK_SIZE;
 const enum chunk_word chunk_word_type __attribute__((unused)) = CHUNK_STATE_SHIFT;
+const enum h2_word h2_word_type __attribute__((unused)) = H2_GOT_SHIFT;
+const enum h2_place h2_place_type __attribute__((unused)) = H2_KNOWN;
 const enum limits limits_type __attribute__((unused)) = HEAD_MAX;
 
 static __always_inline struct work *work(void)

@@ -77,11 +77,9 @@ __noinline int request_parse(__u64 key, __u32 n)
 		s->busy = 0;
 		return 0;
 	}
-	/* Behind what could not be read it may as well be more of that. */
-	if (!(r & SCAN_TOKEN) || ((r & SCAN_LINE || c->marks & UNREADABLE) && !(r & SCAN_REQUEST))) {
-		not_http(key, first8, n);
-		return 0;
-	}
+	/* PRI is the method of HTTP/2's preface alone. Behind what could not be read it may as well be more of that. */
+	if ((first8 == W_PREFACE && n >= 8) || !(r & SCAN_TOKEN) || ((r & SCAN_LINE || c->marks & UNREADABLE) && !(r & SCAN_REQUEST)))
+		return not_http(key, first8, n);
 	exchange_begin(c, w);
 	if (c->state == S_OTHER) {
 		s->busy = 0;

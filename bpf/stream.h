@@ -12,7 +12,7 @@ static __always_inline void send_fragment(struct conn *c, struct fragment *f, bo
 	struct operation *o = &f->op;
 
 	copy_record(&f->rec, &c->rec);
-	o->kind = KIND_FRAGMENT;
+	o->kind = KIND_FRAGMENT | PROTOCOL_OF(c->rec.kind);
 	o->flags = (c->rec.flags & F_UNIX) | flags | (request ? F_REQUEST_DIRECTION : 0);
 	o->arrived = arrived;
 	o->at = now;
@@ -28,6 +28,25 @@ static __always_inline void send_fragment(struct conn *c, struct fragment *f, bo
 	o->response_len = 0;
 	if (bpf_ringbuf_output(&ring, f, sizeof(f->rec) + captured, wakeup()))
 		count(C_FRAGMENTS_LOST);
+}
+
+#define SEGMENT_GAP_MAX (1 << 30) /* bytes that no hook saw: more is another place in the numbers, which wrap */
+
+static __always_inline __u64 *h2_word(struct conn *c, bool request)
+{
+	return request ? &c->h2_request : &c->h2_response;
+}
+
+/* Bytes of a direction passed that no hook saw. In HTTP/2 that is harmless where they are all of what is not kept of a frame. */
+static __always_inline void send_unseen(struct conn *c, struct fragment *f, bool request, __u64 now, __u32 n)
+{
+	__u64 *word = h2_word(c, request);
+	__u64 before = PROTOCOL_OF(c->rec.kind) ? *word : 0;
+	__u32 left = before & H2_LEFT_MASK;
+
+	send_fragment(c, f, request, now, 0, n, 0, F_UNREADABLE, before);
+	if (PROTOCOL_OF(c->rec.kind))
+		*word = !(before >> H2_GOT_SHIFT) && left >= n ? left - n : (__u64)H2_LOST << H2_PLACE_SHIFT;
 }
 
 #define GATHER_MAX 256 /* bytes of one of several buffers that go into a fragment at a time */
@@ -70,7 +89,7 @@ __noinline int stream_unseen(__u64 key, __u32 request, __u32 n)
 	struct work *w = work();
 
 	if (c && f && w)
-		send_fragment(c, f, request != 0, w->now, 0, n, 0, F_UNREADABLE, 0);
+		send_unseen(c, f, request != 0, w->now, n);
 	return 0;
 }
 
@@ -85,9 +104,9 @@ static __always_inline void stream_rest(struct conn *c, __u32 requests, __u32 re
 		return;
 	release_held(c, f);
 	if (requests)
-		send_fragment(c, f, true, now, 0, requests, 0, F_UNREADABLE, 0);
+		send_unseen(c, f, true, now, requests);
 	if (responses)
-		send_fragment(c, f, false, now, 0, responses, 0, F_UNREADABLE, 0);
+		send_unseen(c, f, false, now, responses);
 }
 
 /* Nothing more is handed over, or comes, but what goes the other way may go on. */

@@ -206,7 +206,7 @@ static __always_inline int handle_ready(struct sock *sk)
 	struct tcp_sock *tp = c ? bpf_skc_to_tcp_sock(sk) : NULL;
 
 	if (tp)
-		c->arrival = tp->tcp_mstamp * NS_PER_US;
+		on_ready(c, (__u64)sk, tp->rcv_nxt, tp->tcp_mstamp * NS_PER_US);
 	return 0;
 }
 

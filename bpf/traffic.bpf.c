@@ -396,7 +396,7 @@ int BPF_KPROBE(kprobe_tcp_data_ready, struct sock *sk)
 	struct conn *c = CFG.empty ? NULL : unready((__u64)sk);
 
 	if (c)
-		c->arrival = BPF_CORE_READ((struct tcp_sock *)sk, tcp_mstamp) * NS_PER_US;
+		on_ready(c, (__u64)sk, BPF_CORE_READ((struct tcp_sock *)sk, rcv_nxt), BPF_CORE_READ((struct tcp_sock *)sk, tcp_mstamp) * NS_PER_US);
 	return 0;
 }
 
@@ -556,6 +556,10 @@ int BPF_PROG(tp_tcp_probe, struct sock *sk, struct sk_buff *skb)
 	/* The TCP header is in front. Without more there is no data. */
 	if (bpf_probe_read_kernel(&offset, 1, skb->data + TCP_DATA_OFFSET) || skb->len <= (offset >> 4) * 4)
 		return 0;
-	on_ready((__u64)sk, bpf_ktime_get_ns());
+	struct conn *c = unready((__u64)sk);
+
+	/* It is not yet among what was received. */
+	if (c)
+		on_ready(c, (__u64)sk, BPF_CORE_READ((struct tcp_sock *)sk, rcv_nxt) + skb->len - (offset >> 4) * 4, bpf_ktime_get_ns());
 	return 0;
 }

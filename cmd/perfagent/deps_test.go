@@ -23,6 +23,7 @@ var layers = map[string][]string{
 	"internal/spelling":      {},
 	"internal/probes":        {"internal/wire"},
 	"internal/http":          {"internal/wire"},
+	"internal/http2":         {"internal/wire", "internal/http"}, // what headers mean is the same in both
 	"internal/route":         {"internal/wire", "internal/spelling"},
 	"internal/host":          {"internal/wire", "internal/spelling"},
 	"internal/trace":         {"internal/wire"},
@@ -31,7 +32,7 @@ var layers = map[string][]string{
 	"internal/chart":         {"internal/series"},
 	"internal/statefile":     {},
 	"internal/notify":        {"internal/statefile"},
-	"internal/analytics":     {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host"},
+	"internal/analytics":     {"internal/wire", "internal/probes", "internal/http", "internal/http2", "internal/route", "internal/host"},
 	"internal/history":       {"internal/wire", "internal/host", "internal/analytics"},
 	"internal/query":         {"internal/analytics", "internal/history"},
 	"internal/finding":       {"internal/wire", "internal/host", "internal/analytics", "internal/series", "internal/statefile"},
@@ -39,7 +40,7 @@ var layers = map[string][]string{
 	"internal/alert":         {"internal/notify", "internal/statefile"},
 	"internal/web":           {"internal/wire", "internal/route", "internal/trace", "internal/analytics", "internal/export", "internal/query", "internal/alert", "internal/series", "internal/finding", "internal/chart", "internal/report"},
 	"internal/report":        {"internal/wire", "internal/analytics", "internal/query", "internal/alert", "internal/series", "internal/finding", "internal/chart", "internal/statefile"},
-	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
+	"internal/pipeline":      {"internal/wire", "internal/probes", "internal/http", "internal/http2", "internal/route", "internal/host", "internal/trace", "internal/analytics"},
 	"cmd/perfagent":          {"internal/wire", "internal/spelling", "internal/probes", "internal/http", "internal/route", "internal/host", "internal/trace", "internal/analytics", "internal/export", "internal/web", "internal/pipeline", "internal/history", "internal/query", "internal/alert", "internal/series", "internal/cache", "internal/notify", "internal/statefile", "internal/eventlog", "internal/redis", "internal/finding", "internal/report", "internal/demo", "internal/top"},
 	"internal/eventlog":      {"internal/wire", "internal/trace", "internal/export"},
 	"internal/redis":         {},
@@ -66,7 +67,7 @@ var homes = map[string][]string{
 
 // standardOnly are packages that import the standard library, this module, and the modules that have their home there
 // alone, so that they build and test anywhere.
-var standardOnly = []string{"internal/wire", "internal/http", "internal/route", "internal/host", "internal/analytics", "internal/trace", "internal/series", "internal/cache", "internal/notify", "internal/demo"}
+var standardOnly = []string{"internal/wire", "internal/http", "internal/http2", "internal/route", "internal/host", "internal/analytics", "internal/trace", "internal/series", "internal/cache", "internal/notify", "internal/demo"}
 
 // Shows that every package keeps to the import rule, from the import lines of its sources for every platform. Tests
 // and the programs below test/ may import what they need.

@@ -274,6 +274,7 @@ func (a *agent) attach(config *Config, log *slog.Logger) error {
 		RingBytes:   int(config.Capture.RingBytes),
 		Connections: int(config.Limits.Connections),
 		Heads:       int(config.Limits.Heads),
+		HTTP2:       true,
 		Empty:       os.Getenv("PERFAGENT_EMPTY_PROGRAMS") == "1",
 		Refuse:      refusedPrograms(),
 		Broken:      brokenByTest(),

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/perfagent/perfagent/internal/http2"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -54,6 +55,8 @@ var Families = []Family{
 	{"perfagent_http_server_phase_duration_seconds", "Time that requests spent in each phase.", wire.ConventionHTTP, wire.RoleServer, false, eachPhase},
 	{"http_server_request_body_size_bytes", "Body bytes of requests, chunk framing included.", wire.ConventionHTTP, wire.RoleServer, false, eachRequestSize},
 	{"http_server_response_body_size_bytes", "Body bytes of responses, chunk framing included.", wire.ConventionHTTP, wire.RoleServer, false, eachResponseSize},
+	{"rpc_server_call_duration_seconds", "Time from the first byte of a call's arrival to the last byte of its answer, its status included.", wire.ConventionRPC, wire.RoleServer, true, eachCall},
+	{"rpc_client_call_duration_seconds", "Time from sending the first byte of a call to reading the last byte of its answer, its status included.", wire.ConventionRPC, wire.RoleClient, true, eachCall},
 }
 
 // Each calls yield for every series that an entry with these counts has, where something was counted.
@@ -94,6 +97,39 @@ func eachDuration(l *Labels, k *Key, c *Counts, _ time.Time, yield YieldSeries) 
 		l.Add("url_scheme", s.scheme())
 		yield(l, &s.Duration, s.Created)
 	}
+}
+
+// eachCall is eachDuration of remote procedure calls.
+func eachCall(l *Labels, k *Key, c *Counts, _ time.Time, yield YieldSeries) {
+	for i := range c.Series {
+		s := &c.Series[i]
+		if s.Duration.Count() == 0 {
+			continue
+		}
+		l.Reset()
+		l.Add("error_type", s.ErrorType)
+		l.Add("rpc_method", k.Name)
+		if s.Result != otherResult {
+			l.Add("rpc_response_status_code", callStatus(s.Code))
+		}
+		l.Add("rpc_system_name", k.Verb)
+		l.Add("server_address", k.Address)
+		l.Add("server_port", numberText(k.Port))
+		l.Add("service_name", k.Service)
+		l.Add("service_namespace", k.Namespace)
+		if s.TLS { // calls in clear have no scheme in the conventions
+			l.Add("url_scheme", s.scheme())
+		}
+		yield(l, &s.Duration, s.Created)
+	}
+}
+
+// callStatus is the name of a call's status, empty where that is not known.
+func callStatus(code uint16) string {
+	if code == http2.RPCStatusUnknown {
+		return ""
+	}
+	return http2.RPCStatusName(int32(code))
 }
 
 // scheme is empty for the result that stands for many.

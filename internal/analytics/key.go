@@ -30,7 +30,9 @@ func keyOf(ex *wire.Exchange, buf []byte) (k Key, address []byte) {
 	if ex.Role != wire.RoleClient {
 		return k, nil
 	}
-	k.Name, k.Port = "", ex.Remote.Port()
+	if k.Port = ex.Remote.Port(); k.Convention != wire.ConventionRPC { // a call's name is one of few, a request's is its route
+		k.Name = ""
+	}
 	if name := hostName(ex.Host); len(name) > 0 {
 		return k, appendLower(buf, name)
 	}
@@ -43,7 +45,7 @@ func keyOf(ex *wire.Exchange, buf []byte) (k Key, address []byte) {
 // clean makes the key's texts labels.
 func (k *Key) clean() {
 	k.Service, k.Namespace, k.Verb = label(k.Service), label(k.Namespace), label(k.Verb)
-	if k.Role != wire.RoleClient {
+	if k.Name != "" {
 		k.Name = routeLabel(k.Name)
 	}
 }
@@ -54,7 +56,7 @@ func (k Key) other(whole bool) Key {
 		k = Key{Role: k.Role, Convention: k.Convention, Service: Other, Operation: wire.Operation{Verb: Other}}
 	}
 	if k.Role == wire.RoleClient {
-		k.Address, k.Port = Other, 0
+		k.Address, k.Port, k.Name = Other, 0, ""
 	} else {
 		k.Name = Other
 	}

@@ -58,12 +58,20 @@ type Object struct {
 	Finding string `json:"finding,omitempty"`
 }
 
+// protocol is a protocol's name where single exchanges are shown: HTTP/2 as its ends agree on it.
+func protocol(name string) string {
+	if name == "http/2" {
+		return "h2"
+	}
+	return name
+}
+
 // NewObject describes ex. All strings are printable (analytics.Printable, analytics.PrintablePath). Unless rawPath, the path
 // is masked as route.MaskPath does: by its route, or, in the client role, which has none, by what looks like an identifier or a
 // secret.
 func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 	o := &Object{
-		Time: ex.Time.UTC(), Role: ex.Role.String(), Protocol: ex.Protocol, TLS: ex.TLS, Service: analytics.Printable(ex.Service),
+		Time: ex.Time.UTC(), Role: ex.Role.String(), Protocol: protocol(ex.Protocol), TLS: ex.TLS, Service: analytics.Printable(ex.Service),
 		PID: ex.PID, Comm: text(bytes.TrimRight(ex.Comm[:], "\x00")), Container: analytics.Printable(ex.ContainerID), Method: ex.Verb,
 		StatusCode: ex.Code, ErrorType: ex.ErrorType,
 		UserAgent: cut(ex.UserAgent, wire.UserAgentBytesMax),

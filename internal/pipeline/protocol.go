@@ -65,4 +65,5 @@ var protocols = [wire.Protocols]struct {
 	open func(Surroundings) Protocol
 }{
 	wire.ProtocolHTTP1: {"http", openHTTP1},
+	wire.ProtocolHTTP2: {"http2", openHTTP2},
 }

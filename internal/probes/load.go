@@ -50,6 +50,7 @@ type Options struct {
 	RingBytes   int           // size of the ring buffer, a power of two; 0: 8 MiB
 	Connections int           // most connections with state; 0: 65536
 	Heads       int           // most captured heads of exchanges under way; 0: 6144
+	HTTP2       bool          // follow connections that speak HTTP/2; else they are not decoded
 	Empty       bool          // attach programs that do nothing, to measure the floor
 	Refuse      []string      // programs to treat as if the kernel refused them, for tests
 	// Broken is a fault that tests inject into opening and reading (program ""), and into loading a program; nil: none.
@@ -225,6 +226,9 @@ func (p *Probe) configure() (*ebpf.CollectionSpec, error) {
 	copy(cfg.Ports[:], o.Ports)
 	if len(o.PIDs) > 0 {
 		cfg.FilterPids = 1
+	}
+	if o.HTTP2 {
+		cfg.Http2 = 1
 	}
 	if o.Empty {
 		cfg.Empty = 1

@@ -40,7 +40,7 @@ func TestBackends(t *testing.T) {
 // testBackend opens a backend with one sweep and not the other.
 func testBackend(t *testing.T, backend string, required []string, sweep, refused string) {
 	t.Helper()
-	p, err := Open(Options{Backend: backend, Ports: []uint16{unusedPort}, PIDs: []uint32{uint32(os.Getpid())}, Refuse: []string{refused}})
+	p, err := Open(Options{Backend: backend, HTTP2: true, Ports: []uint16{unusedPort}, PIDs: []uint32{uint32(os.Getpid())}, Refuse: []string{refused}})
 	if err != nil && (rejected(err) || !errors.Is(err, ErrUnsupported) || slices.Contains(required, backend)) {
 		t.Fatalf("%+v", err)
 	}

@@ -48,7 +48,7 @@ func TestMirroredEnums(t *testing.T) {
 			"F_CHUNKS":            uint64(wire.FlagChunks),
 			"F_HALF":              uint64(wire.FlagHalf),
 		},
-		"record_protocol": {"PROTOCOL_HTTP1": uint64(wire.ProtocolHTTP1)},
+		"record_protocol": {"PROTOCOL_HTTP1": uint64(wire.ProtocolHTTP1), "PROTOCOL_HTTP2": uint64(wire.ProtocolHTTP2)},
 		"record_role":     {"ROLE_UNKNOWN": 0, "ROLE_SERVER": uint64(wire.RoleServer), "ROLE_CLIENT": uint64(wire.RoleClient)},
 	} {
 		if got := enumOf(t, name); !maps.Equal(got, mirrored) {

@@ -58,7 +58,8 @@ type trafficConfig struct {
 	Ports       [32]uint16
 	FilterPids  uint8
 	Empty       uint8
-	Pad         [6]uint8
+	Http2       uint8
+	Pad         [5]uint8
 }
 
 type trafficConn struct {
@@ -127,6 +128,26 @@ const (
 	trafficCounterC_STREAMS             trafficCounter = 8
 	trafficCounterC_FRAGMENTS_LOST      trafficCounter = 9
 	trafficCounterC_MAX                 trafficCounter = 10
+)
+
+type trafficH2Place uint32
+
+const (
+	trafficH2PlaceH2KNOWN    trafficH2Place = 0
+	trafficH2PlaceH2PRESUMED trafficH2Place = 1
+	trafficH2PlaceH2LOST     trafficH2Place = 2
+)
+
+type trafficH2Word uint32
+
+const (
+	trafficH2WordH2GOT_SHIFT     trafficH2Word = 24
+	trafficH2WordH2PLACE_SHIFT   trafficH2Word = 28
+	trafficH2WordH2DATA_SHIFT    trafficH2Word = 30
+	trafficH2WordH2UPPER_SHIFT   trafficH2Word = 32
+	trafficH2WordH2DATA_KEEP     trafficH2Word = 8
+	trafficH2WordH2FRAME_KEEP    trafficH2Word = 16384
+	trafficH2WordH2PREFACE_BYTES trafficH2Word = 24
 )
 
 type trafficLimits uint32
@@ -236,6 +257,7 @@ type trafficRecordProtocol uint32
 
 const (
 	trafficRecordProtocolPROTOCOL_HTTP1 trafficRecordProtocol = 0
+	trafficRecordProtocolPROTOCOL_HTTP2 trafficRecordProtocol = 1
 )
 
 type trafficRecordRole uint32
@@ -263,6 +285,7 @@ const (
 	trafficMapConns                       = "conns"
 	trafficMapCounters                    = "counters"
 	trafficMapFragments                   = "fragments"
+	trafficMapH2Arrivals                  = "h2_arrivals"
 	trafficMapHeads                       = "heads"
 	trafficMapPids                        = "pids"
 	trafficMapRing                        = "ring"
@@ -311,6 +334,8 @@ const (
 	trafficVarChunkedType                 = "chunked_type"
 	trafficVarConnStateType               = "conn_state_type"
 	trafficVarCounterType                 = "counter_type"
+	trafficVarH2PlaceType                 = "h2_place_type"
+	trafficVarH2WordType                  = "h2_word_type"
 	trafficVarLimitsType                  = "limits_type"
 	trafficVarOtherType                   = "other_type"
 	trafficVarRecordFlagsType             = "record_flags_type"
@@ -404,16 +429,17 @@ type trafficProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficMapSpecs struct {
-	BlankConn *ebpf.MapSpec `ebpf:"blank_conn"`
-	Calls     *ebpf.MapSpec `ebpf:"calls"`
-	Conns     *ebpf.MapSpec `ebpf:"conns"`
-	Counters  *ebpf.MapSpec `ebpf:"counters"`
-	Fragments *ebpf.MapSpec `ebpf:"fragments"`
-	Heads     *ebpf.MapSpec `ebpf:"heads"`
-	Pids      *ebpf.MapSpec `ebpf:"pids"`
-	Ring      *ebpf.MapSpec `ebpf:"ring"`
-	Sends     *ebpf.MapSpec `ebpf:"sends"`
-	Works     *ebpf.MapSpec `ebpf:"works"`
+	BlankConn  *ebpf.MapSpec `ebpf:"blank_conn"`
+	Calls      *ebpf.MapSpec `ebpf:"calls"`
+	Conns      *ebpf.MapSpec `ebpf:"conns"`
+	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
+	H2Arrivals *ebpf.MapSpec `ebpf:"h2_arrivals"`
+	Heads      *ebpf.MapSpec `ebpf:"heads"`
+	Pids       *ebpf.MapSpec `ebpf:"pids"`
+	Ring       *ebpf.MapSpec `ebpf:"ring"`
+	Sends      *ebpf.MapSpec `ebpf:"sends"`
+	Works      *ebpf.MapSpec `ebpf:"works"`
 }
 
 // trafficVariableSpecs contains global variables before they are loaded into the kernel.
@@ -426,6 +452,8 @@ type trafficVariableSpecs struct {
 	ChunkedType        *ebpf.VariableSpec `ebpf:"chunked_type"`
 	ConnStateType      *ebpf.VariableSpec `ebpf:"conn_state_type"`
 	CounterType        *ebpf.VariableSpec `ebpf:"counter_type"`
+	H2PlaceType        *ebpf.VariableSpec `ebpf:"h2_place_type"`
+	H2WordType         *ebpf.VariableSpec `ebpf:"h2_word_type"`
 	LimitsType         *ebpf.VariableSpec `ebpf:"limits_type"`
 	OtherType          *ebpf.VariableSpec `ebpf:"other_type"`
 	RecordFlagsType    *ebpf.VariableSpec `ebpf:"record_flags_type"`
@@ -454,16 +482,17 @@ func (o *trafficObjects) Close() error {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficMaps struct {
-	BlankConn *ebpf.Map `ebpf:"blank_conn"`
-	Calls     *ebpf.Map `ebpf:"calls"`
-	Conns     *ebpf.Map `ebpf:"conns"`
-	Counters  *ebpf.Map `ebpf:"counters"`
-	Fragments *ebpf.Map `ebpf:"fragments"`
-	Heads     *ebpf.Map `ebpf:"heads"`
-	Pids      *ebpf.Map `ebpf:"pids"`
-	Ring      *ebpf.Map `ebpf:"ring"`
-	Sends     *ebpf.Map `ebpf:"sends"`
-	Works     *ebpf.Map `ebpf:"works"`
+	BlankConn  *ebpf.Map `ebpf:"blank_conn"`
+	Calls      *ebpf.Map `ebpf:"calls"`
+	Conns      *ebpf.Map `ebpf:"conns"`
+	Counters   *ebpf.Map `ebpf:"counters"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
+	H2Arrivals *ebpf.Map `ebpf:"h2_arrivals"`
+	Heads      *ebpf.Map `ebpf:"heads"`
+	Pids       *ebpf.Map `ebpf:"pids"`
+	Ring       *ebpf.Map `ebpf:"ring"`
+	Sends      *ebpf.Map `ebpf:"sends"`
+	Works      *ebpf.Map `ebpf:"works"`
 }
 
 func (m *trafficMaps) Close() error {
@@ -473,6 +502,7 @@ func (m *trafficMaps) Close() error {
 		m.Conns,
 		m.Counters,
 		m.Fragments,
+		m.H2Arrivals,
 		m.Heads,
 		m.Pids,
 		m.Ring,
@@ -491,6 +521,8 @@ type trafficVariables struct {
 	ChunkedType        *ebpf.Variable `ebpf:"chunked_type"`
 	ConnStateType      *ebpf.Variable `ebpf:"conn_state_type"`
 	CounterType        *ebpf.Variable `ebpf:"counter_type"`
+	H2PlaceType        *ebpf.Variable `ebpf:"h2_place_type"`
+	H2WordType         *ebpf.Variable `ebpf:"h2_word_type"`
 	LimitsType         *ebpf.Variable `ebpf:"limits_type"`
 	OtherType          *ebpf.Variable `ebpf:"other_type"`
 	RecordFlagsType    *ebpf.Variable `ebpf:"record_flags_type"`

@@ -109,7 +109,7 @@ func pastRoute(o ReportOptions) Route {
 		defer cancel()
 		answer, err := p.read(ctx)
 		if err != nil {
-			return nil, analysisError(err)
+			return nil, analysisError(err, "a shorter range takes less time")
 		}
 		return answer, nil
 	})

@@ -6,7 +6,8 @@ type Protocol uint8
 
 const (
 	ProtocolHTTP1 Protocol = iota
-	Protocols              // how many there are
+	ProtocolHTTP2
+	Protocols // how many there are
 )
 
 // Convention is the part of OpenTelemetry's semantic conventions that an operation belongs to: which metrics it is counted in,

@@ -35,7 +35,7 @@ http {
   tcp_nodelay on;
 UPSTREAMS
   server {
-    listen ADDRESS;
+    listen ADDRESSPROTOCOL;
     root DIR/files;
     location = /fast { return 200 "ok"; }
     location = /bench { access_log off; return 200 "ok"; }
@@ -68,7 +68,11 @@ func (s *Server) nginx(options Options) (*exec.Cmd, error) {
 			return nil, err
 		}
 	}
-	config := strings.NewReplacer("DIR", s.Dir, "ADDRESS", s.Address,
+	protocol := ""
+	if options.Kind == NginxH2C {
+		protocol = " http2"
+	}
+	config := strings.NewReplacer("DIR", s.Dir, "ADDRESS", s.Address, "PROTOCOL", protocol,
 		"UPSTREAMS", upstream("tcp_upstream", options.TCPUpstream)+upstream("unix_upstream", unixName(options.UnixUpstream)),
 		"LOCATIONS", location("tcp", options.TCPUpstream)+location("unix", options.UnixUpstream)).Replace(nginxConfig)
 	configPath := filepath.Join(s.Dir, "nginx.conf")

@@ -52,6 +52,7 @@ const (
 	RawSettings    Kind = "settings"    // HTTP/2: a SETTINGS frame before anything is read, and nothing else
 	GoTLS          Kind = "go-tls"      // with a certificate of its own
 	GoH2C          Kind = "go-h2c"      // HTTP/2 in clear, with prior knowledge
+	NginxH2C       Kind = "nginx-h2c"   // the same
 )
 
 // Options of a server.
@@ -139,7 +140,7 @@ func hostPort(host string, port int) string {
 func (s *Server) command(options Options) (*exec.Cmd, error) {
 	port := strconv.Itoa(s.Port)
 	switch s.Kind {
-	case Nginx:
+	case Nginx, NginxH2C:
 		return s.nginx(options)
 	case Go, GoUnix:
 		return built("goserver", "-network", s.Network, "-address", s.Address, "-clock", s.clockPath)
