@@ -86,6 +86,13 @@ func filledEngine(c *clock) *analytics.Engine {
 	aborted.Service, aborted.TLS, aborted.Protocol = "odd \"service\"\n\\", true, "http/1.0"
 	e.Add(aborted)
 	e.Add(clientExchange())
+	for _, call := range []*wire.Exchange{exchange(), clientExchange()} {
+		call.Convention, call.Protocol, call.Operation = wire.ConventionRPC, "grpc", wire.Operation{Verb: "grpc", Name: "shop.Cart/Add"}
+		call.Outcome = wire.Outcome{}
+		e.Add(call)
+		call.Outcome = wire.Outcome{Code: 4, Class: wire.ClassServerFault, Late: true, ErrorType: "DEADLINE_EXCEEDED"}
+		e.Add(call)
+	}
 	e.SetActive(map[string]int64{"shop": 2})
 	e.Lose(wire.LostQueueFull, 5)
 	e.ParseError("http/1.1", "status_line", 3)
