@@ -5,6 +5,7 @@ package tlsfile
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 )
 
@@ -25,9 +26,10 @@ const (
 
 // Limits of one examination. The largest executables at hand (a browser, 300 MB) need 60 MB and 0.1 s.
 const (
-	readBytesMax = 192 << 20       // of one file
-	timeMax      = 2 * time.Second // for one file, looked at before each read
-	chunkBytes   = 240 << 10       // read at a time: a multiple of the size of a symbol
+	readBytesMax = 192 << 20        // of one file
+	cpuMax       = 2 * time.Second  // of processor time for one file, looked at before each read
+	timeMax      = 30 * time.Second // for one file: a busy machine lets little of it be processor time, a network's disk may not answer
+	chunkBytes   = 240 << 10        // read at a time: a multiple of the size of a symbol
 )
 
 // Role is what a function does with plaintext.
@@ -84,7 +86,9 @@ type Location string
 // Examine looks at size bytes of r. An error means that it could not be read to the end within the limits; what is no ELF file of a
 // supported machine is no error and has no kind.
 func Examine(r io.ReaderAt, size int64) (File, error) {
-	src := &source{r: r, size: size, left: readBytesMax, until: time.Now().Add(timeMax)}
+	runtime.LockOSThread() // whose processor time is measured
+	defer runtime.UnlockOSThread()
+	src := &source{r: r, size: size, left: readBytesMax, until: time.Now().Add(timeMax), cpuUntil: threadTime() + cpuMax}
 	file, err := examine(src)
 	file.BytesRead = readBytesMax - src.left
 	if err != nil {

@@ -124,6 +124,9 @@ func TestFinder(t *testing.T) {
 		t.Fatal(err)
 	}
 	uses, err := finder.Scan()
+	for err == nil && finder.Counts().Waiting > 0 { // on a busy machine
+		uses, err = finder.Scan()
+	}
 	if err != nil || len(uses) != 1 || uses[0].File.Kind != OpenSSL || len(uses[0].File.Functions) == 0 || !slices.Equal(uses[0].PIDs, []uint32{min(first, second), max(first, second)}) {
 		t.Fatalf("%+v, %v", uses, err)
 	}

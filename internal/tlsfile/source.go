@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrLimit: the examination of a file would have needed more bytes or time than one file is given.
@@ -20,6 +22,17 @@ type source struct {
 	size  int64
 	left  int64 // bytes that may still be read
 	until time.Time
+	// cpuUntil bounds the processor time of the thread; 0: no bound, for tests.
+	cpuUntil time.Duration
+}
+
+// threadTime is the processor time that this thread has used.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }
 
 // read fills p from an offset of the file.
@@ -29,7 +42,7 @@ func (s *source) read(p []byte, offset uint64) error {
 		return fmt.Errorf("%d bytes at %#x: %w", n, offset, errOutside)
 	case int64(n) > s.left:
 		return fmt.Errorf("bytes: %w", ErrLimit)
-	case time.Now().After(s.until):
+	case time.Now().After(s.until), s.cpuUntil != 0 && threadTime() > s.cpuUntil:
 		return fmt.Errorf("time: %w", ErrLimit)
 	}
 	s.left -= int64(len(p))
