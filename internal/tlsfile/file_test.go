@@ -176,7 +176,8 @@ func TestNoTLS(t *testing.T) {
 }
 
 const openSSLProgram = `#include <openssl/ssl.h>
-int main(void) { char b[9]; SSL *s = SSL_new(SSL_CTX_new(TLS_method())); size_t n;
+#include <stdio.h>
+int main(void) { char b[9]; puts(OpenSSL_version(0)); SSL *s = SSL_new(SSL_CTX_new(TLS_method())); size_t n;
 return SSL_read(s, b, 9) + SSL_write(s, b, 9) + SSL_read_ex(s, b, 9, &n) + SSL_write_ex(s, b, 9, &n); }
 `
 
