@@ -19,6 +19,7 @@ command llvm-strip llvm
 command bpftool bpftool
 command make make
 command gcc gcc
+command objdump binutils
 command git git
 command curl curl
 command ip iproute2
@@ -52,6 +53,7 @@ file /usr/include/stdlib.h libc6-dev
 file /usr/include/linux/bpf.h linux-libc-dev
 file /usr/include/bpf/bpf_helpers.h libbpf-dev
 file /usr/include/liburing.h liburing-dev
+file /usr/include/openssl/ssl.h libssl-dev
 file /usr/lib/python3/dist-packages/uvicorn python3-uvicorn
 file /usr/lib/python3/dist-packages/fastapi python3-fastapi
 file /usr/lib/python3/dist-packages/gunicorn python3-gunicorn
