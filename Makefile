@@ -140,7 +140,7 @@ bench-analytics: build ## how good the conclusions are: anomalies, changes, tren
 	@PERFAGENT_BINARY=$(CURDIR)/$(BIN) $(GO) run ./test/analytics $(BENCH_DATA)
 
 # make record-faults: how many recordings of each fault, and of which; empty: all.
-RUNS ?= 7
+RUNS ?= 10
 FAULTS ?=
 
 .PHONY: record-faults
