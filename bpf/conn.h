@@ -146,7 +146,7 @@ static __always_inline void identify(struct conn *c)
 
 /*
  * The connection speaks HTTP/2, as the operation at hand shows, and is followed from there on. What does not begin with the client's
- * preface was joined in the middle: who serves is then whose port is the lower one, until headers tell user space.
+ * preface was joined in the middle: who serves is then whose port was chosen, or is the lower one, until headers tell user space.
  */
 static __always_inline void http2_begin(struct conn *c, const struct work *w, __u64 first8)
 {
@@ -154,6 +154,8 @@ static __always_inline void http2_begin(struct conn *c, const struct work *w, __
 
 	if (preface)
 		c->rec.role = receive ? ROLE_SERVER : ROLE_CLIENT;
+	else if (c->rec.role == ROLE_UNKNOWN && CFG.ports_len)
+		c->rec.role = port_wanted(c->rec.local_port, 0) ? ROLE_SERVER : ROLE_CLIENT;
 	else if (c->rec.role == ROLE_UNKNOWN)
 		c->rec.role = c->rec.local_port <= c->rec.remote_port ? ROLE_SERVER : ROLE_CLIENT;
 	if (c->rec.pid == CFG.self_pid ||

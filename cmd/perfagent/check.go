@@ -130,7 +130,7 @@ func check(ctx context.Context, root string, config *Config) (*checkReport, erro
 	report.Watched = watchedReport{chosen.processes, append([]uint16{}, chosen.listening...), chosen.obstacle(), chosen.String()}
 	report.explainKernel(loads)
 	report.explainTLS(config.Capture.TLS)
-	report.blind(blindSpot{What: "HTTP/2 and HTTP/3 exchanges", Why: "this version understands HTTP/1 only"})
+	report.blind(blindSpot{What: "HTTP/3 exchanges, and those of HTTP/2 behind Upgrade: h2c", Why: "this version does not decode them"})
 	for _, spot := range report.NotVisible {
 		report.Degraded = report.Degraded || spot.Expected
 	}

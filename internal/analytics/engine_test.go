@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/perfagent/perfagent/internal/http"
+	"github.com/perfagent/perfagent/internal/http2"
 	"github.com/perfagent/perfagent/internal/wire"
 )
 
@@ -566,5 +567,38 @@ func TestConventionsApart(t *testing.T) {
 				t.Errorf("%s %v: %d", f.Name, l.All(), h.Count())
 			}
 		})
+	}
+}
+
+// Calls are counted by their method at both ends, with the name of the status, which is absent where it is not known; none of them is in
+// a metric of HTTP.
+func TestCalls(t *testing.T) {
+	e := NewEngine(Options{})
+	for _, role := range []wire.Role{wire.RoleServer, wire.RoleClient} {
+		ex := wire.Exchange{Role: role, Service: "shop", Protocol: "grpc", Convention: wire.ConventionRPC, Operation: wire.Operation{Verb: "grpc", Name: "shop.Cart/Add"},
+			Host: []byte("cart:50051"), Arrived: 1, Finished: 2}
+		e.Add(&ex)
+		ex.Outcome = wire.Outcome{Code: 5, Class: wire.ClassClientFault}
+		e.Add(&ex)
+		ex.Outcome = wire.CutOff(wire.ClassAborted)
+		ex.Code = http2.RPCStatusUnknown
+		e.Add(&ex)
+	}
+	got := map[string]uint64{}
+	s := e.Snapshot()
+	for _, f := range Families {
+		f.EachOf(s, func(l *Labels, h *Histogram, _ time.Time) { got[fmt.Sprint(f.Name, l.All())] = h.Count() })
+	}
+	want := map[string]uint64{}
+	for _, name := range []string{
+		"rpc_server_call_duration_seconds[{rpc_method shop.Cart/Add} %s{rpc_system_name grpc} {service_name shop}]",
+		"rpc_client_call_duration_seconds[{rpc_method shop.Cart/Add} %s{rpc_system_name grpc} {server_address cart} {service_name shop}]",
+	} {
+		want[fmt.Sprintf(name, "{rpc_response_status_code OK} ")] = 1
+		want[fmt.Sprintf(name, "{rpc_response_status_code NOT_FOUND} ")] = 1
+		want[strings.Replace(fmt.Sprintf(name, ""), "[", "[{error_type aborted} ", 1)] = 1
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v\nwant\n%v", got, want)
 	}
 }

@@ -110,7 +110,7 @@ func eachCall(l *Labels, k *Key, c *Counts, _ time.Time, yield YieldSeries) {
 		l.Add("error_type", s.ErrorType)
 		l.Add("rpc_method", k.Name)
 		if s.Result != otherResult {
-			l.Add("rpc_response_status_code", callStatus(s.Code))
+			l.Add("rpc_response_status_code", callStatus(s.Outcome))
 		}
 		l.Add("rpc_system_name", k.Verb)
 		l.Add("server_address", k.Address)
@@ -124,12 +124,14 @@ func eachCall(l *Labels, k *Key, c *Counts, _ time.Time, yield YieldSeries) {
 	}
 }
 
-// callStatus is the name of a call's status, empty where that is not known.
-func callStatus(code uint16) string {
-	if code == http2.RPCStatusUnknown {
+// CallStatus is the name of the status that a remote procedure call ended with, empty where that is not known.
+func CallStatus(ex *wire.Exchange) string { return callStatus(ex.Outcome) }
+
+func callStatus(o wire.Outcome) string {
+	if o.Code == http2.RPCStatusUnknown {
 		return ""
 	}
-	return http2.RPCStatusName(int32(code))
+	return http2.RPCStatusName(int32(o.Code))
 }
 
 // scheme is empty for the result that stands for many.

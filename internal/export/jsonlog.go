@@ -33,7 +33,9 @@ type Object struct {
 	Path       string    `json:"path,omitempty"`
 	Route      string    `json:"http_route,omitempty"`
 	StatusCode uint16    `json:"status_code,omitempty"`
-	ErrorType  string    `json:"error_type,omitempty"`
+	// RPCStatus is what a remote procedure call ended with, by its name; such a call has no StatusCode.
+	RPCStatus string `json:"rpc_response_status_code,omitempty"`
+	ErrorType string `json:"error_type,omitempty"`
 
 	// Pointers tell 0 from unknown. Times are in nanoseconds, sizes in bytes of the bodies.
 	Duration     *int64 `json:"duration_ns,omitempty"`
@@ -81,11 +83,14 @@ func NewObject(ex *wire.Exchange, rawPath bool) *Object {
 	if ex.Convention == wire.ConventionHTTP {
 		o.Route = analytics.PrintablePath(ex.Name)
 	}
+	if ex.Convention == wire.ConventionRPC {
+		o.StatusCode, o.RPCStatus = 0, analytics.CallStatus(ex)
+	}
 	if ex.Verb == analytics.Other && len(ex.MethodOriginal) > 0 {
 		o.Method = text(ex.MethodOriginal)
 	}
 	path := ex.Path
-	if !rawPath {
+	if !rawPath && ex.Convention != wire.ConventionRPC { // the path of a call is its name
 		path = route.MaskPath(nil, path, ex.Name, ex.RouteSource)
 	}
 	o.Path = analytics.PrintablePath(string(path))
@@ -190,6 +195,9 @@ func (o *Object) AppendLine(dst []byte, l LineOptions) []byte {
 		path = "//" + o.ServerAddress + path
 	}
 	status := o.ErrorType // of a response that was cut, this and no status
+	if status == "" {
+		status = o.RPCStatus
+	}
 	if status == "" && o.StatusCode != 0 {
 		status = strconv.Itoa(int(o.StatusCode))
 	}

@@ -34,7 +34,10 @@ func samples() []*wire.Exchange {
 	hostile.Verb, hostile.MethodOriginal = "_OTHER", []byte("PROP\"FIND")
 	hostile.UserAgent = []byte("line\nbreak\r")
 	hostile.Host = []byte("evil\nhost")
-	return []*wire.Exchange{exchange(), clientExchange(), traced, given, unix, aborted, hostile}
+	call := clientExchange()
+	call.Convention, call.Protocol, call.Operation, call.Path = wire.ConventionRPC, "grpc", wire.Operation{Verb: "grpc", Name: "shop.Cart/Get"}, []byte("/shop.Cart/Get")
+	call.Outcome = wire.Outcome{Code: 5, Class: wire.ClassClientFault, ErrorType: "NOT_FOUND"}
+	return []*wire.Exchange{exchange(), clientExchange(), traced, given, unix, aborted, hostile, call}
 }
 
 // The JSON lines are exactly the golden file, and decode to what they came from. UPDATE_GOLDEN=1 writes it anew.

@@ -166,6 +166,43 @@ func TestE2EHTTP2Cancelled(t *testing.T) {
 	balance(t, a, h.b)
 }
 
+// A call of gRPC is counted at both ends by its method, with the status of its trailers, also where hundreds share a connection, and in no
+// metric of HTTP.
+func TestE2EGRPC(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	s := startServer(t, servers.Options{Kind: servers.GoH2C})
+	a := startAgent(t, agent.Options{Ports: []int{s.Port}})
+	h := &h2Requests{b: newBook(t), s: s, client: h2Client(t)}
+	h.each(303, 50, func(i int) error {
+		request, err := http.NewRequest(http.MethodPost, "http://"+s.Address+"/test.Calls/"+[]string{"Status0", "Status5", "Status14"}[i%3], strings.NewReader("\x00\x00\x00\x00\x03abc"))
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Content-Type", "application/grpc")
+		request.Header.Set("TE", "trailers")
+		response, err := h.client.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if _, err := io.Copy(io.Discard, response.Body); err != nil || response.Trailer.Get("Grpc-Status") == "" {
+			return fmt.Errorf("no status: %v, %w", response.Trailer, err)
+		}
+		return nil
+	})
+	for method, status := range map[string]string{"Status0": "OK", "Status5": "NOT_FOUND", "Status14": "UNAVAILABLE"} {
+		for _, role := range []string{"server", "client"} {
+			expectSum(t, a, 101, "rpc_"+role+"_call_duration_seconds_count", "rpc_method", "test.Calls/"+method, "rpc_response_status_code", status, "rpc_system_name", "grpc")
+		}
+	}
+	expectSum(t, a, 0, "http_server_request_duration_seconds_count")
+	expectSum(t, a, 606, "perfagent_exchanges_total", "protocol", "grpc")
+	if m, err := a.Metrics(); err != nil || len(m.Lost()) > 0 {
+		t.Errorf("%v: lost %v", err, m.Lost())
+	}
+}
+
 // A connection that is older than the agent is joined: what is asked for on it is counted, and what refers to headers from before is
 // not guessed.
 func TestE2EHTTP2Older(t *testing.T) {

@@ -91,6 +91,7 @@ func handler() http.Handler {
 		io.WriteString(w, "ok")
 	})
 	mux.HandleFunc("/ends/{kind}", ends)
+	mux.HandleFunc("/test.Calls/{method}", call)
 	mux.HandleFunc("/abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	// The mux cleans paths and knows no authority form; the tests send both.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -100,6 +101,15 @@ func handler() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// call answers a call of gRPC, over HTTP/2, with an empty message and the status of its method's name.
+func call(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	w.Header().Set("Content-Type", "application/grpc")
+	w.Header().Set("Trailer", "Grpc-Status")
+	_, _ = w.Write(make([]byte, 5))
+	w.Header().Set("Grpc-Status", strings.TrimPrefix(r.PathValue("method"), "Status"))
 }
 
 func number(r *http.Request, name string) int {
