@@ -94,8 +94,12 @@ var h2Kinds = []servers.Kind{servers.GoH2C, servers.NginxH2C}
 func TestE2EHTTP2(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
-	for _, kind := range h2Kinds {
-		for _, atOnce := range []int{1, 10, 100} {
+	kinds, concurrencies := h2Kinds, []int{1, 10, 100}
+	if testing.Short() {
+		kinds, concurrencies = kinds[:1], concurrencies[1:2]
+	}
+	for _, kind := range kinds {
+		for _, atOnce := range concurrencies {
 			t.Run(fmt.Sprintf("%s/%d", kind, atOnce), func(t *testing.T) {
 				t.Parallel()
 				s := startServer(t, servers.Options{Kind: kind})

@@ -14,7 +14,7 @@
 # machine could not be run.
 set -euo pipefail
 
-core='Traffic|Sweeps|Ends|EndsUnix|EndsFraming|EndsFramingUnix|EndsUnpaired|UndecodedLines|UpgradeH2C|OlderConnections|SilentConnection|NotHTTP|Undecoded|ActiveRequests|UnixSocket|UnixServerOnly|UnixReused'
+core='Traffic|Sweeps|Ends|EndsUnix|EndsFraming|EndsFramingUnix|EndsUnpaired|UndecodedLines|UpgradeH2C|OlderConnections|SilentConnection|NotHTTP|Undecoded|ActiveRequests|UnixSocket|UnixServerOnly|UnixReused|HTTP2|HTTP2Cancelled|HTTP2Older|GRPC'
 # What tries every backend of a kernel takes minutes there, and is not needed with each of them.
 [[ $* == *:* ]] || core+='|UndecodedPeek|CheckAndVersion'
 readonly core
