@@ -18,6 +18,7 @@ var kernelParameters = []string{
 	"console=ttyS0", "loglevel=4",
 	"panic=-1", "oops=panic", // with -no-reboot: QEMU ends and the console is reported
 	"nokaslr",             // repeatable: the same addresses each time
+	"no_timer_check",      // while the host is busy the interrupts that the check waits for come too late, and the kernel panics
 	"tsc=reliable",        // emulation cannot vouch for it; the fallback traps on each reading of the clock
 	"random.trust_cpu=on", // no other source: 5.10 would block
 }
