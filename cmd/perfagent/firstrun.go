@@ -168,7 +168,7 @@ func (w *watched) reason() string {
 	case obstacle != "":
 		return obstacle
 	}
-	text := "no HTTP/1 request was made to or by what is watched"
+	text := "no HTTP request in clear was made to or by what is watched"
 	if len(w.undecoded) > 0 {
 		text += "; open connections carry something else: " + sayUndecoded(w.undecoded)
 	}

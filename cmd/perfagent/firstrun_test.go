@@ -24,17 +24,17 @@ func TestNoExchangeReason(t *testing.T) {
 		{"lost", watched{lost: 1, undecoded: []analytics.Undecoded{tls}}, "1 exchange was seen and lost: perfagent_exchanges_lost_total says why"},
 		{"TLS only", watched{undecoded: []analytics.Undecoded{tls, ssh}}, `only connections that are not decoded are open: tls of nginx\x1b (3)`},
 		{"others only", watched{undecoded: []analytics.Undecoded{ssh}, listening: []uint16{22, 443}},
-			"no HTTP/1 request was made to or by what is watched; open connections carry something else: unknown of ssh (1). To look around: perfagent demo"},
+			"no HTTP request in clear was made to or by what is watched; open connections carry something else: unknown of ssh (1). To look around: perfagent demo"},
 		{"others on a chosen port", watched{capture: port, undecoded: []analytics.Undecoded{ssh}}, "only connections that are not decoded are open: unknown of ssh (1)"},
 		{"port", watched{capture: port, listening: []uint16{22, 80}}, "nothing listens on port 8080 here (listened on: 22, 80), so that there can only be requests to other hosts"},
-		{"port that cannot be known", watched{capture: port, unknown: true}, "no HTTP/1 request was made to or by what is watched. To look around: perfagent demo"},
+		{"port that cannot be known", watched{capture: port, unknown: true}, "no HTTP request in clear was made to or by what is watched. To look around: perfagent demo"},
 		{"port without traffic", watched{capture: port, listening: []uint16{81, 8080}},
-			"no HTTP/1 request was made to or by what is watched. If that is a web server, this makes one: curl http://127.0.0.1:8080/"},
+			"no HTTP request in clear was made to or by what is watched. If that is a web server, this makes one: curl http://127.0.0.1:8080/"},
 		{"filter", watched{capture: CaptureConfig{Executables: []string{"/x"}, Cgroups: []string{"/y"}}},
 			"no running process is chosen by --capture.cgroup and --capture.executable"},
 		{"filter without traffic", watched{capture: CaptureConfig{PIDs: []uint32{1}}, processes: 2, listening: []uint16{80}},
-			"no HTTP/1 request was made to or by what is watched. Ask one of the chosen processes for something"},
-		{"nothing at all", watched{processes: 9}, "no HTTP/1 request was made to or by what is watched. To look around: perfagent demo"},
+			"no HTTP request in clear was made to or by what is watched. Ask one of the chosen processes for something"},
+		{"nothing at all", watched{processes: 9}, "no HTTP request in clear was made to or by what is watched. To look around: perfagent demo"},
 	} {
 		if got := c.w.reason(); got != c.want {
 			t.Errorf("%s: %q, expected %q", c.name, got, c.want)

@@ -461,7 +461,7 @@ func TestE2EFirstExchange(t *testing.T) {
 			t.Errorf("%q is missing in %s", want, a.Log())
 		}
 	}
-	said("exchanges: none in the first 10 s: no HTTP/1 request was made to or by what is watched. " +
+	said("exchanges: none in the first 10 s: no HTTP request in clear was made to or by what is watched. " +
 		fmt.Sprintf("If that is a web server, this makes one: curl http://127.0.0.1:%d/", s.Port))
 	if strings.Contains(a.Log(), "the first was seen") {
 		t.Errorf("what was not there was seen: %s", a.Log())

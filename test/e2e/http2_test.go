@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"testing"
@@ -146,7 +147,11 @@ func TestE2EHTTP2Cancelled(t *testing.T) {
 	h := &h2Requests{b: newBook(t, a), s: s, client: h2Client(t)}
 	h.each(1, 1, func(int) error { return h.do("GET", "/fast", "") })
 	for range 7 {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		const patience = 50 * time.Millisecond
+		var wrote int64
+		at := clock.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote = clock.Now() }})
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Address+"/sleep/2000", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -160,7 +165,7 @@ func TestE2EHTTP2Cancelled(t *testing.T) {
 		cancel()
 		e := expected(client.Result{Request: client.Request{ID: id, Target: "/sleep/2000"}}, s)
 		e.protocol, e.errorType, e.anySize = "h2", "aborted", true
-		e.minNS, e.maxNS = int64(40*time.Millisecond), clock.Now()-sent+int64(servers.Slow(time.Second))
+		e.minNS, e.maxNS = max(at+int64(patience)-wrote, 0), clock.Now()-sent+int64(servers.Slow(time.Second))
 		ours := e
 		ours.role = "client"
 		h.b.want = append(h.b.want, e, ours)
