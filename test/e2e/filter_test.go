@@ -47,6 +47,7 @@ func TestE2EFilters(t *testing.T) {
 	}
 	// shown returns what an agent says once it has every kind of figure of a server.
 	shown := func(a *agent.Agent, s *servers.Server) (name, text string) {
+		var missing string
 		ok := until(servers.Slow(40*time.Second), func() bool {
 			load()
 			metrics, err := a.Metrics()
@@ -60,12 +61,15 @@ func TestE2EFilters(t *testing.T) {
 			}
 			for _, figure := range []string{"perfagent_service_cpu_seconds_total", "perfagent_tcp_rtt_seconds_count", "perfagent_tcp_retransmits_total",
 				"perfagent_process_run_queue_latency_seconds_count", "http_server_active_requests"} {
-				if name == "" || !metrics.Has(figure, "service_name", name) {
+				if missing = figure; name == "" || !metrics.Has(figure, "service_name", name) {
 					return false
 				}
 			}
 			summary, err := a.Get("/performance/summary")
-			if err != nil || !strings.Contains(summary, name) || !metrics.Has("perfagent_tcp_listen_backlog", "server_port", fmt.Sprint(s.Port)) {
+			if missing = "summary"; err != nil || !strings.Contains(summary, name) {
+				return false
+			}
+			if missing = "perfagent_tcp_listen_backlog"; !metrics.Has(missing, "server_port", fmt.Sprint(s.Port)) {
 				return false
 			}
 			all, err := a.Get("/metrics")
@@ -73,7 +77,7 @@ func TestE2EFilters(t *testing.T) {
 			return err == nil
 		})
 		if !ok {
-			t.Fatalf("not all figures of the server on port %d, called %q", s.Port, name)
+			t.Fatalf("not all figures of the server on port %d, called %q: %s is missing", s.Port, name, missing)
 		}
 		return name, text
 	}
